@@ -1,0 +1,301 @@
+"""What a model is, as frozen dataclasses that travel as JSON in the header of every checkpoint file.
+
+`ModelConfig` holds the network, the diffusion, the scales and the window.
+Every field is checked on construction, so that a config read from a foreign file is either sound or refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .errors import CheckpointError, UsageError
+
+Config = TypeVar("Config")
+
+# A number of diffusion steps for each of the command line's presets.
+RESIDUAL_PRESETS = {"fast": 1, "balanced": 2, "best": 5}
+IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """BI-DiffSR's UNet and its ablations (paper, table 1)."""
+
+    type: str = "bi_diffsr"
+    inner_channel: int = 64
+    """Channels at full resolution."""
+    channel_mults: tuple[int, ...] = (1, 2, 4, 8)
+    """Channels of each level, as multiples of `inner_channel`; CP-Down doubles them, so each doubles its predecessor."""
+    res_blocks: int = 2
+    """ResBlocks in each encoder level; the decoder has one more."""
+    norm_groups: int = 16
+    full_precision_levels: tuple[int, ...] = (0, 1)
+    """Levels (0 is full resolution) whose decoder blocks and fusions are full precision."""
+    total_steps: int = 2000
+    """T: the network is asked at t in 0..T-1."""
+    pixel_unshuffle: int = 1
+    """r: the inputs are pixel-unshuffled and the output is pixel-shuffled by r."""
+    method: str = "bi_diffsr"
+    """How convolutions are binarized."""
+    fusion: str = "cs"
+    """How the decoder takes in a skip: cs, split, concat or add."""
+    resample: str = "cp"
+    """How resolution changes: cp (CP-Down and CP-Up), or conv (one convolution and pixel-(un)shuffle)."""
+    identity: bool = True
+    """Whether a binary convolution that keeps its channels has an identity shortcut."""
+    tar_groups: int = 5
+    """K of the time-aware redistribution (TaR); 1 is a fixed bias."""
+    taa_groups: int = 5
+    """K of the time-aware activation (TaA); 1 is a plain RPReLU."""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "type", {"bi_diffsr"})
+        _one_of(self, "method", {"bi_diffsr"})
+        _one_of(self, "fusion", {"cs", "split", "concat", "add"})
+        _one_of(self, "resample", {"cp", "conv"})
+        _between(self, "inner_channel", 2, 1024)
+        _between(self, "res_blocks", 1, 16)
+        _between(self, "norm_groups", 1, 1024)
+        _between(self, "total_steps", 1, 1_000_000)
+        _between(self, "tar_groups", 1, 1000)
+        _between(self, "taa_groups", 1, 1000)
+        _between(self, "pixel_unshuffle", 1, 8)
+        doubling = tuple(2**level for level in range(len(self.channel_mults)))
+        _check(1 <= len(self.channel_mults) <= 6 and self.channel_mults == doubling, self, "channel_mults")
+        _check(all(0 <= level < len(self.channel_mults) for level in self.full_precision_levels), self, "full_precision_levels")
+        _check(self.inner_channel % self.norm_groups == 0 and self.inner_channel % 2 == 0, self, "inner_channel")
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.channel_mults)
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width of every input must be a multiple of this."""
+        return 2 ** (self.levels - 1) * self.pixel_unshuffle
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """What is diffused, how noise is scheduled, and how the network is asked."""
+
+    parameterization: str = "epsilon"
+    """What the network predicts: epsilon, or v (Salimans and Ho, 2022)."""
+    target: str = "image"
+    """What is diffused: the image, or the residual (HR - up(LR)) / s."""
+    schedule: str = "linear"
+    """linear: linearly growing betas; angle: phi(t) = pi/2 (t+1)/T."""
+    beta_start: float = 1e-6
+    beta_end: float = 1e-2
+    total_steps: int = 2000
+    condition: tuple[str, ...] = ("low_res",)
+    """What the network sees beside x_t: low_res, the enlarged picture; detail, its high frequencies."""
+    condition_range: tuple[float, float] = (0.0, 1.0)
+    """Where low_res's black and white are mapped to."""
+    input_gain: str = "none"
+    """alpha: the network is given alpha_t x_t, its best linear guess of x_0; none: x_t."""
+    residual_scale: dict[str, float] | None = None
+    """s for each scale, where the target is the residual."""
+    upsample: str = "bicubic_075"
+    """up(): bicubic with a = -0.75; bicubic_075_clipped clips the result to [0, 1]."""
+    spacing: str = "leading"
+    """Which of the T steps N steps visit: leading (0 is the last, T-1 is not visited), or trailing (T-1 is the first)."""
+    clip: tuple[float, float] | None = (-1.0, 1.0)
+    """Range that predictions of x_0 are clamped to."""
+    temperature: float = 1.0
+    """Standard deviation of the start noise."""
+    default_steps: int = 50
+    presets: dict[str, int] = field(default_factory=lambda: dict(IMAGE_PRESETS))
+    """Number of steps of the presets fast, balanced and best."""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "parameterization", {"epsilon", "v"})
+        _one_of(self, "target", {"image", "residual"})
+        _one_of(self, "schedule", {"linear", "angle"})
+        _one_of(self, "input_gain", {"none", "alpha"})
+        _one_of(self, "upsample", {"bicubic_075", "bicubic_075_clipped"})
+        _one_of(self, "spacing", {"leading", "trailing"})
+        _between(self, "total_steps", 1, 1_000_000)
+        _between(self, "default_steps", 1, self.total_steps)
+        _between(self, "temperature", 0, 1)
+        _check(0 < self.beta_start <= self.beta_end < 1, self, "beta_start")
+        _check(self.condition in {("low_res",), ("low_res", "detail")}, self, "condition")
+        _check(self.condition_range[0] < self.condition_range[1], self, "condition_range")
+        _check(self.clip is None or self.clip[0] < self.clip[1], self, "clip")
+        _check(set(self.presets) <= set(IMAGE_PRESETS), self, "presets")
+        _check(all(1 <= steps <= self.total_steps for steps in self.presets.values()), self, "presets")
+        scales = self.residual_scale or {}
+        needed = self.target == "residual" or "detail" in self.condition
+        _check(bool(scales) or not needed, self, "residual_scale")
+        _check(all(name.isdecimal() and s > 0 for name, s in scales.items()), self, "residual_scale")
+        _check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
+
+
+@dataclass(frozen=True)
+class TileConfig:
+    """The window that the network looks through, in pixels of the enlarged picture."""
+
+    size: int = 256
+    overlap: int = 48
+
+    def __post_init__(self) -> None:
+        _between(self, "size", 16, 16384)
+        _between(self, "overlap", 0, self.size // 2)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything about a model but its weights."""
+
+    network: UNetConfig
+    diffusion: DiffusionConfig
+    scales: tuple[int, ...]
+    tile: TileConfig = field(default_factory=TileConfig)
+
+    def __post_init__(self) -> None:
+        _check(len(self.scales) > 0 and all(1 <= scale <= 16 for scale in self.scales), self, "scales")
+        _check(self.tile.size % self.network.multiple_of == 0, self, "tile")
+        _check(self.network.total_steps == self.diffusion.total_steps, self, "diffusion")
+        scaled = self.diffusion.residual_scale
+        _check(scaled is None or all(str(scale) in scaled for scale in self.scales), self, "scales")
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the condition at the picture's resolution."""
+        return 3 * len(self.diffusion.condition)
+
+    def to_json(self) -> str:
+        """The config as one line of JSON, every field written out."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            CheckpointError: the text is no JSON, or a field is unknown, missing, of the wrong type or out of range.
+        """
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise CheckpointError("The checkpoint's config is not JSON.") from None
+        return _parse(cls, value, "config")
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """How one picture is enlarged; None leaves the choice to the model.
+
+    Raises:
+        UsageError: a value cannot work with any model.
+    """
+
+    scale: int = 2
+    steps: int | None = None
+    """Steps of the reverse diffusion, 1..T."""
+    preset: str | None = None
+    """fast, balanced or best: a number of steps that the model names; `steps` has precedence."""
+    sampler: str = "ddim"
+    eta: float = 0.0
+    """Fresh noise of the ddim sampler, 0 (none) to 1 (as much as ddpm)."""
+    temperature: float | None = None
+    """Standard deviation of the start noise, 0 to 1."""
+    seed: int = 0
+    tile: str | int = "auto"
+    """Window in pixels of the enlarged picture; auto is the model's, off sees every picture whole."""
+    tile_overlap: int | None = None
+    max_memory: int | None = None
+    """Bytes that the process may use on the host."""
+    alpha: str = "lanczos"
+    """How transparency is enlarged: lanczos, model, or drop."""
+    color_fix: str = "none"
+    """lowfreq makes the result's low frequencies equal the input's."""
+
+    def __post_init__(self) -> None:
+        def need(sound: bool, message: str, hint: str) -> None:
+            if not sound:
+                raise UsageError(message, hint)
+
+        def among(name: str, choices: tuple[str, ...]) -> None:
+            value = getattr(self, name)
+            hint = f"Choose one of: {', '.join(choices)}."
+            need(value is None or value in choices, f"{value!r} is no {name.replace('_', '-')}.", hint)
+
+        among("preset", tuple(IMAGE_PRESETS))
+        among("sampler", ("ddim", "ddpm", "dpmpp-2m"))
+        among("alpha", ("lanczos", "model", "drop"))
+        among("color_fix", ("none", "lowfreq"))
+        need(self.steps is None or self.steps >= 1, f"{self.steps} steps are not possible.", "Choose 1 or more.")
+        need(0 <= self.eta <= 1, f"Eta {self.eta} is not possible.", "Choose 0 to 1.")
+        need(self.seed >= 0, f"Seed {self.seed} is not possible.", "Choose 0 or more.")
+        temperature = self.temperature
+        need(temperature is None or 0 <= temperature <= 1, f"Temperature {temperature} is not possible.", "Choose 0 to 1.")
+        sized = isinstance(self.tile, int) and 16 <= self.tile <= 16384
+        need(self.tile in ("auto", "off") or sized, f"Tile {self.tile!r} is not possible.", "Give auto, off, or 16 to 16384.")
+        overlap = self.tile_overlap
+        need(overlap is None or overlap >= 0, f"Overlap {overlap} is not possible.", "Choose 0 or more.")
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Build a value of the annotated type `kind` from parsed JSON, strictly."""
+    if dataclasses.is_dataclass(kind):
+        return _parse_dataclass(kind, value, where)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):  # every union here is "something or None"
+        return None if value is None else _parse(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        variadic = arguments[-1] is Ellipsis
+        if variadic or len(value) == len(arguments):
+            return tuple(_parse(arguments[0], item, where) for item in value)
+    elif origin is dict and isinstance(value, dict):
+        return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    elif kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise CheckpointError(f"The checkpoint's {where} has a value of the wrong kind: {_shorten(value)}.")
+
+
+def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise CheckpointError(f"The checkpoint's {where} is not a JSON object.")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        raise CheckpointError(
+            f"The checkpoint's {where} has a field that this version does not know: {_shorten(unknown[0])}.",
+            "It may have been written by a newer bidiffsr: upgrade, or convert it again.",
+        )
+    try:
+        return kind(**{name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+    except TypeError:  # a field without a default is missing
+        required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
+        raise CheckpointError(f"The checkpoint's {where} lacks {sorted(required - set(value))[0]!r}.") from None
+
+
+def _check(sound: bool, config: object, name: str) -> None:
+    if not sound:
+        raise CheckpointError(f"{type(config).__name__}.{name} cannot be {_shorten(getattr(config, name))}.")
+
+
+def _one_of(config: object, name: str, choices: set[str]) -> None:
+    if getattr(config, name) not in choices:
+        raise CheckpointError(
+            f"{type(config).__name__}.{name} cannot be {_shorten(getattr(config, name))}.",
+            f"Known values: {', '.join(sorted(choices))}.",
+        )
+
+
+def _between(config: object, name: str, low: float, high: float) -> None:
+    _check(low <= getattr(config, name) <= high, config, name)
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,55 @@
+"""Everything that can go wrong in a way the user can act on.
+
+Each error carries one sentence saying what is wrong, a hint saying what to do, and the exit code of the command line:
+0 done · 1 unexpected · 2 usage · 3 some pictures of many failed · 4 input missing or unreadable · 5 model unavailable ·
+6 out of memory or device absent · 130 interrupted.
+"""
+
+
+class BidiffsrError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        message: One sentence: what is wrong.
+        hint: What the user can do about it; may be empty.
+        exit_code: What the command line exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BidiffsrError):
+    """An option or argument has a value that cannot work."""
+
+    exit_code = 2
+
+
+class OutputError(UsageError):
+    """The output cannot be written where it was asked for."""
+
+
+class InputError(BidiffsrError):
+    """A picture is missing, or is not one that can be read."""
+
+    exit_code = 4
+
+
+class ModelError(BidiffsrError):
+    """A model is unknown or cannot be had."""
+
+    exit_code = 5
+
+
+class CheckpointError(ModelError):
+    """A checkpoint file is damaged, or is not one of ours."""
+
+
+class DeviceError(BidiffsrError):
+    """The device is absent, or memory does not suffice."""
+
+    exit_code = 6

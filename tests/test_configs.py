@@ -1,0 +1,136 @@
+"""Configs: what travels in a file's header is read back exactly, or refused."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig, UpscaleOptions
+from bidiffsr_cli.errors import CheckpointError, UsageError
+
+RESIDUAL = DiffusionConfig(
+    parameterization="v",
+    target="residual",
+    schedule="angle",
+    condition=("low_res", "detail"),
+    condition_range=(-1.0, 1.0),
+    input_gain="alpha",
+    residual_scale={"2": 0.04, "4": 0.07},
+    upsample="bicubic_075_clipped",
+    spacing="trailing",
+    clip=None,
+    default_steps=5,
+)
+MODELS = [
+    ModelConfig(UNetConfig(), DiffusionConfig(), (2,)),
+    ModelConfig(UNetConfig(pixel_unshuffle=2), RESIDUAL, (2, 4), TileConfig(512, 48)),
+]
+
+
+@pytest.mark.parametrize("config", MODELS)
+def test_json_round_trip(config):
+    assert ModelConfig.from_json(config.to_json()) == config
+
+
+def test_fields_that_are_left_out_have_their_defaults():
+    assert ModelConfig.from_json('{"network": {}, "diffusion": {}, "scales": [2]}') == MODELS[0]
+
+
+def paths(value, prefix=()):
+    """Every place in parsed JSON."""
+    yield prefix
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from paths(item, (*prefix, name))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_a_config_with_any_field_replaced_is_sound_or_refused(data):
+    value = json.loads(MODELS[1].to_json())
+    place = data.draw(st.sampled_from(list(paths(value))[1:]))
+    inside = value
+    for name in place[:-1]:
+        inside = inside[name]
+    inside[place[-1]] = data.draw(json_values)
+    try:
+        config = ModelConfig.from_json(json.dumps(value))
+    except CheckpointError:
+        return
+    assert ModelConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "1", '{"network": []}', "[" * 100_000])
+def test_what_is_no_config_is_refused(text):
+    with pytest.raises(CheckpointError):
+        ModelConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inner_channel": 6},  # 16 groups do not divide it
+        {"inner_channel": 10**9},
+        {"channel_mults": (1, 3)},
+        {"channel_mults": ()},
+        {"full_precision_levels": (4,)},
+        {"fusion": "sum"},
+        {"tar_groups": 0},
+        {"res_blocks": 10**6},
+    ],
+    ids=str,
+)
+def test_impossible_networks_are_refused(change):
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        UNetConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"residual_scale": None},
+        {"residual_scale": {"two": 0.1}},
+        {"residual_scale": {"2": 0.0}},
+        {"condition": ("detail",)},
+        {"clip": (1.0, -1.0)},
+        {"default_steps": 2001},
+        {"presets": {"ultra": 3}},
+        {"parameterization": "epsilon"},  # divides by alpha = 0 at the noisy end
+    ],
+    ids=str,
+)
+def test_impossible_diffusions_are_refused(change):
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        dataclasses.replace(RESIDUAL, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"steps": -1},
+        {"preset": "ultra"},
+        {"sampler": "euler"},
+        {"eta": 1.5},
+        {"temperature": -0.1},
+        {"seed": -1},
+        {"tile": 8},
+        {"tile": "big"},
+        {"tile_overlap": -1},
+        {"alpha": "keep"},
+        {"color_fix": "wavelet"},
+    ],
+    ids=str,
+)
+def test_impossible_options_are_usage_errors_with_a_hint(change):
+    with pytest.raises(UsageError) as caught:
+        UpscaleOptions(**change)
+    assert caught.value.hint and caught.value.exit_code == 2
