@@ -1,0 +1,149 @@
+"""The UNet's blocks and their ablation twins (paper: ResBlock, CP-Down, CP-Up, CS-Fusion; table 1).
+
+Every block is `forward(x, ctx)` (a fusion: `forward(x, skip, ctx)`) and takes the factory of its convolutions, `conv`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..configs import UNetConfig
+from .binary_conv import ConvFactory
+from .time_aware import TimestepContext
+
+
+class SelfAttention(nn.Module):
+    """Single-head self-attention over all positions, full precision, with a shortcut (the authors' mid.0)."""
+
+    def __init__(self, channels: int, norm_groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        tokens = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(batch, 1, height * width, 3 * channels)
+        q, k, v = tokens.chunk(3, dim=-1)  # (B, 1, H·W, C) each
+        y = F.scaled_dot_product_attention(q, k, v)
+        y = y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)  # channels_last
+        return x + self.out(y)
+
+
+class ResBlock(nn.Module):
+    """x + Conv2(Swish(GN(Conv1(Swish(GN(x))) + time))), and self-attention where asked for."""
+
+    def __init__(self, channels: int, config: UNetConfig, conv: ConvFactory, attention: bool = False) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(config.norm_groups, channels)
+        self.conv1 = conv(channels, channels, 3)
+        self.time = nn.Linear(config.inner_channel, channels)
+        self.norm2 = nn.GroupNorm(config.norm_groups, channels)
+        self.conv2 = conv(channels, channels, 3)
+        self.attention = SelfAttention(channels, config.norm_groups) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)), ctx)
+        h += self.time(ctx.embedding)[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)), ctx)
+        h += x
+        return self.attention(h)
+
+
+class CPDown(nn.Module):
+    """C×H×W -> 2C×H/2×W/2: the channel halves' convolutions, summed and pixel-unshuffled."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+        self.conv1 = conv(channels // 2, channels // 2, 3)
+        self.conv2 = conv(channels // 2, channels // 2, 3)
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        x1, x2 = x.chunk(2, dim=1)
+        return F.pixel_unshuffle(self.conv1(x1, ctx) + self.conv2(x2, ctx), 2)
+
+
+class CPUp(nn.Module):
+    """C×H×W -> C/2×2H×2W: two convolutions side by side, pixel-shuffled."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels, 3)
+        self.conv2 = conv(channels, channels, 3)
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        return F.pixel_shuffle(torch.cat([self.conv1(x, ctx), self.conv2(x, ctx)], dim=1), 2)
+
+
+class ConvDown(nn.Module):
+    """CPDown's twin in the ablation: one convolution to C/2, pixel-unshuffled."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+        self.conv = conv(channels, channels // 2, 3)
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        return F.pixel_unshuffle(self.conv(x, ctx), 2)
+
+
+class ConvUp(nn.Module):
+    """CPUp's twin in the ablation: one convolution to 2C, pixel-shuffled."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+        self.conv = conv(channels, 2 * channels, 3)
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        return F.pixel_shuffle(self.conv(x, ctx), 2)
+
+
+class SplitFusion(nn.Module):
+    """C1(x) + C2(skip), C×H×W each: CSFusion's twin without the channel shuffle."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels, 1)
+        self.conv2 = conv(channels, channels, 1)
+
+    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
+        return self.conv1(x, ctx) + self.conv2(skip, ctx)
+
+
+class CSFusion(SplitFusion):
+    """Channel-shuffle fusion (CS-Fusion): either convolution sees one half of the channels of x and of the skip.
+
+    The halves are of opposite parity, as in the authors' code; the paper's eq. 4 pairs equal ones.
+    """
+
+    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
+        odd_even = torch.cat([x[:, 1::2], skip[:, 0::2]], dim=1)
+        even_odd = torch.cat([x[:, 0::2], skip[:, 1::2]], dim=1)
+        return super().forward(odd_even, even_odd, ctx)
+
+
+class ConcatFusion(nn.Module):
+    """One 1x1 convolution of both, 2C to C: CSFusion's twin in the ablation."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+        self.conv = conv(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
+        return self.conv(torch.cat([x, skip], dim=1), ctx)
+
+
+class AddFusion(nn.Module):
+    """x + skip: CSFusion's twin without any convolution."""
+
+    def __init__(self, channels: int, conv: ConvFactory) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
+        return x + skip
+
+
+DOWN = {"cp": CPDown, "conv": ConvDown}
+UP = {"cp": CPUp, "conv": ConvUp}
+FUSION = {"cs": CSFusion, "split": SplitFusion, "concat": ConcatFusion, "add": AddFusion}

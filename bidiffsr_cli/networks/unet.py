@@ -1,0 +1,110 @@
+"""BiDiffSRUNet, the denoising network of the paper, computed as the authors' code computes it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..configs import UNetConfig
+from .binary_conv import ConvFactory, FullPrecisionConv, binary_conv
+from .blocks import DOWN, FUSION, UP, ResBlock
+from .time_aware import TimestepContext
+
+
+class TimeEmbedding(nn.Module):
+    """t -> B×C: sinusoids of t, Linear, Swish, Linear."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(channels, 4 * channels)
+        self.linear2 = nn.Linear(4 * channels, channels)
+
+    def forward(self, t: Tensor) -> Tensor:
+        weight = self.linear1.weight
+        half = weight.shape[1] // 2
+        rates = torch.exp(torch.arange(half, device=t.device) / half * -math.log(1e4))
+        angles = t.to(torch.float32)[:, None] * rates  # (B, C/2)
+        sinusoids = torch.cat([angles.sin(), angles.cos()], dim=1).to(weight.dtype)
+        return self.linear2(F.silu(self.linear1(sinusoids)))
+
+
+class DecoderLevel(nn.Module):
+    """One resolution of the decoder: fusions with the encoder's features, each before a ResBlock, then the way up."""
+
+    def __init__(self, channels: int, config: UNetConfig, conv: ConvFactory, up: nn.Module | None) -> None:
+        super().__init__()
+        count = config.res_blocks + 1
+        self.fusions = nn.ModuleList(FUSION[config.fusion](channels, conv) for _ in range(count))
+        self.blocks = nn.ModuleList(ResBlock(channels, config, conv) for _ in range(count))
+        self.up = up
+
+    def forward(self, x: Tensor, skips: list[Tensor], ctx: TimestepContext) -> Tensor:
+        for fusion, block in zip(self.fusions, self.blocks, strict=True):
+            x = block(fusion(x, skips.pop(), ctx), ctx)
+        return x if self.up is None else self.up(x, ctx)
+
+
+class BiDiffSRUNet(nn.Module):
+    """The UNet of BI-DiffSR: mostly 1-bit convolutions, full precision at both ends and in the finest decoder levels.
+
+    Args:
+        config: widths, levels, K and ablations.
+        condition_channels: channels of the condition: 3 for each of its parts.
+    """
+
+    def __init__(self, config: UNetConfig, condition_channels: int = 3) -> None:
+        super().__init__()
+        self.config = config
+        binary = binary_conv(config)
+        widths = [config.inner_channel * mult for mult in config.channel_mults]
+        r2 = config.pixel_unshuffle**2
+        down, up = DOWN[config.resample], UP[config.resample]
+
+        self.time_embedding = TimeEmbedding(config.inner_channel)
+        self.stem = nn.Conv2d((condition_channels + 3) * r2, config.inner_channel, 3, padding=1)
+
+        self.encoder = nn.ModuleList()
+        for level, width in enumerate(widths):
+            self.encoder.extend(ResBlock(width, config, binary) for _ in range(config.res_blocks))
+            if level < config.levels - 1:
+                self.encoder.append(down(width, binary))
+
+        self.middle = nn.ModuleList(
+            [ResBlock(widths[-1], config, binary, attention=True), ResBlock(widths[-1], config, binary)]
+        )
+
+        self.decoder = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            conv = FullPrecisionConv if level in config.full_precision_levels else binary
+            self.decoder.append(DecoderLevel(width, config, conv, up(width, binary) if level > 0 else None))
+
+        self.head_norm = nn.GroupNorm(config.norm_groups, widths[0])
+        self.head = nn.Conv2d(widths[0], 3 * r2, 3, padding=1)
+
+    def forward(self, x_t: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Predict what the diffusion's parameterization asks for.
+
+        Args:
+            x_t: B×3×H×W, the noisy picture; H and W multiples of `config.multiple_of`.
+            condition: B×C×H×W, the enlarged picture and whatever else the network was trained to see.
+            t: B, integers in 0..T-1, all in one TaR/TaA group.
+
+        Returns:
+            B×3×H×W.
+        """
+        ctx = TimestepContext(F.silu(self.time_embedding(t)), int(t[0]), self.config.total_steps)
+        x = F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.config.pixel_unshuffle)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        skips = [x]
+        for block in self.encoder:
+            x = block(x, ctx)
+            skips.append(x)
+        for block in self.middle:
+            x = block(x, ctx)
+        for level in self.decoder:
+            x = level(x, skips, ctx)
+        x = self.head(F.silu(self.head_norm(x)))
+        return F.pixel_shuffle(x, self.config.pixel_unshuffle)

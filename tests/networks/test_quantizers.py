@@ -1,0 +1,36 @@
+"""Values and gradients of the quantizers, against their formulas."""
+
+import torch
+
+from bidiffsr_cli.networks.quantizers import approx_sign, scaled_ste_sign, ste_sign
+from bidiffsr_cli.ops.reference import channel_scales
+
+POINTS = torch.tensor([-3.0, -1.0, -0.75, -0.25, -0.0, 0.0, 0.25, 0.75, 1.0, 3.0])
+SIGNS = torch.tensor([-1.0, -1, -1, -1, 1, 1, 1, 1, 1, 1])
+
+
+def gradient(function, x):
+    x = x.clone().requires_grad_()
+    upstream = torch.randn_like(x)
+    function(x).backward(upstream)
+    return x.grad, upstream
+
+
+def test_approx_sign():
+    assert torch.equal(approx_sign(POINTS), SIGNS)
+    grad, upstream = gradient(approx_sign, POINTS)
+    torch.testing.assert_close(grad, upstream * (2 - 2 * POINTS.abs()).clamp(min=0))
+
+
+def test_ste_sign():
+    assert torch.equal(ste_sign(POINTS), SIGNS)
+    grad, upstream = gradient(ste_sign, POINTS)
+    torch.testing.assert_close(grad, torch.where(POINTS.abs() <= 1, upstream, 0.0))
+
+
+def test_scaled_ste_sign_scales_the_value_and_not_the_gradient():
+    weight = torch.randn(4, 3, 3, 3)
+    expected = channel_scales(weight).view(-1, 1, 1, 1) * torch.where(weight >= 0, 1.0, -1.0)
+    torch.testing.assert_close(scaled_ste_sign(weight), expected)
+    grad, upstream = gradient(scaled_ste_sign, weight)
+    torch.testing.assert_close(grad, torch.where(weight.abs() <= 1, upstream, 0.0))
