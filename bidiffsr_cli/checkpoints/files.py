@@ -1,0 +1,243 @@
+"""Checkpoint files: one safetensors file, float (for training and exchange) or packed (for use).
+
+The header carries `format`, `format_version`, `storage`, `config` (JSON), `license` and `origin`. Float storage has the
+authors' parameter names. Packed storage has ours, with each binary weight as sign bits (`...sign`, laid out as in
+`ops/packing.py`) and a scale per output channel (`...alpha`). Nothing in a file is believed before it was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor
+
+from ..configs import ModelConfig
+from ..errors import CheckpointError, ModelError
+from ..networks.time_aware import BIConv
+from ..networks.unet import BiDiffSRUNet
+from ..ops.packing import filler_is_zero, pack_signs, row_bytes, unpack_signs
+from ..ops.reference import channel_scales
+from .upstream import from_upstream, infer_config, meta_network, read_pth, to_upstream
+
+FORMAT = "bidiffsr"
+FORMAT_VERSION = "1"
+_METADATA = ("format", "format_version", "storage", "config", "license", "origin")
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}
+_FLOATS = ("F32", "F16")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's weights and all that is known about them.
+
+    Attributes:
+        config: Network, diffusion, scales and window.
+        state: The names of `BiDiffSRUNet.state_dict()` -> float32 tensor. Binary weights are latent; those read from a
+            packed file are alpha Sign(w).
+        license: Of the weights; free text.
+        origin: How, on what data and for how long they were trained; free text.
+        storage: "float" or "packed", as the file was.
+        sha256: Of the file, in hexadecimal; empty for a checkpoint that came from no file.
+        name, revision: What it is called; empty where it has no name.
+    """
+
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+    license: str
+    origin: str
+    storage: str = "float"
+    sha256: str = ""
+    name: str = ""
+    revision: str = ""
+
+    def build(self) -> BiDiffSRUNet:
+        """The network in the form that is trained, on the CPU, in float32."""
+        network = meta_network(self.config)
+        network.load_state_dict(self.state, assign=True)
+        return network
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a float or packed checkpoint file, and check all of it.
+
+    Raises:
+        ModelError: there is no such file.
+        CheckpointError: the file is damaged, of another format or version, or its tensors do not fit its config;
+            the message names the first tensor that is wrong.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no checkpoint file {path}.", "Give the path of a .safetensors file.")
+    if path.suffix in (".pth", ".pt", ".ckpt"):
+        raise CheckpointError(f"{path.name} is a PyTorch file, not a checkpoint of bidiffsr.", "Convert it first.")
+    try:
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = _checked_metadata(file.metadata() or {}, path)
+            config = ModelConfig.from_json(metadata["config"])
+            read = _read_packed if metadata["storage"] == "packed" else _read_float
+            state = read(file, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error.message}", error.hint) from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path.name} is not a whole safetensors file: {error}.", "Download or copy it again."
+        ) from None
+    return Checkpoint(config, state, metadata["license"], metadata["origin"], metadata["storage"], sha256)
+
+
+def read_pth_checkpoint(path: Path, scales: tuple[int, ...], norm_groups: int | None = None) -> Checkpoint:
+    """Import one of the authors' .pth files; the network is inferred from shapes, see `upstream.infer_config`.
+
+    Args:
+        path: the file, as the authors' code saved it.
+        scales: what the weights enlarge by, which the file does not say.
+        norm_groups: groups of GroupNorm, which it does not say either; by default as the authors set them.
+
+    Raises:
+        CheckpointError: the file holds no BI-DiffSR; the message names the first tensor that is wrong.
+    """
+    upstream = read_pth(path)
+    config = infer_config(upstream, scales, norm_groups)
+    state = from_upstream(upstream, config)
+    return Checkpoint(config, state, license="unknown", origin=f"imported from {path.name}", name=path.stem)
+
+
+def serialize_float(checkpoint: Checkpoint) -> bytes:
+    """The bytes of a float checkpoint file: the authors' names, float32."""
+    return _serialize(to_upstream(checkpoint.state, checkpoint.config), checkpoint, "float")
+
+
+def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> bytes:
+    """The bytes of a packed checkpoint file.
+
+    What is not binary is stored as float16, scales apart; where that would change pictures (a value rounded before a
+    sign can flip it), parts can be kept in float32.
+
+    Args:
+        checkpoint: what to pack.
+        float32: names of layers that keep float32, at any depth: "stem", "norm1", "tar", "taa", "time", ...
+    """
+    binary = _binary_layers(meta_network(checkpoint.config))
+    tensors = {}
+    for name, tensor in checkpoint.state.items():
+        layer = name.removesuffix(".weight")
+        if layer in binary and name != layer:
+            tensors[f"{layer}.sign"] = pack_signs(tensor)
+            tensors[f"{layer}.alpha"] = channel_scales(tensor)
+        else:
+            tensors[name] = tensor if set(name.split(".")) & set(float32) else tensor.half()
+    return _serialize(tensors, checkpoint, "packed")
+
+
+def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: str) -> bytes:
+    values = (FORMAT, FORMAT_VERSION, storage, checkpoint.config.to_json(), checkpoint.license, checkpoint.origin)
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}  # alive while pointed at
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=list(tensor.shape),
+            data_ptr=tensor.data_ptr(),
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in kept.items()
+    }
+    return _with_sorted_metadata(bytes(safetensors.serialize(specs, dict(zip(_METADATA, values, strict=True)))))
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    """The same safetensors file with its metadata in order: the library writes it in a random one, and files are hashed."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
+
+
+def _checked_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, str]:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError("it is a safetensors file, but not one of bidiffsr.")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"its format version is {version!r}; this bidiffsr reads {FORMAT_VERSION!r}.", "Upgrade bidiffsr."
+        )
+    for name in _METADATA:
+        if name not in metadata:
+            raise CheckpointError(f"its header lacks {name!r}.")
+    if metadata["storage"] not in ("float", "packed"):
+        raise CheckpointError(f"its storage is {metadata['storage'][:40]!r}; known are 'float' and 'packed'.")
+    return metadata
+
+
+def _read_float(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
+    expected = {
+        name: (tuple(tensor.shape), _FLOATS) for name, tensor in to_upstream(meta_network(config).state_dict(), config).items()
+    }
+    return from_upstream(_read_tensors(file, expected), config)
+
+
+def _read_packed(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
+    network = meta_network(config)
+    binary = _binary_layers(network)
+    expected: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
+    for name, tensor in network.state_dict().items():
+        layer = name.removesuffix(".weight")
+        if layer in binary and name != layer:
+            outputs = tensor.shape[0]
+            expected[f"{layer}.sign"] = (outputs, row_bytes(tensor[0].numel())), ("U8",)
+            expected[f"{layer}.alpha"] = (outputs,), ("F32",)
+        else:
+            expected[name] = tuple(tensor.shape), _FLOATS
+    tensors = _read_tensors(file, expected)
+    state = {}
+    for name, tensor in network.state_dict().items():
+        layer = name.removesuffix(".weight")
+        if layer in binary and name != layer:
+            signs, alpha = tensors[f"{layer}.sign"], tensors[f"{layer}.alpha"]
+            if not filler_is_zero(signs, tensor[0].numel()):
+                raise CheckpointError(f"tensor {layer}.sign has bits set behind the end of a row.")
+            if bool((alpha < 0).any()):
+                raise CheckpointError(f"tensor {layer}.alpha has a negative scale.")
+            state[name] = unpack_signs(signs, tuple(tensor.shape)) * alpha.view(-1, 1, 1, 1)
+        else:
+            state[name] = tensors[name]
+    return state
+
+
+def _read_tensors(
+    file: safetensors.safe_open, expected: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
+) -> dict[str, Tensor]:
+    """Read exactly the expected tensors: name -> (shape, admitted types); float16 becomes float32."""
+    present = set(file.keys())
+    for name in expected:
+        if name not in present:
+            raise CheckpointError(f"tensor {name} is missing.")
+    if len(present) > len(expected):
+        raise CheckpointError(f"tensor {min(present - expected.keys())[:120]} is not part of this network.")
+    for name, (shape, dtypes) in expected.items():
+        entry = file.get_slice(name)
+        if tuple(entry.get_shape()) != shape:
+            raise CheckpointError(f"tensor {name} has shape {tuple(entry.get_shape())}; expected {shape}.")
+        if entry.get_dtype() not in dtypes:
+            raise CheckpointError(f"tensor {name} has type {entry.get_dtype()}; expected {' or '.join(dtypes)}.")
+    tensors = {}
+    for name in expected:
+        tensor = file.get_tensor(name)
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"tensor {name} holds values that are not finite.")
+        dtype = torch.uint8 if tensor.dtype == torch.uint8 else torch.float32
+        tensors[name] = tensor.to(dtype, copy=True)  # out of the mapped file, which may change, to an aligned place
+    return tensors
+
+
+def _binary_layers(network: BiDiffSRUNet) -> set[str]:
+    """Names of the layers whose weight is stored as bits."""
+    return {name for name, module in network.named_modules() if isinstance(module, BIConv)}

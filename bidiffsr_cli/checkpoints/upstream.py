@@ -1,0 +1,230 @@
+"""The authors' checkpoints: reading their .pth files, and their parameter names.
+
+Upstream numbers every time-aware parameter and nests every layer (`downs.1.res_block.block1.conv.TaR.dynamic_move_0.bias`);
+here the K parameters of a layer are one tensor (`encoder.0.conv1.tar.bias`, K×C). This file is the only one that knows
+the foreign names. Float checkpoints use them too, so that weights can be exchanged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..configs import DiffusionConfig, ModelConfig, UNetConfig
+from ..errors import CheckpointError
+from ..networks.blocks import ResBlock
+from ..networks.time_aware import BIConv
+from ..networks.unet import BiDiffSRUNet
+
+_TOP = {
+    "time_embedding.linear1": "timestep_level_mlp.1",
+    "time_embedding.linear2": "timestep_level_mlp.3",
+    "stem": "downs.0",
+    "head_norm": "final_conv.block.0",
+    "head": "final_conv.block.3",
+}
+_RES_BLOCK = {
+    "norm1": "res_block.block1.block.0",
+    "conv1": "res_block.block1.conv",
+    "time": "res_block.timestep_func.1",
+    "norm2": "res_block.block2.block.0",
+    "conv2": "res_block.block2.conv",
+    "attention": "attn",
+}
+_RESAMPLE = {"conv1": "biconv1", "conv2": "biconv2", "conv": "biconv"}
+_FUSION = {"conv1": "biconv_1", "conv2": "biconv_2", "conv": "biconv"}
+_BI_CONV = {
+    "tar.bias": "TaR.dynamic_move_{}.bias",
+    "taa.shift": "TaA.dynamic_relu_{}.pr_bias0.bias",
+    "taa.slope": "TaA.dynamic_relu_{}.pr_prelu.weight",
+    "taa.offset": "TaA.dynamic_relu_{}.pr_bias1.bias",
+}
+
+
+def meta_network(config: ModelConfig) -> BiDiffSRUNet:
+    """The network with names and shapes but without memory."""
+    with torch.device("meta"):
+        return BiDiffSRUNet(config.network, config.condition_channels)
+
+
+def read_pth(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a .pth file as the authors save them: under `params` or `params_ema`, or bare.
+
+    Only plain tensors are read (`torch.load(weights_only=True)`); nothing in the file is executed.
+
+    Returns:
+        The authors' names without `module.` -> tensor.
+
+    Raises:
+        CheckpointError: the file is no .pth file, or holds anything but tensors.
+    """
+    try:
+        with warnings.catch_warnings():  # of old pickle protocols, about which nobody can do anything here
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = "it could not be opened" if isinstance(error, OSError) else "it is damaged or holds more than tensors"
+        raise CheckpointError(f"{path.name} cannot be read as a .pth file: {reason}.") from None
+    for key in ("params", "params_ema"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(f"{path.name} holds no parameters.")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
+            raise CheckpointError(f"{path.name} holds something that is no parameter: {str(name)[:80]!r}.")
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_groups: int | None = None) -> ModelConfig:
+    """Work out the network from the shapes of upstream parameters; the diffusion is the authors' own.
+
+    Args:
+        state: upstream names -> tensor.
+        scales: what the weights enlarge by; no shape tells.
+        norm_groups: GroupNorm's groups; no shape tells. The default is the authors' 16, or fewer where 16 do not
+            divide the channels.
+
+    Raises:
+        CheckpointError: a tensor that the inference rests on is missing, or the shapes make no BI-DiffSR.
+    """
+    stem, head = _tensor(state, "downs.0.weight"), _tensor(state, "final_conv.block.3.weight")
+    kinds = _kinds_of_downs(state)
+    inner = stem.shape[0]
+    res_blocks = kinds.index("down") if "down" in kinds else len(kinds)
+    levels = kinds.count("down") + 1
+    unshuffle = math.isqrt(head.shape[0] // 3)
+    per_level = 2 * (res_blocks + 1) + 1
+    full_precision = tuple(
+        level for level in range(levels) if f"ups.{(levels - 1 - level) * per_level}.biconv_1.weight" in state
+    )
+    conditions = stem.shape[1] // (3 * unshuffle**2) - 1 if unshuffle else 0
+    network = UNetConfig(
+        inner_channel=inner,
+        channel_mults=tuple(2**level for level in range(levels)),
+        res_blocks=res_blocks,
+        norm_groups=norm_groups or math.gcd(16, inner),
+        full_precision_levels=full_precision,
+        pixel_unshuffle=unshuffle,
+        tar_groups=_count(state, "downs.1.res_block.block1.conv.TaR.dynamic_move_{}.bias"),
+        taa_groups=_count(state, "downs.1.res_block.block1.conv.TaA.dynamic_relu_{}.pr_prelu.weight"),
+    )
+    if conditions != 1:
+        raise CheckpointError(f"downs.0.weight has {stem.shape[1]} input channels; the authors' networks have 6.")
+    return ModelConfig(network, DiffusionConfig(total_steps=network.total_steps), scales)
+
+
+def from_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Rename and stack upstream parameters, strictly.
+
+    Returns:
+        The names of `BiDiffSRUNet.state_dict()` -> float32 tensor.
+
+    Raises:
+        CheckpointError: naming the first tensor that is missing, superfluous, of the wrong shape or not finite.
+    """
+    remaining = dict(state)
+    result = {}
+    for ours, shape, foreign in _name_table(meta_network(config)):
+        parts = []
+        for name, part_shape in foreign:
+            tensor = _tensor(remaining, name)
+            del remaining[name]
+            if tuple(tensor.shape) != part_shape:
+                raise CheckpointError(f"Tensor {name} has shape {tuple(tensor.shape)}; expected {part_shape}.")
+            if not bool(tensor.isfinite().all()):
+                raise CheckpointError(f"Tensor {name} holds values that are not finite.")
+            parts.append(tensor.to(torch.float32))
+        result[ours] = torch.stack([part.flatten() for part in parts]).reshape(shape)
+    if remaining:
+        raise CheckpointError(f"Tensor {min(remaining)} is not part of this network.")
+    return result
+
+
+def to_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Undo `from_upstream`: the authors' names and shapes."""
+    result = {}
+    for ours, _, foreign in _name_table(meta_network(config)):
+        for part, (name, shape) in zip(state[ours].reshape(len(foreign), -1), foreign, strict=True):
+            result[name] = part.reshape(shape).clone()
+    return result
+
+
+def write_pth(state: Mapping[str, Tensor], config: ModelConfig, path: Path) -> None:
+    """Write a state dict as the authors' code saves and loads it: `{"params": {...}}` under their names."""
+    torch.save({"params": to_upstream(state, config)}, path)
+
+
+Foreign = list[tuple[str, tuple[int, ...]]]
+
+
+def _name_table(network: BiDiffSRUNet) -> Iterator[tuple[str, tuple[int, ...], Foreign]]:
+    """For each of our tensors: its name, its shape, and the upstream tensors that make it up."""
+    for ours, upstream, layer in _layers(network):
+        for leaf, tensor in layer.state_dict().items():
+            shape = tuple(tensor.shape)
+            if not isinstance(layer, BIConv):
+                foreign = [(f"{upstream}.{leaf}", shape)]
+            elif leaf == "weight":
+                foreign = [(f"{upstream}.binary_conv.weight", shape)]
+            else:
+                groups, channels = shape
+                part = (channels,) if leaf == "taa.slope" else (1, channels, 1, 1)
+                foreign = [(f"{upstream}.{_BI_CONV[leaf].format(group)}", part) for group in range(groups)]
+            yield f"{ours}.{leaf}", shape, foreign
+
+
+def _layers(network: BiDiffSRUNet) -> Iterator[tuple[str, str, nn.Module]]:
+    """Every layer with its name here and upstream."""
+    for ours, upstream in _TOP.items():
+        yield ours, upstream, network.get_submodule(ours)
+    for ours, upstream, names in _blocks(network):
+        for name, layer in network.get_submodule(ours).named_children():
+            yield f"{ours}.{name}", f"{upstream}.{names[name]}", layer
+
+
+def _blocks(network: BiDiffSRUNet) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Every block with its name here and upstream, and its layers' upstream names."""
+    for index, block in enumerate(network.encoder):
+        names = _RES_BLOCK if isinstance(block, ResBlock) else _RESAMPLE
+        yield f"encoder.{index}", f"downs.{index + 1}", names
+    for index in range(len(network.middle)):
+        yield f"middle.{index}", f"mid.{index}", _RES_BLOCK
+    place = itertools.count()  # upstream has one flat list of decoder modules
+    for level, stage in enumerate(network.decoder):
+        for index in range(len(stage.blocks)):
+            yield f"decoder.{level}.fusions.{index}", f"ups.{next(place)}", _FUSION
+            yield f"decoder.{level}.blocks.{index}", f"ups.{next(place)}", _RES_BLOCK
+        if stage.up is not None:
+            yield f"decoder.{level}.up", f"ups.{next(place)}", _RESAMPLE
+
+
+def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in state:
+        raise CheckpointError(f"Tensor {name} is missing.", "The file holds no BI-DiffSR, or only a part of it.")
+    return state[name]
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    return next(group for group in itertools.count() if pattern.format(group) not in state)
+
+
+def _kinds_of_downs(state: Mapping[str, Tensor]) -> list[str]:
+    """What upstream's `downs.1`, `downs.2`, ... are: "res_block" or "down"."""
+    kinds = []
+    for index in itertools.count(1):
+        if f"downs.{index}.res_block.timestep_func.1.weight" in state:
+            kinds.append("res_block")
+        elif f"downs.{index}.biconv1.binary_conv.weight" in state:
+            kinds.append("down")
+        else:
+            return kinds
+    raise AssertionError("unreachable")

@@ -1,0 +1,205 @@
+"""Checkpoint files: round trips, sizes, and every check on loading."""
+
+import dataclasses
+import json
+import struct
+
+import pytest
+import torch
+
+from bidiffsr_cli.checkpoints.files import (
+    Checkpoint,
+    read_checkpoint,
+    serialize_float,
+    serialize_packed,
+)
+from bidiffsr_cli.checkpoints.upstream import meta_network
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
+from bidiffsr_cli.errors import CheckpointError, ModelError
+from bidiffsr_cli.networks.packed import freeze
+
+TINY = ModelConfig(
+    UNetConfig(inner_channel=8, norm_groups=4, channel_mults=(1, 2), res_blocks=1), DiffusionConfig(), (2,)
+)
+
+
+def random_checkpoint(config: ModelConfig = TINY) -> Checkpoint:
+    state = {name: 0.2 * torch.randn(tensor.shape) for name, tensor in meta_network(config).state_dict().items()}
+    return Checkpoint(config, state, license="CC0-1.0", origin="random")
+
+
+def test_float_storage_keeps_every_value(tmp_path):
+    checkpoint = random_checkpoint()
+    (tmp_path / "f.safetensors").write_bytes(serialize_float(checkpoint))
+    read = read_checkpoint(tmp_path / "f.safetensors")
+    assert read.config == TINY and read.storage == "float"
+    assert (read.license, read.origin) == ("CC0-1.0", "random")
+    assert read.state.keys() == checkpoint.state.keys()
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in checkpoint.state.items())
+
+
+@pytest.mark.parametrize("float32", [(), ("tar", "norm1", "norm2", "stem")])
+def test_float_packed_float_packed_is_a_fixed_point(float32, tmp_path):
+    packed = serialize_packed(random_checkpoint(), float32)
+    (tmp_path / "p.safetensors").write_bytes(packed)
+    once = read_checkpoint(tmp_path / "p.safetensors")
+    (tmp_path / "f.safetensors").write_bytes(serialize_float(once))
+    twice = read_checkpoint(tmp_path / "f.safetensors")
+    assert serialize_packed(twice, float32) == packed
+
+
+def test_packed_network_computes_what_the_float_network_computes(tmp_path):
+    checkpoint = random_checkpoint()
+    everything = {part for name in checkpoint.state for part in name.split(".")}
+    (tmp_path / "p.safetensors").write_bytes(serialize_packed(checkpoint, float32=everything))
+    x, t = torch.randn(1, 3, 16, 16), torch.tensor([700])
+    with torch.no_grad():
+        expected = freeze(checkpoint.build())(x, x, t)
+        assert torch.equal(freeze(read_checkpoint(tmp_path / "p.safetensors").build())(x, x, t), expected)
+
+
+def test_published_network_takes_at_most_12_5_megabytes():
+    published = random_checkpoint(ModelConfig(UNetConfig(), DiffusionConfig(), (2,)))
+    assert sum(tensor.numel() for tensor in published.state.values()) == 51_280_387
+    assert len(serialize_packed(published)) <= 12_500_000
+
+
+def test_bytes_depend_on_the_content_alone():
+    one, two = random_checkpoint(), None
+    for _ in range(5):
+        two = serialize_packed(dataclasses.replace(one))
+        assert two == serialize_packed(one)
+
+
+def split(file: bytes) -> tuple[dict, bytes]:
+    length = struct.unpack("<Q", file[:8])[0]
+    return json.loads(file[8 : 8 + length]), file[8 + length :]
+
+
+def join(header: dict, body: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+CONV = "encoder.0.conv1"
+
+
+def with_metadata(**changes):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        header["__metadata__"] |= changes
+        return join(header, body)
+
+    return damage
+
+
+def without_metadata(name):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        del header["__metadata__"][name]
+        return join(header, body)
+
+    return damage
+
+
+def with_config(change):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        config = json.loads(header["__metadata__"]["config"])
+        change(config)
+        header["__metadata__"]["config"] = json.dumps(config)
+        return join(header, body)
+
+    return damage
+
+
+def renamed(old, new):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        header[new] = header.pop(old)
+        return join(header, body)
+
+    return damage
+
+
+def reshaped(name, shape):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        header[name]["shape"] = shape
+        return join(header, body)
+
+    return damage
+
+
+def retyped(name, dtype):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        header[name]["dtype"] = dtype
+        return join(header, body)
+
+    return damage
+
+
+def overwritten(name, octets):
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        start, end = header[name]["data_offsets"]
+        return join(header, body[: end - len(octets)] + octets + body[end:])
+
+    return damage
+
+
+DAMAGES = [
+    (lambda f: b"", "not a whole safetensors file"),
+    (lambda f: f[:5], "not a whole safetensors file"),
+    (lambda f: f[:1000], "not a whole safetensors file"),
+    (lambda f: f[:-1], "not a whole safetensors file"),
+    (lambda f: f + b"\0" * 8, "not a whole safetensors file"),
+    (lambda f: b"\xff" * 8 + f[8:], "not a whole safetensors file"),
+    (lambda f: b"GIF89a" + f, "not a whole safetensors file"),
+    (with_metadata(format="other"), "not one of bidiffsr"),
+    (without_metadata("format"), "not one of bidiffsr"),
+    (with_metadata(format_version="2"), "format version is '2'"),
+    (without_metadata("license"), "lacks 'license'"),
+    (with_metadata(storage="zip"), "storage is 'zip'"),
+    (with_metadata(config="{"), "config is not JSON"),
+    (with_config(lambda c: c.update(colour=1)), "a field that this version does not know: 'colour'"),
+    (with_config(lambda c: c.pop("scales")), "lacks 'scales'"),
+    (with_config(lambda c: c["network"].update(inner_channel=10**9)), "inner_channel cannot be 1000000000"),
+    (with_config(lambda c: c["network"].update(res_blocks="2")), "res_blocks has a value of the wrong kind"),
+    (with_config(lambda c: c["network"].update(res_blocks=True)), "res_blocks has a value of the wrong kind"),
+    (with_config(lambda c: c["network"].update(inner_channel=16)), "has shape"),
+    (renamed(f"{CONV}.alpha", f"{CONV}.beta"), f"tensor {CONV}.alpha is missing"),
+    (renamed("head.bias", "tail.bias"), "tensor head.bias is missing"),
+    (reshaped("head.weight", [3, 8, 9]), r"head.weight has shape \(3, 8, 9\); expected \(3, 8, 3, 3\)"),
+    (retyped("head.bias", "BF16"), "head.bias has type BF16; expected F32 or F16"),
+    (retyped(f"{CONV}.sign", "I8"), f"{CONV}.sign has type I8; expected U8"),
+    (overwritten("head.bias", struct.pack("<e", float("nan"))), "head.bias holds values that are not finite"),
+    (overwritten(f"{CONV}.alpha", struct.pack("<f", -0.5)), f"{CONV}.alpha has a negative scale"),
+    (overwritten(f"{CONV}.sign", b"\x80"), f"{CONV}.sign has bits set behind the end"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGES)
+def test_whatever_is_wrong_is_named(damage, sentence, tmp_path):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(damage(serialize_packed(random_checkpoint())))
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        read_checkpoint(path)
+    assert caught.value.message.startswith("p.safetensors")
+    assert caught.value.exit_code == 5
+
+
+def test_an_extra_tensor_is_refused(tmp_path):
+    header, body = split(serialize_packed(random_checkpoint()))
+    header["zzz"] = {"dtype": "U8", "shape": [8], "data_offsets": [len(body), len(body) + 8]}
+    (tmp_path / "p.safetensors").write_bytes(join(header, body + b"\0" * 8))
+    with pytest.raises(CheckpointError, match="tensor zzz is not part of this network"):
+        read_checkpoint(tmp_path / "p.safetensors")
+
+
+def test_missing_file_and_foreign_suffix_are_told_apart(tmp_path, golden):
+    with pytest.raises(ModelError, match="There is no checkpoint file"):
+        read_checkpoint(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="is a PyTorch file"):
+        read_checkpoint(golden / "tiny_official_format.pth")

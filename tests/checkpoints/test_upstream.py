@@ -1,0 +1,148 @@
+"""The authors' files: import, export, and everything that can be wrong with them."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
+from bidiffsr_cli.checkpoints.upstream import from_upstream, meta_network, read_pth, to_upstream, write_pth
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
+from bidiffsr_cli.errors import CheckpointError
+
+TINY = ModelConfig(
+    UNetConfig(inner_channel=8, norm_groups=8, channel_mults=(1, 2), res_blocks=1), DiffusionConfig(), (2,)
+)
+
+
+def random_state(config: ModelConfig) -> dict[str, torch.Tensor]:
+    return {name: torch.randn(tensor.shape) for name, tensor in meta_network(config).state_dict().items()}
+
+
+def test_published_network_has_exactly_the_authors_names_and_shapes(golden):
+    published = ModelConfig(UNetConfig(), DiffusionConfig(), (2,))
+    exported = to_upstream(meta_network(published).state_dict(), published)
+    expected = json.loads((golden / "official_state_dict_shapes.json").read_text())
+    assert {name: list(tensor.shape) for name, tensor in exported.items()} == expected
+    assert len(expected) == 1371
+
+
+def test_the_authors_file_is_imported_with_its_config(golden):
+    checkpoint = read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(4,))
+    network = checkpoint.config.network
+    assert network == UNetConfig(inner_channel=8, norm_groups=8)
+    assert checkpoint.config.diffusion == DiffusionConfig() and checkpoint.config.scales == (4,)
+
+
+def test_export_gives_back_every_value(golden, tmp_path):
+    original = read_pth(golden / "tiny_official_format.pth")
+    checkpoint = read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,))
+    write_pth(checkpoint.state, checkpoint.config, tmp_path / "again.pth")
+    again = torch.load(tmp_path / "again.pth", weights_only=True)["params"]
+    assert again.keys() == original.keys()
+    assert all(torch.equal(again[name], original[name]) for name in original)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tar_groups": 1, "taa_groups": 3},
+        {"res_blocks": 3},
+        {"channel_mults": (1,), "full_precision_levels": (0,)},
+        {"channel_mults": (1, 2, 4), "full_precision_levels": (1,)},
+        {"full_precision_levels": ()},
+        {"pixel_unshuffle": 2},
+        {"inner_channel": 16, "norm_groups": 16},
+    ],
+    ids=str,
+)
+def test_the_config_is_inferred_from_shapes(changes, tmp_path):
+    import dataclasses
+
+    config = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, **changes))
+    state = random_state(config)
+    write_pth(state, config, tmp_path / "w.pth")
+    checkpoint = read_pth_checkpoint(tmp_path / "w.pth", scales=(2,))
+    assert checkpoint.config == config
+    assert all(torch.equal(checkpoint.state[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"params": s}, lambda s: {"params_ema": s}])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_every_usual_wrapping_is_understood(wrap, prefix, tmp_path):
+    upstream = to_upstream(random_state(TINY), TINY)
+    torch.save(wrap({prefix + name: tensor for name, tensor in upstream.items()}), tmp_path / "w.pth")
+    read = read_pth(tmp_path / "w.pth")
+    assert read.keys() == upstream.keys()
+
+
+def damaged(change) -> dict[str, torch.Tensor]:
+    upstream = to_upstream(random_state(TINY), TINY)
+    change(upstream)
+    return upstream
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.pop("mid.0.attn.qkv.weight"), "mid.0.attn.qkv.weight is missing"),
+        (lambda s: s.update(extra=torch.zeros(1)), "extra is not part of this network"),
+        (
+            lambda s: s.update({"mid.1.res_block.block2.block.0.bias": torch.zeros(3)}),
+            r"mid.1.res_block.block2.block.0.bias has shape \(3,\); expected \(16,\)",
+        ),
+        (lambda s: s["downs.0.bias"].fill_(float("nan")), "downs.0.bias holds values that are not finite"),
+    ],
+)
+def test_the_first_wrong_tensor_is_named(change, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        from_upstream(damaged(change), TINY)
+
+
+class Malice:
+    """Pickled, it would run code on loading."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path):
+    for name, save in (("zip.pth", torch.save), ("raw.pth", lambda value, path: path.write_bytes(pickle.dumps(value)))):
+        save({"params": Malice(tmp_path / "hacked")}, tmp_path / name)
+        with pytest.raises(CheckpointError, match="more than tensors"):
+            read_pth(tmp_path / name)
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("no weights"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.mkdir(),
+        lambda path: torch.save([1, 2], path),
+        lambda path: torch.save({}, path),
+        lambda path: torch.save({"params": {"a": "text"}}, path),
+        lambda path: torch.save({"params": {1: torch.zeros(1)}}, path),
+        lambda path: torch.save({"params": {"a": torch.zeros(1, dtype=torch.int64)}}, path),
+        lambda path: torch.save({"params": {"downs.0.weight": torch.zeros(8, 6, 3, 3)}}, path),
+        lambda path: None,
+    ],
+)
+def test_what_is_no_such_file_is_said_so(write, tmp_path):
+    write(tmp_path / "w.pth")
+    with pytest.raises(CheckpointError):
+        read_pth_checkpoint(tmp_path / "w.pth", scales=(2,))
+
+
+def test_a_truncated_file_is_refused(golden, tmp_path):
+    whole = (golden / "tiny_official_format.pth").read_bytes()
+    (tmp_path / "w.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"w\.pth"):
+        read_pth(tmp_path / "w.pth")
