@@ -1,0 +1,304 @@
+"""SuperResolver: a picture is enlarged by bicubic interpolation, and the diffusion draws what that lacks.
+
+The state of the diffusion lies on one canvas. At every step the network looks at it window by window, the windows'
+predictions are blended, and one update of the sampler moves the whole canvas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import runtime as runtimes
+from .checkpoints.catalog import load_checkpoint
+from .checkpoints.files import Checkpoint
+from .configs import TileConfig, UpscaleOptions
+from .diffusion.conditioning import condition, fill_up, match_low_frequencies, upsample
+from .diffusion.samplers import SAMPLERS, parameterization
+from .diffusion.schedule import NoiseLevel, noise_levels
+from .errors import BidiffsrError, DeviceError, UsageError
+from .images import Picture, bleed_edges, read_picture, render, resize_alpha
+from .results import ModelInfo, PeakMemory, Seconds, TileInfo, UpscaleResult
+from .runtime import Runtime, choose_runtime
+from .tiling import Grid, Tile, blend, make_grid, noise_field
+
+Progress = Callable[[int, int], None]
+"""(windows done, windows in all), over all steps."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What enlarging one picture will take.
+
+    Attributes:
+        output_size: (width, height) of the result.
+        scale, steps, temperature: as they will be used.
+        grid: the windows.
+        concurrent: how many windows are computed at once.
+        memory: about how many bytes the process will have resident at the peak.
+    """
+
+    output_size: tuple[int, int]
+    scale: int
+    steps: int
+    temperature: float
+    grid: Grid
+    concurrent: int
+    memory: int
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network looks at a window."""
+        return self.steps * len(self.grid.tiles)
+
+
+class SuperResolver:
+    """A model that is ready to enlarge pictures.
+
+    Example:
+        >>> result = SuperResolver.from_pretrained("fast").upscale("photo.jpg", scale=2)
+        >>> result.image.save("big.png")
+    """
+
+    def __init__(self, checkpoint: Checkpoint, runtime: Runtime | None = None) -> None:
+        started = time.perf_counter()
+        self.model = ModelInfo(checkpoint.name, checkpoint.revision, checkpoint.sha256)
+        self.config = checkpoint.config
+        self.runtime = runtime or choose_runtime()
+        self.network = self.runtime.prepare(checkpoint.build())
+        self.seconds_to_load = time.perf_counter() - started
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path = "fast", **runtime: Any) -> SuperResolver:
+        """Load a model.
+
+        Args:
+            model: a name of the catalog, or the path of a checkpoint file.
+            **runtime: device, precision, backend and threads, as for `choose_runtime`.
+
+        Raises:
+            ModelError: there is no such model, or its file is damaged.
+            DeviceError: the device is not there.
+        """
+        started = time.perf_counter()
+        resolver = cls(load_checkpoint(model), choose_runtime(**runtime))
+        runtimes.return_freed_memory()
+        resolver.seconds_to_load = time.perf_counter() - started
+        return resolver
+
+    def upscale(
+        self, image: Any, options: UpscaleOptions | None = None, *, progress: Progress | None = None, **changes: Any
+    ) -> UpscaleResult:
+        """Enlarge one picture.
+
+        Args:
+            image: a path, a PIL image, encoded bytes, an array (H×W or H×W×C) or a `Picture`.
+            options: how; see `UpscaleOptions`.
+            progress: called whenever a window is done.
+            **changes: single options, such as `scale=4`, that replace those of `options`.
+
+        Returns:
+            The result, with the picture as a PIL image in `image`.
+
+        Raises:
+            InputError: the picture is missing or cannot be read.
+            UsageError: an option does not suit this model.
+            DeviceError: memory does not suffice.
+        """
+        started = time.perf_counter()
+        options = dataclasses.replace(options or UpscaleOptions(), **changes)
+        picture = image if isinstance(image, Picture) else read_picture(image)
+        plan = self.plan(picture, options)
+        decoded = time.perf_counter()
+        with runtimes.out_of_memory_explained():
+            rgb, alpha = self._enlarge(picture, plan, options, progress)
+            sampled = time.perf_counter()
+            enlarged = render(rgb, picture, alpha=alpha)
+        ended = time.perf_counter()
+        seconds = Seconds(
+            total=self.seconds_to_load + ended - started,
+            load_model=self.seconds_to_load,
+            decode=decoded - started,
+            sample=sampled - decoded,
+            encode=ended - sampled,
+            per_step=(sampled - decoded) / plan.steps,
+        )
+        return self._result(picture, plan, options, seconds, enlarged)
+
+    def plan(self, picture: Picture, options: UpscaleOptions) -> Plan:
+        """Work out sizes, windows and memory, without computing anything.
+
+        Raises:
+            UsageError: the model does not enlarge by that scale, or has no such preset.
+            DeviceError: `options.max_memory`, or what is free, does not suffice for a single window.
+        """
+        if options.scale not in self.config.scales:
+            able = " and ".join(f"x{scale}" for scale in self.config.scales)
+            raise UsageError(
+                f"Model {self.model.name!r} does not enlarge x{options.scale}.", f"It enlarges {able}."
+            )
+        width, height = (side * options.scale for side in picture.size)
+        diffusion = self.config.diffusion
+        steps = options.steps or self._steps_of_preset(options.preset)
+        if steps > diffusion.total_steps:
+            raise UsageError(f"{steps} steps are not possible.", f"Choose 1 to {diffusion.total_steps}.")
+        grid = make_grid(height, width, self._window(options), self.config.network.multiple_of)
+        concurrent, memory = self._share_memory(grid, options)
+        temperature = diffusion.temperature if options.temperature is None else options.temperature
+        return Plan((width, height), options.scale, steps, temperature, grid, concurrent, memory)
+
+    def seconds_per_window(self, plan: Plan) -> float:
+        """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
+        grid = plan.grid
+        canvas = torch.zeros(3, grid.tile_height, grid.tile_width)
+        level = noise_levels(self.config.diffusion, plan.steps)[0]
+        tiles = [Tile(0, 0, 0, 0)] * plan.concurrent
+        started = 0.0
+        for _ in range(2):  # the first round warms up
+            started = time.perf_counter()
+            list(self._predict_windows(canvas, canvas, level, plan, tiles))
+        return (time.perf_counter() - started) / plan.concurrent
+
+    def _window(self, options: UpscaleOptions) -> TileConfig | None:
+        if options.tile == "off":
+            return None
+        size = self.config.tile.size if options.tile == "auto" else int(options.tile)
+        overlap = self.config.tile.overlap if options.tile_overlap is None else options.tile_overlap
+        multiple = self.config.network.multiple_of
+        if size % multiple or overlap > size // 2:
+            raise UsageError(
+                f"Tile {size} with overlap {overlap} is not possible with this model.",
+                f"The tile must be a multiple of {multiple}, and the overlap at most half of it.",
+            )
+        return TileConfig(size, overlap)
+
+    def _steps_of_preset(self, preset: str | None) -> int:
+        diffusion = self.config.diffusion
+        if preset is None:
+            return diffusion.default_steps
+        if preset not in diffusion.presets:
+            raise UsageError(f"Model {self.model.name!r} has no preset {preset!r}.", "Give --steps instead.")
+        return diffusion.presets[preset]
+
+    def _share_memory(self, grid: Grid, options: UpscaleOptions) -> tuple[int, int]:
+        """How many windows fit at once, and the peak memory of the process with them."""
+        pixels = grid.height * grid.width
+        canvases = 3 + (options.sampler != "ddim" or options.eta > 0)  # up, x_t, prediction; fresh noise or last x_0
+        fixed = runtimes.resident_memory() + pixels * (canvases * 3 * 4 + 8) + 3 * 4 * grid.tile_height * grid.width
+        window = runtimes.window_memory(self.config.network, grid.tile_height, grid.tile_width)
+        free = runtimes.available_memory(self.runtime.device)
+        on_cpu = self.runtime.device.type == "cpu"
+        limits = [options.max_memory] if options.max_memory else []
+        if on_cpu and free is not None:
+            limits.append(runtimes.resident_memory() + free)
+        room = min(limits) - fixed if limits else math.inf
+        if room < window and on_cpu:
+            raise DeviceError(
+                f"This needs about {_megabytes(fixed + window)} of memory; {_megabytes(min(limits))} may be used.",
+                "Raise --max-memory, give a smaller --tile, or a smaller picture.",
+            )
+        if not on_cpu:
+            room = (free or 2**30) // 2
+        most = self.runtime.threads if on_cpu else 64
+        concurrent = max(1, min(len(grid.tiles), most, int(room // window) if room != math.inf else most))
+        return concurrent, fixed + (concurrent * window if on_cpu else 0)
+
+    def _enlarge(
+        self, picture: Picture, plan: Plan, options: UpscaleOptions, progress: Progress | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The enlarged colour and transparency, float32 in [0, 1]."""
+        if picture.alpha is None or options.alpha == "drop":
+            return self._sample(picture.rgb, plan, options, progress), None
+        rgb = self._sample(bleed_edges(picture.rgb, picture.alpha), plan, options, progress)
+        if options.alpha == "model":
+            return rgb, self._sample(picture.alpha.expand(3, -1, -1), plan, options, None).mean(0, keepdim=True)
+        return rgb, resize_alpha(picture.alpha, plan.output_size)
+
+    def _sample(self, low_res: Tensor, plan: Plan, options: UpscaleOptions, progress: Progress | None) -> Tensor:
+        """Run the whole reverse diffusion; 3×h×w to 3×(scale·h)×(scale·w), both in [0, 1]."""
+        diffusion, grid = self.config.diffusion, plan.grid
+        up = fill_up(upsample(low_res, plan.scale, diffusion), grid.height, grid.width, diffusion)
+        done = 0
+
+        def predict(x: Tensor, level: NoiseLevel) -> Tensor:
+            def counted(item: tuple[Tile, Tensor]) -> tuple[Tile, Tensor]:
+                nonlocal done
+                done += 1
+                if progress is not None:
+                    progress(done, plan.evaluations)
+                return item
+
+            return blend(grid, map(counted, self._predict_windows(x, up, level, plan, grid.tiles)))
+
+        def noise(draw: int) -> Tensor:
+            return noise_field(grid.height, grid.width, options.seed, draw)
+
+        start = noise(0).mul_(plan.temperature)
+        levels = noise_levels(diffusion, plan.steps)
+        sampler = SAMPLERS[options.sampler]
+        x0 = sampler(
+            predict, start, levels, parameterization(diffusion), eta=options.eta, noise=lambda step: noise(step + 1)
+        )
+        if diffusion.target == "residual":
+            assert diffusion.residual_scale is not None
+            x0 = up.add_(x0, alpha=diffusion.residual_scale[str(plan.scale)])
+        width, height = plan.output_size
+        result = x0.clamp_(0, 1)[:, :height, :width]
+        if bool(result.sum().isnan()):  # infinities were clamped
+            raise BidiffsrError("The network's result is not finite.", "Use --precision fp32.")
+        return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
+
+    def _predict_windows(
+        self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
+    ) -> Any:
+        """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
+        diffusion, grid, device = self.config.diffusion, plan.grid, self.runtime.device
+        gain = level.alpha if diffusion.input_gain == "alpha" else 1.0
+
+        def evaluate(tiles: Sequence[Tile]) -> Tensor:
+            size = grid.tile_height, grid.tile_width
+            x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
+            seen = torch.stack([condition(up, tile.top, tile.left, *size, plan.scale, diffusion) for tile in tiles])
+            t = torch.full((len(tiles),), level.t, device=device)
+            return self.network(x_t.to(device), seen.to(device), t).float().cpu()
+
+        return self.runtime.run(evaluate, tiles, plan.concurrent)
+
+    def _result(
+        self, picture: Picture, plan: Plan, options: UpscaleOptions, seconds: Seconds, image: Any
+    ) -> UpscaleResult:
+        grid, runtime = plan.grid, self.runtime
+        return UpscaleResult(
+            input_size=picture.size,
+            output_size=plan.output_size,
+            scale=plan.scale,
+            model=self.model,
+            steps=plan.steps,
+            sampler=options.sampler,
+            eta=options.eta,
+            temperature=plan.temperature,
+            seed=options.seed,
+            device=str(runtime.device),
+            dtype=str(runtime.dtype).removeprefix("torch."),
+            backend=runtime.backend,
+            isa=runtime.isa,
+            threads=runtime.threads,
+            tiles=TileInfo((grid.tile_width, grid.tile_height), grid.overlap, len(grid.tiles), plan.concurrent),
+            environment=runtimes.environment(),
+            seconds=seconds,
+            peak_memory_bytes=PeakMemory(runtimes.peak_memory(), runtimes.device_peak_memory(runtime.device)),
+            warnings=list(picture.warnings),
+            image=image,
+        )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB"

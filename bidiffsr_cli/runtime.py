@@ -1,0 +1,259 @@
+"""Where and how the network runs: device, precision, backend, threads, memory. Chooses, explains, and prepares.
+
+On a CPU every window is computed by one thread, and several windows at once; so the number of threads and the memory
+change the speed of a run and never a byte of its result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from . import __version__
+from .configs import UNetConfig
+from .errors import DeviceError, UsageError
+from .networks.packed import freeze
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A choice of where to run.
+
+    Attributes:
+        device: Where the network's arithmetic happens.
+        dtype: Of the full-precision layers; signs and their sums are always exact.
+        backend: What computes the binary convolutions: "reference" is plain torch.
+        isa: The instruction set of the native backend, None elsewhere.
+        threads: Windows that may be computed at once on a CPU.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    backend: str
+    isa: str | None
+    threads: int
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Bring a network into the form that runs here; the given one is used up."""
+        return freeze(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @contextlib.contextmanager
+    def inference(self) -> Iterator[None]:
+        """Gradients off and precision set, for the calling thread."""
+        reduced = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+            yield
+
+    def run(
+        self, evaluate: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], concurrent: int
+    ) -> Iterator[tuple[Item, Tensor]]:
+        """Evaluate items, several at once: threads of one item each on a CPU, batches elsewhere.
+
+        Args:
+            evaluate: items -> one result for each, stacked; called within `inference()`.
+            items: what to evaluate.
+            concurrent: how many at once.
+
+        Yields:
+            (item, result), in the order in which they are finished.
+
+        Raises:
+            DeviceError: memory ran out.
+        """
+
+        def task(batch: Sequence[Item]) -> list[tuple[Item, Tensor]]:
+            with self.inference(), out_of_memory_explained():
+                return list(zip(batch, evaluate(batch), strict=True))
+
+        if self.device.type == "cpu":
+            with _one_torch_thread():
+                yield from _in_threads(task, [(item,) for item in items], concurrent)
+        else:
+            for batch in _batched(items, concurrent):
+                yield from task(batch)
+
+
+def choose_runtime(
+    device: str = "auto", precision: str = "auto", backend: str = "auto", threads: int | None = None
+) -> Runtime:
+    """Turn the user's words into a `Runtime`; nothing falls back silently.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N, mps or xpu. auto takes the first of cuda, xpu, mps and cpu that is there.
+        precision: auto, fp32, bf16 or fp16. auto is fp32.
+        backend: auto, native or reference.
+        threads: of the CPU; None takes all that the process may use.
+
+    Raises:
+        UsageError: a word is unknown.
+        DeviceError: the device or the backend is not there.
+    """
+    if backend not in ("auto", "native", "reference"):
+        raise UsageError(f"{backend!r} is no backend.", "Choose auto, native or reference.")
+    if backend == "native":
+        raise DeviceError("This build has no native 1-bit kernels.", "Use --backend reference, or leave it out.")
+    if precision not in ("auto", *PRECISIONS):
+        raise UsageError(f"{precision!r} is no precision.", f"Choose auto, {', '.join(PRECISIONS)}.")
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads are not possible.", "Choose 1 or more.")
+    dtype = PRECISIONS.get(precision, torch.float32)
+    return Runtime(_choose_device(device), dtype, "reference", None, threads or usable_cores())
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> dict[str, str]:
+    """The devices that are there: name -> what it is."""
+    found = {"cpu": cpu_name()}
+    found |= {f"cuda:{index}": torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    if torch.xpu.is_available():
+        found |= {f"xpu:{index}": torch.xpu.get_device_name(index) for index in range(torch.xpu.device_count())}
+    return found
+
+
+def environment() -> dict[str, str]:
+    """What a measurement depends on: versions, platform, processor."""
+    return {
+        "bidiffsr": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory() -> int | None:
+    """The most memory this process ever had resident, bytes; None where the system does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_peak_memory(device: torch.device) -> int | None:
+    """The most memory torch ever had allocated on the device; None on a CPU and where it is not counted."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def resident_memory() -> int:
+    """Memory this process has resident now, bytes; an upper bound where only the peak is known."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_memory() or 0
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Memory that can still be taken on the device, bytes; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError):
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    return None
+
+
+def window_memory(config: UNetConfig, height: int, width: int) -> int:
+    """About how many bytes one forward pass of a window takes.
+
+    20 feature maps of full resolution: half of that is live at the peak (measured: 81 MB for the bundled network at
+    512x512), the rest is what the allocator holds on to.
+    """
+    return 20 * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system, which glibc else keeps: after loading a model it is a third of the process."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextlib.contextmanager
+def out_of_memory_explained() -> Iterator[None]:
+    """Turn every form of running out of memory into a DeviceError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        raise DeviceError(
+            "Memory ran out.", "Give a smaller --tile, fewer --threads, or a smaller picture."
+        ) from None
+
+
+def _choose_device(name: str) -> torch.device:
+    there = devices()
+    kinds = {device.partition(":")[0] for device in there}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "xpu", "mps", "cpu") if kind in kinds))
+    if name not in there and name not in kinds:
+        if not re.fullmatch(r"(cpu|mps|(cuda|xpu)(:\d+)?)", name):
+            raise UsageError(f"{name!r} is no device.", "Choose auto, cpu, cuda, cuda:N, mps or xpu.")
+        raise DeviceError(f"There is no device {name} here.", f"Here are: {', '.join(there)}.")
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_threads(
+    task: Callable[[Sequence[Item]], list[tuple[Item, Tensor]]], batches: Sequence[Sequence[Item]], workers: int
+) -> Iterator[tuple[Item, Tensor]]:
+    """Run tasks in threads; at most two per worker are waiting or finished at any time."""
+    remaining = iter(batches)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="window")
+    try:
+        pending: set[Future[list[tuple[Item, Tensor]]]] = {
+            pool.submit(task, batch) for batch in islice(remaining, 2 * workers)
+        }
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            pending |= {pool.submit(task, batch) for batch in islice(remaining, len(done))}
+            for future in done:
+                yield from future.result()
+    finally:  # also on Ctrl-C: start nothing more, and let the windows in flight end
+        pool.shutdown(cancel_futures=True)
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
+    iterator = iter(items)
+    while batch := tuple(islice(iterator, size)):
+        yield batch
