@@ -1,0 +1,119 @@
+"""Colour profiles: from whatever a file holds to sRGB, and back.
+
+LittleCMS does the arithmetic. The intent is always relative colorimetric with black point compensation: it leaves the
+colours that both spaces share where they are, so that the way back is its inverse. Perceptual tables squeeze the whole
+gamut, differently in each direction, and would shift colours on a round trip.
+"""
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from PIL import Image, ImageCms
+from torch import Tensor
+
+from .pixels import to_levels
+
+INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+TOLERANCE = 2  # 8-bit levels; what one conversion there and back rounds away anyway
+
+
+@lru_cache(maxsize=8)
+def colour_space(icc_profile: bytes) -> str:
+    """The colours a profile speaks of: "RGB", "GRAY", "CMYK", "Lab", …; "" when it cannot be understood."""
+    try:
+        return ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)).profile.xcolor_space.strip()
+    except Exception:  # LittleCMS through Pillow: OSError, but nothing is promised
+        return ""
+
+
+@lru_cache(maxsize=16)
+def _transform(source: bytes | str, target: bytes | str, modes: tuple[str, str]) -> ImageCms.ImageCmsTransform:
+    """A transform between two profiles, each given as its bytes or by the name of a built-in ("sRGB", "LAB")."""
+    profiles = [
+        ImageCms.ImageCmsProfile(ImageCms.createProfile(p) if isinstance(p, str) else io.BytesIO(p))  # type: ignore[arg-type]
+        for p in (source, target)
+    ]
+    return ImageCms.buildTransform(profiles[0], profiles[1], modes[0], modes[1], INTENT, FLAGS)
+
+
+def to_srgb(image: Image.Image, profile: bytes | str) -> Image.Image:
+    """Converts an L, RGB, CMYK or LAB image to an RGB image in sRGB. Raises ImageCms.PyCMSError."""
+    result = _transform(profile, "sRGB", (image.mode, "RGB")).apply(image)
+    result.info.clear()  # the transform tags its result, and tags travel with later saves
+    return result
+
+
+def from_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Converts an RGB image in sRGB to an RGB profile. Raises ImageCms.PyCMSError."""
+    result = _transform("sRGB", profile, ("RGB", "RGB")).apply(image)
+    result.info.clear()
+    return result
+
+
+@lru_cache(maxsize=8)
+def is_srgb(icc_profile: bytes) -> bool:
+    """Whether an RGB profile means the same colours as sRGB, whatever its name is: judged on a grid of colours."""
+    steps = [round(i * 255 / 16) for i in range(17)]
+    grid = bytes(value for r in steps for g in steps for b in steps for value in (r, g, b))
+    image = Image.frombytes("RGB", (17 * 17, 17), grid)
+    return _largest_difference(to_levels(image), to_levels(to_srgb(image, icc_profile))) <= TOLERANCE
+
+
+@dataclass
+class Managed:
+    """An RGB image in sRGB, and what leads back to its own profile (the fields of `Picture` of the same names)."""
+
+    image: Image.Image
+    icc_profile: bytes | None = None
+    converted: bool = False
+    colour_rest: Tensor | None = None
+    warning: str = ""
+
+
+def manage_rgb(image: Image.Image, icc_profile: bytes | None) -> Managed:
+    """Brings an RGB image to sRGB; its profile is kept where the result can be converted back to it."""
+    if not icc_profile:
+        return Managed(image)
+    space = colour_space(icc_profile)
+    if space != "RGB":
+        what = f"is for {space} colours" if space else "is damaged"
+        return Managed(image, warning=f"The colour profile {what}: it was dropped and the colours were taken as sRGB.")
+    try:
+        if is_srgb(icc_profile):
+            return Managed(image, icc_profile)
+        converted = to_srgb(image, icc_profile)
+    except ImageCms.PyCMSError:
+        warning = "The colour profile is damaged: it was dropped and the colours were taken as sRGB."
+        return Managed(image, warning=warning)
+    try:
+        rest = _colour_rest(image, from_srgb(converted, icc_profile))
+    except ImageCms.PyCMSError:  # scanner profiles have tables for one direction only
+        warning = "The colour profile works in one direction only: the result is sRGB instead."
+        return Managed(converted, warning=warning)
+    return Managed(converted, icc_profile, converted=True, colour_rest=rest)
+
+
+def _colour_rest(image: Image.Image, returned: Image.Image) -> Tensor | None:
+    """What went missing on the way to sRGB and back, in levels; None if no one could see it."""
+    before, after = to_levels(image), to_levels(returned)
+    if _largest_difference(before, after) <= TOLERANCE:
+        return None
+    return (before.to(torch.int16) - after.to(torch.int16)).contiguous()
+
+
+def _largest_difference(a: Tensor, b: Tensor) -> int:
+    """The largest difference between two uint8 tensors, without signed copies of them."""
+    return int((torch.maximum(a, b) - torch.minimum(a, b)).max())
+
+
+def grey_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """An L image under a grey or RGB profile, as L under sRGB; unchanged if the profile cannot do that."""
+    try:
+        if colour_space(profile) == "RGB":  # neutral colours stay neutral: any one channel holds the result
+            return to_srgb(image.convert("RGB"), profile).getchannel("G")
+        return to_srgb(image, profile).getchannel("G")
+    except ImageCms.PyCMSError:
+        return image

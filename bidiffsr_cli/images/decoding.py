@@ -1,0 +1,216 @@
+"""From an opened Pillow image of any mode to a `Picture`.
+
+Every mode is brought to one of L, LA, RGB, RGBA (8 bits) or 16-bit grey. What is lost on the way becomes a warning.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import InputError
+from . import colour
+from .metadata import read_dpi, read_exif
+from .picture import Picture
+from .pixels import to_float, to_levels
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass
+class _Source:
+    """What must be asked of an image before its pixels are loaded, because loading forgets it."""
+
+    name: str
+    frames: int
+    depth: int
+    grey_alpha: bool
+    white_is_zero: bool
+
+
+def picture_from_image(image: Image.Image, name: str, head: bytes = b"") -> Picture:
+    """Decodes an opened image. `image` itself is loaded but not changed.
+
+    Args:
+        image: Any Pillow image.
+        name: What to call it in errors.
+        head: The first bytes of its file, if there are any: AVIF states its bit depth there.
+
+    Raises:
+        InputError: It has no pixels, or values without an agreed meaning.
+        Exception: Whatever Pillow raises on damaged data.
+    """
+    rawmode = _png_rawmode(image)
+    depth = 16 if ";16" in rawmode else _stated_depth(image, head)
+    source = _Source(name, getattr(image, "n_frames", 1), depth, rawmode.startswith("LA"), _is_white_zero(image))
+    if 0 in image.size:
+        raise InputError(f"{name} has no pixels.", "Choose another picture.")
+    image.load()
+    exif, orientation, warning = read_exif(image)
+    upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+    picture = _decode(upright, source)
+    picture.exif, picture.dpi = exif, read_dpi(image)
+    if picture.dpi and orientation >= 5:
+        picture.dpi = picture.dpi[::-1]  # a quarter turn: across becomes down
+    picture.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
+    picture.warnings += [warning] if warning else []
+    if source.frames > 1:
+        picture.warnings.insert(0, f"The file holds {source.frames} frames or pages: only the first was read.")
+    return picture
+
+
+def _stated_depth(image: Image.Image, head: bytes) -> int:
+    """Bits per channel that a TIFF or AVIF states, where Pillow may keep fewer; 8 if unknown."""
+    if image.format == "TIFF":
+        return max(getattr(image, "tag_v2", {}).get(258, (8,)))
+    if image.format == "AVIF":
+        box = head.find(b"av1C")
+        flags = head[box + 6] if 0 <= box < len(head) - 6 else 0
+        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    return 8
+
+
+def _png_rawmode(image: Image.Image) -> str:
+    """How Pillow unpacks a PNG that is not loaded yet, such as "RGB;16B"; "" if unknown."""
+    tiles = getattr(image, "tile", None) or []
+    return str(tiles[0][3]) if image.format == "PNG" and tiles else ""
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether a TIFF counts from white; Pillow turns that round for 8 bits but not for 16."""
+    return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
+
+
+def _decode(image: Image.Image, source: _Source) -> Picture:
+    """The pixels and the colour profile of an upright image."""
+    mode, icc = image.mode, image.info.get("icc_profile") or None
+    if mode == "F":
+        return _grey16(_float_grey(image, source.name), None, icc, ["Floating point grey was read as 16-bit grey."])
+    if mode.startswith("I"):
+        return _grey16(*_integer_grey(image, source), icc, [])
+    if mode == "RGBA" and source.grey_alpha:  # Pillow unpacks 16-bit grey with alpha as colour
+        image = image.convert("LA")
+    warnings = _depth_warnings(image.mode, source.depth)
+    if mode in ("CMYK", "LAB"):
+        return _from_print(image, icc, warnings)
+    plain = _plain(image)
+    if plain.mode in ("L", "LA"):
+        return _grey8(plain, icc, warnings)
+    return _colour8(plain, icc, warnings)
+
+
+def _depth_warnings(mode: str, depth: int) -> list[str]:
+    if depth <= 8:
+        return []
+    return [f"{depth}-bit {'grey' if mode in ('L', 'LA') else 'colour'} was read as 8-bit: Pillow cannot keep it."]
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """An 8-bit image as L, LA, RGB or RGBA."""
+    mode, alpha = image.mode, image.has_transparency_data
+    if mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
+        return image
+    if mode in ("1", "L", "LA", "La"):
+        return image.convert("LA" if alpha else "L")
+    key = image.info.get("transparency")
+    if mode == "RGB" and isinstance(key, tuple) and max(key) > 255:  # the key of a 16-bit PNG, whose pixels lost 8 bits
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    return image.convert("RGBA" if alpha else "RGB")
+
+
+def _colour8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
+    alpha = to_float(image.getchannel("A")) if image.mode == "RGBA" else None
+    managed = colour.manage_rgb(image if image.mode == "RGB" else image.convert("RGB"), icc)
+    if managed.colour_rest is not None and alpha is not None:
+        managed.colour_rest *= alpha > 0  # colours nobody sees must not seep into those beside them
+    return Picture(
+        to_float(managed.image),
+        alpha,
+        icc_profile=managed.icc_profile,
+        warnings=warnings + ([managed.warning] if managed.warning else []),
+        converted=managed.converted,
+        colour_rest=managed.colour_rest,
+    )
+
+
+def _grey8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
+    """Grey needs no way to sRGB and back: a profile of grey only bends the one scale, and each 8-bit bend rounds."""
+    grey = image.getchannel(0)
+    alpha = to_float(image.getchannel("A")) if image.mode == "LA" else None
+    if icc and colour.colour_space(icc) == "RGB":  # allowed in JPEG, not in PNG: settle it here
+        grey, icc = grey if colour.is_srgb(icc) else colour.grey_to_srgb(grey, icc), None
+    icc = _grey_profile(icc, warnings)
+    return Picture(to_float(grey).expand(3, -1, -1).contiguous(), alpha, True, 8, icc, warnings=warnings)
+
+
+def _grey16(levels: Tensor, key: int | None, icc: bytes | None, warnings: list[str]) -> Picture:
+    """A picture of 1×H×W values 0…65535 whose value `key` is transparent."""
+    alpha = None if key is None else (levels != key).to(torch.float32)
+    if alpha is not None:
+        warnings.append("16-bit grey with transparency is written as 8-bit: Pillow cannot keep it.")
+    icc = _grey_profile(icc, warnings)
+    rgb = (levels / 65535).to(torch.float32).expand(3, -1, -1).contiguous()
+    return Picture(rgb, alpha, True, 8 if key is not None else 16, icc, warnings=warnings)
+
+
+def _grey_profile(icc: bytes | None, warnings: list[str]) -> bytes | None:
+    if icc and colour.colour_space(icc) != "GRAY":
+        warnings.append("The colour profile is not one for grey: it was dropped.")
+        return None
+    return icc
+
+
+def _integer_grey(image: Image.Image, source: _Source) -> tuple[Tensor, int | None]:
+    """1×H×W int32 values of an I or I;16 image, and the transparent one."""
+    levels = to_levels(image.convert("I"))
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high > 65535:
+        raise InputError(
+            f"{source.name} holds whole numbers from {low} to {high}: only 8 and 16 bits per pixel can be read.",
+            "Convert it to 16-bit grey first.",
+        )
+    if source.depth == 12 and high <= 4095:  # a TIFF of 12 bits, which Pillow does not stretch
+        levels = (levels * 65535 + 2047).floor_divide(4095)
+    key = image.info.get("transparency")
+    return (65535 - levels if source.white_is_zero else levels), key if isinstance(key, int) else None
+
+
+def _float_grey(image: Image.Image, name: str) -> Tensor:
+    """1×H×W values 0…65535 of an F image, whose own values must lie in [0, 1]."""
+    values = to_levels(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also true of NaN
+        raise InputError(
+            f"{name} holds floating point values from {low:.4g} to {high:.4g}: only 0 to 1 can be read.",
+            "Scale them to 0 to 1, or convert it to 16-bit grey first.",
+        )
+    return values * 65535
+
+
+def _from_print(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
+    """CMYK and Lab, which leave as sRGB."""
+    name, icc_space = ("CMYK", "CMYK") if image.mode == "CMYK" else ("Lab", "")
+    rgb = _by_profile(image, icc) if icc and colour.colour_space(icc) == icc_space else None
+    how = " by its colour profile"
+    if rgb is None:
+        rgb = colour.to_srgb(image, "LAB") if image.mode == "LAB" else image.convert("RGB")
+        how = "" if image.mode == "LAB" else " without a colour profile, so colours may differ from print"
+    warnings.append(f"{name} was converted to sRGB{how}.")
+    return Picture(to_float(rgb), warnings=warnings)
+
+
+def _by_profile(image: Image.Image, icc: bytes) -> Image.Image | None:
+    try:
+        return colour.to_srgb(image, icc)
+    except Exception:  # PyCMSError, or OSError from a profile that only opens
+        return None

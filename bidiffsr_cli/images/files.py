@@ -1,0 +1,168 @@
+"""Files that are whole or not there at all.
+
+On Linux the bytes go to a file without a name (O_TMPFILE), which gets its name when it is complete: whatever kills the
+process, nothing is left behind. Elsewhere a temporary file in the same folder does nearly as well.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from ..errors import BidiffsrError, OutputError
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raises OutputError if `path` cannot be written; called before the long work. Nothing is created."""
+    try:
+        if _is_device(path):
+            return
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise OutputError(f"'{path}' is a folder.", "Give the name of a file.")
+        if target.exists() and not overwrite:
+            raise _exists(path)
+        if not target.parent.is_dir():
+            found = "is a file, not a folder" if target.parent.exists() else "does not exist"
+            raise OutputError(f"The folder '{path.parent}' {found}.", f"Create it: mkdir -p '{path.parent}'")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise OutputError(f"'{path}' is write-protected.", "Change its permissions, or choose another name.")
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise OutputError(f"The folder '{path.parent}' is write-protected.", "Choose another folder.")
+    except (OSError, ValueError) as error:  # such as a name that is too long, or holds a NUL
+        raise _cannot_write(path, error) from error
+
+
+def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
+    """Writes a whole file or none.
+
+    A symbolic link stays, and what it points to is written. An overwritten file keeps its permissions, a new one gets
+    the usual ones. Without `overwrite`, a file that appeared meanwhile is never touched.
+
+    Raises:
+        OutputError: It exists, or cannot be written there.
+        BidiffsrError: The disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if _is_device(path):
+            path.write_bytes(data)  # a device or a pipe takes bytes, not names
+        elif not _write_nameless(data, target, overwrite):
+            _write_named(data, target, overwrite)
+    except FileExistsError:
+        raise _exists(path) from None
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from error
+
+
+def _write_nameless(data: bytes, target: Path, overwrite: bool) -> bool:
+    """Writes through a file without a name; False where the system has none."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
+        return False
+    try:
+        file = os.open(target.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):  # old kernels, some filesystems
+            return False
+        raise
+    try:
+        _write_all(file, data, target)
+        return _give_name(file, target, overwrite)
+    finally:
+        os.close(file)
+
+
+def _give_name(file: int, target: Path, overwrite: bool) -> bool:
+    """Names a nameless file; False where /proc or the filesystem does not allow it."""
+    try:
+        _link(file, target)
+    except FileExistsError:
+        if not overwrite:
+            raise
+        # Linking cannot replace: the file, complete already, needs a second name for the moment between two calls.
+        temporary = _temporary_name(target)
+        _link(file, temporary)
+        _replace(temporary, target)
+    except (PermissionError, NotADirectoryError, FileNotFoundError):
+        return False
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV):
+            return False
+        raise
+    return True
+
+
+def _link(file: int, name: Path) -> None:
+    # Without a folder descriptor Python calls link(2), which would link the entry in /proc instead of the file.
+    folder = os.open(name.parent, os.O_RDONLY)
+    try:
+        os.link(f"/proc/self/fd/{file}", name.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+
+
+def _write_named(data: bytes, target: Path, overwrite: bool) -> None:
+    """Writes through a temporary file in the same folder."""
+    temporary = _temporary_name(target)
+    try:
+        file = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            _write_all(file, data, target)
+        finally:
+            os.close(file)
+        if not overwrite:
+            _claim(temporary, target)
+        _replace(temporary, target)
+    except BaseException:  # also Ctrl-C
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _claim(temporary: Path, target: Path) -> None:
+    """Makes sure that `target` is ours, so that replacing it harms nobody. Raises FileExistsError."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT and the like have no links: an empty file holds the place
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    try:
+        # rename(2) between two names of one file does nothing at all, so the temporary name is removed in any case
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_all(file: int, data: bytes, target: Path) -> None:
+    """Writes everything down to the disk, with the permissions of the file that is there already."""
+    if hasattr(os, "fchmod") and target.exists():
+        os.fchmod(file, stat.S_IMODE(target.stat().st_mode))
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.fsync(file)
+
+
+def _temporary_name(target: Path) -> Path:
+    return target.with_name(f".bidiffsr-{secrets.token_hex(6)}.tmp")
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
+
+
+def _cannot_write(path: Path, error: Exception) -> BidiffsrError:
+    if isinstance(error, OSError) and error.errno in FULL:
+        return BidiffsrError(f"The disk is full: '{path}' was not written.", "Free some space, or choose another disk.")
+    reason = getattr(error, "strerror", None) or str(error)
+    return OutputError(f"'{path}' cannot be written: {reason}.", "Choose another name or folder.")

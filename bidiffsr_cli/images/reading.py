@@ -1,0 +1,153 @@
+"""Reading a picture from a file, bytes, a Pillow image, a tensor or an array.
+
+    picture = read_picture("photo.jpg")
+
+What a file is, is decided by its content. Whatever goes wrong becomes an `InputError`; nothing is padded or guessed.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import InputError
+from .arrays import picture_from_array, picture_from_tensor
+from .decoding import picture_from_image
+from .picture import Picture
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+READABLE = "PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF"
+HEAD = 1 << 16  # enough to recognise any format, and to find AVIF's bit depth
+
+# (offset, bytes, name): how a file of a readable format starts …
+OURS = (
+    (0, b"\x89PNG", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (8, b"WEBP", "WebP"),
+    (4, b"ftypavi", "AVIF"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"BM", "BMP"),
+    (0, b"GIF8", "GIF"),
+)
+# … and of some that people try
+FOREIGN = (
+    (4, b"ftyphe", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypmsf1", "HEIF"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL ", "JPEG XL"),
+    (4, b"jP  ", "JPEG 2000"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"%PDF", "PDF"),
+    (0, b"<svg", "SVG"),
+    (0, b"v/1\x01", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"DDS ", "DDS"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"qoif", "QOI"),
+    (4, b"ftyp", "video"),
+    (0, b"\x1aE\xdf\xa3", "video"),
+)
+
+
+def read_picture(source: Any, *, name: str = "") -> Picture:
+    """Reads one picture: upright, in sRGB, float32 in [0, 1].
+
+    Args:
+        source: A path, the bytes of a file, a Pillow image, a tensor (1, 3 or 4)×H×W or an array H×W(×1, 3 or 4) of
+            uint8, uint16 or floats in [0, 1].
+        name: What to call it in errors; by default the path, or "The input".
+
+    Raises:
+        InputError: It is missing, unreadable, damaged, too large or not a picture.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(os.fsdecode(source)), name)
+    name = name or "The input"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _read_stream(io.BytesIO(source), name)
+    if isinstance(source, Image.Image):
+        with _translated_errors(name):
+            return picture_from_image(source, name)
+    if isinstance(source, torch.Tensor):
+        return picture_from_tensor(source, name)
+    if hasattr(source, "__array_interface__"):
+        return picture_from_array(source, name)
+    raise InputError(
+        f"{name} cannot be read from an object of type {type(source).__qualname__}.",
+        "Give a path, bytes, a Pillow image, a tensor or an array.",
+    )
+
+
+def _read_file(path: Path, name: str) -> Picture:
+    name = name or f"'{path}'"
+    try:
+        with path.open("rb") as file:
+            # a pipe cannot be rewound, and Pillow must look at the start more than once
+            return _read_stream(file if file.seekable() else io.BytesIO(file.read()), name)
+    except FileNotFoundError:
+        raise InputError(f"{name} does not exist.", "Check the spelling and the folder.") from None
+    except IsADirectoryError:
+        raise InputError(f"{name} is a folder, not a picture.", "Use 'bidiffsr batch' for a folder.") from None
+    except PermissionError:
+        hint = "Use 'bidiffsr batch' for a folder." if path.is_dir() else "Change its permissions, or copy it."
+        raise InputError(f"{name} may not be read: permission denied.", hint) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{name} cannot be opened: {reason}.", "Check the path.") from error
+
+
+def _read_stream(stream: IO[bytes], name: str) -> Picture:
+    with _translated_errors(name):
+        head = stream.read(HEAD)
+        if not head:
+            raise InputError(f"{name} is empty.", "Copy or download it again.")
+        stream.seek(0)
+        try:
+            image = Image.open(stream, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise _unidentified(name, head) from None
+        with image:
+            return picture_from_image(image, name, head)
+
+
+def _unidentified(name: str, head: bytes) -> InputError:
+    """Says whether a file is damaged, of a format we do not read, or no picture at all."""
+    if kind := _sniff(head, OURS):
+        return _damaged(name, kind)
+    if kind := _sniff(head.lstrip()[:64], FOREIGN):
+        return InputError(f"{name} is a {kind} file, which cannot be read.", f"Convert it to {READABLE} first.")
+    return InputError(f"{name} is not a picture.", f"Give a {READABLE} file.")
+
+
+def _sniff(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str:
+    return next((kind for offset, magic, kind in table if head.startswith(magic, offset)), "")
+
+
+def _damaged(name: str, kind: str) -> InputError:
+    return InputError(f"{name} holds damaged or incomplete {kind} data.", "Copy or download it again.")
+
+
+@contextlib.contextmanager
+def _translated_errors(name: str) -> Iterator[None]:
+    """Turns whatever Pillow raises into an InputError, and lets none of its warnings out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (InputError, MemoryError):
+            raise
+        except Image.DecompressionBombError:
+            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+            message = f"{name} has more than {limit} million pixels, the most that is read."
+            raise InputError(message, "Cut it into parts, or make it smaller first.") from None
+        except Exception as error:  # damaged files raise almost anything, from struct.error to SyntaxError
+            detail = str(error).rstrip(".") or type(error).__name__
+            raise InputError(f"{name} is damaged or incomplete ({detail}).", "Copy or download it again.") from error
