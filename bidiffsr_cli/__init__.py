@@ -1,9 +1,9 @@
 """bidiffsr: enlarge pictures with BI-DiffSR, a diffusion model with 1-bit weights and activations.
 
-    from bidiffsr_cli import SuperResolver
+from bidiffsr_cli import SuperResolver
 
-    result = SuperResolver.from_pretrained("fast").upscale("photo.jpg", scale=2)
-    result.image.save("big.png")
+result = SuperResolver.from_pretrained("fast").upscale("photo.jpg", scale=2)
+result.image.save("big.png")
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class UNetConfig:
     inner_channel: int = 64
     """Channels at full resolution."""
     channel_mults: tuple[int, ...] = (1, 2, 4, 8)
-    """Channels of each level, as multiples of `inner_channel`; CP-Down doubles them, so each doubles its predecessor."""
+    """Channels of each level in units of `inner_channel`; CP-Down doubles them, so they are 1, 2, 4, ..."""
     res_blocks: int = 2
     """ResBlocks in each encoder level; the decoder has one more."""
     norm_groups: int = 16
@@ -67,7 +67,7 @@ class UNetConfig:
         _between(self, "pixel_unshuffle", 1, 8)
         doubling = tuple(2**level for level in range(len(self.channel_mults)))
         _check(1 <= len(self.channel_mults) <= 6 and self.channel_mults == doubling, self, "channel_mults")
-        _check(all(0 <= level < len(self.channel_mults) for level in self.full_precision_levels), self, "full_precision_levels")
+        _check(set(self.full_precision_levels) <= set(range(self.levels)), self, "full_precision_levels")
         _check(self.inner_channel % self.norm_groups == 0 and self.inner_channel % 2 == 0, self, "inner_channel")
 
     @property
@@ -95,7 +95,7 @@ class DiffusionConfig:
     beta_end: float = 1e-2
     total_steps: int = 2000
     condition: tuple[str, ...] = ("low_res",)
-    """What the network sees beside x_t: low_res, the enlarged picture; detail, its high frequencies."""
+    """What the network sees beside x_t: low_res, the enlarged picture; detail, what is sharp in it."""
     condition_range: tuple[float, float] = (0.0, 1.0)
     """Where low_res's black and white are mapped to."""
     input_gain: str = "none"
@@ -105,7 +105,7 @@ class DiffusionConfig:
     upsample: str = "bicubic_075"
     """up(): bicubic with a = -0.75; bicubic_075_clipped clips the result to [0, 1]."""
     spacing: str = "leading"
-    """Which of the T steps N steps visit: leading (0 is the last, T-1 is not visited), or trailing (T-1 is the first)."""
+    """Which of the T steps N steps visit: leading (0 comes last, T-1 is left out) or trailing (T-1 comes first)."""
     clip: tuple[float, float] | None = (-1.0, 1.0)
     """Range that predictions of x_0 are clamped to."""
     temperature: float = 1.0
@@ -146,7 +146,7 @@ class TileConfig:
 
     def __post_init__(self) -> None:
         _between(self, "size", 16, 16384)
-        _between(self, "overlap", 0, self.size // 2)
+        _between(self, "overlap", 0, self.size // 4)  # so that no three windows count at one place
 
 
 @dataclass(frozen=True)
@@ -235,9 +235,17 @@ class UpscaleOptions:
         need(0 <= self.eta <= 1, f"Eta {self.eta} is not possible.", "Choose 0 to 1.")
         need(self.seed >= 0, f"Seed {self.seed} is not possible.", "Choose 0 or more.")
         temperature = self.temperature
-        need(temperature is None or 0 <= temperature <= 1, f"Temperature {temperature} is not possible.", "Choose 0 to 1.")
+        need(
+            temperature is None or 0 <= temperature <= 1,
+            f"Temperature {temperature} is not possible.",
+            "Choose 0 to 1.",
+        )
         sized = isinstance(self.tile, int) and 16 <= self.tile <= 16384
-        need(self.tile in ("auto", "off") or sized, f"Tile {self.tile!r} is not possible.", "Give auto, off, or 16 to 16384.")
+        need(
+            self.tile in ("auto", "off") or sized,
+            f"Tile {self.tile!r} is not possible.",
+            "Give auto, off, or 16 to 16384.",
+        )
         overlap = self.tile_overlap
         need(overlap is None or overlap >= 0, f"Overlap {overlap} is not possible.", "Choose 0 or more.")
 

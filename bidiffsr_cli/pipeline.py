@@ -142,9 +142,7 @@ class SuperResolver:
         """
         if options.scale not in self.config.scales:
             able = " and ".join(f"x{scale}" for scale in self.config.scales)
-            raise UsageError(
-                f"Model {self.model.name!r} does not enlarge x{options.scale}.", f"It enlarges {able}."
-            )
+            raise UsageError(f"Model {self.model.name!r} does not enlarge x{options.scale}.", f"It enlarges {able}.")
         width, height = (side * options.scale for side in picture.size)
         diffusion = self.config.diffusion
         steps = options.steps or self._steps_of_preset(options.preset)
@@ -173,10 +171,10 @@ class SuperResolver:
         size = self.config.tile.size if options.tile == "auto" else int(options.tile)
         overlap = self.config.tile.overlap if options.tile_overlap is None else options.tile_overlap
         multiple = self.config.network.multiple_of
-        if size % multiple or overlap > size // 2:
+        if size % multiple or overlap > size // 4:
             raise UsageError(
                 f"Tile {size} with overlap {overlap} is not possible with this model.",
-                f"The tile must be a multiple of {multiple}, and the overlap at most half of it.",
+                f"The tile must be a multiple of {multiple}, and the overlap at most a quarter of it.",
             )
         return TileConfig(size, overlap)
 
@@ -256,9 +254,7 @@ class SuperResolver:
             raise BidiffsrError("The network's result is not finite.", "Use --precision fp32.")
         return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
 
-    def _predict_windows(
-        self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
-    ) -> Any:
+    def _predict_windows(self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]) -> Any:
         """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
         diffusion, grid, device = self.config.diffusion, plan.grid, self.runtime.device
         gain = level.alpha if diffusion.input_gain == "alpha" else 1.0

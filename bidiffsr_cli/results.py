@@ -83,6 +83,6 @@ class UpscaleResult:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the contract."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "image"}
-        plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in fields.items()}
+        plain = {k: vars(v).copy() if dataclasses.is_dataclass(v) else v for k, v in fields.items()}
         order = ("input", "output", "status")
         return {"schema": SCHEMA} | {name: plain.pop(name) for name in order} | plain

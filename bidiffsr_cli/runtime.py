@@ -194,7 +194,7 @@ def window_memory(config: UNetConfig, height: int, width: int) -> int:
 
 
 def return_freed_memory() -> None:
-    """Give freed memory back to the system, which glibc else keeps: after loading a model it is a third of the process."""
+    """Give freed memory back to the system; glibc else keeps it (after loading a model, a third of the process)."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -207,9 +207,7 @@ def out_of_memory_explained() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
             raise
-        raise DeviceError(
-            "Memory ran out.", "Give a smaller --tile, fewer --threads, or a smaller picture."
-        ) from None
+        raise DeviceError("Memory ran out.", "Give a smaller --tile, fewer --threads, or a smaller picture.") from None
 
 
 def _choose_device(name: str) -> torch.device:

@@ -68,7 +68,7 @@ class Grid:
 
     @cached_property
     def row_weights(self) -> list[Tensor]:
-        """For each row of windows, the weight of its rows: `tile_height` values that add up to 1 with the neighbours'."""
+        """For each row of windows its rows' weights: `tile_height` values that add up to 1 with the neighbours'."""
         return _weights(self.tops, self.tile_height, self.overlap)
 
     @cached_property
@@ -103,9 +103,9 @@ def make_grid(height: int, width: int, tile: TileConfig | None, multiple_of: int
 def blend(grid: Grid, predictions: Iterable[tuple[Tile, Tensor]]) -> Tensor:
     """Put the windows' predictions together.
 
-    Windows are first blended across each row of the grid, and finished rows are then blended downwards. So every value is
-    the sum of at most two, which floating point adds alike in either order: the result does not depend on the order
-    in which predictions come.
+    Windows are first blended across each row of the grid, and finished rows are then blended downwards. So every value
+    is the sum of at most two, which floating point adds alike in either order: the result does not depend on the
+    order in which predictions come.
 
     Args:
         grid: the grid; every one of its tiles must come once.

@@ -1,0 +1,1 @@
+"""Files with weights: reading, writing, importing, and finding them by name."""

@@ -78,7 +78,7 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
         raise ModelError(f"Model {name!r} has no revision {revision!r}.", f"Bundled is {name}@{entry.revision}.")
     checkpoint = read_checkpoint(entry.path)
     if checkpoint.sha256 != entry.sha256:
-        raise CheckpointError(f"The bundled file {entry.file} is not the one of the catalog.", "Install bidiffsr again.")
+        raise CheckpointError(f"The bundled {entry.file} is not the one of the catalog.", "Install bidiffsr again.")
     return dataclasses.replace(checkpoint, name=entry.name, revision=entry.revision)
 
 

@@ -152,7 +152,7 @@ def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: s
 
 
 def _with_sorted_metadata(file: bytes) -> bytes:
-    """The same safetensors file with its metadata in order: the library writes it in a random one, and files are hashed."""
+    """The same safetensors file with its metadata in order; the library's order is random, and files are hashed."""
     length = int.from_bytes(file[:8], "little")
     header = json.loads(file[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -178,9 +178,8 @@ def _checked_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, s
 
 
 def _read_float(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
-    expected = {
-        name: (tuple(tensor.shape), _FLOATS) for name, tensor in to_upstream(meta_network(config).state_dict(), config).items()
-    }
+    names = to_upstream(meta_network(config).state_dict(), config)
+    expected = {name: (tuple(tensor.shape), _FLOATS) for name, tensor in names.items()}
     return from_upstream(_read_tensors(file, expected), config)
 
 

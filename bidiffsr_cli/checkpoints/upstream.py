@@ -1,8 +1,8 @@
 """The authors' checkpoints: reading their .pth files, and their parameter names.
 
-Upstream numbers every time-aware parameter and nests every layer (`downs.1.res_block.block1.conv.TaR.dynamic_move_0.bias`);
-here the K parameters of a layer are one tensor (`encoder.0.conv1.tar.bias`, K×C). This file is the only one that knows
-the foreign names. Float checkpoints use them too, so that weights can be exchanged.
+Upstream numbers the time-aware parameters (`downs.1.res_block.block1.conv.TaR.dynamic_move_0.bias`, 1×C×1×1); here the
+K of a layer are one tensor (`encoder.0.conv1.tar.bias`, K×C). This file is the only one that knows the foreign names.
+Float checkpoints use them too, so that weights can be exchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..configs import DiffusionConfig, ModelConfig, UNetConfig
 from ..errors import CheckpointError
 from ..networks.blocks import ResBlock
 from ..networks.time_aware import BIConv
-from ..networks.unet import BiDiffSRUNet
+from ..networks.unet import BiDiffSRUNet, DecoderLevel
 
 _TOP = {
     "time_embedding.linear1": "timestep_level_mlp.1",
@@ -96,29 +96,32 @@ def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_grou
     Raises:
         CheckpointError: a tensor that the inference rests on is missing, or the shapes make no BI-DiffSR.
     """
-    stem, head = _tensor(state, "downs.0.weight"), _tensor(state, "final_conv.block.3.weight")
+    stem, head = (_tensor(state, name).shape for name in ("downs.0.weight", "final_conv.block.3.weight"))
+    first_conv = "downs.1.res_block.block1.conv"
+    for name in ("TaR.dynamic_move_0.bias", "TaA.dynamic_relu_0.pr_prelu.weight", "binary_conv.weight"):
+        _tensor(state, f"{first_conv}.{name}")
+    unshuffle = math.isqrt(head[0] // 3)
+    if len(stem) != 4 or len(head) != 4 or stem[1] != 6 * unshuffle**2 or not unshuffle:
+        raise CheckpointError(
+            f"Tensors downs.0.weight {tuple(stem)} and final_conv.block.3.weight {tuple(head)} do not belong to "
+            "a network that sees one condition."
+        )
     kinds = _kinds_of_downs(state)
-    inner = stem.shape[0]
     res_blocks = kinds.index("down") if "down" in kinds else len(kinds)
     levels = kinds.count("down") + 1
-    unshuffle = math.isqrt(head.shape[0] // 3)
     per_level = 2 * (res_blocks + 1) + 1
-    full_precision = tuple(
-        level for level in range(levels) if f"ups.{(levels - 1 - level) * per_level}.biconv_1.weight" in state
-    )
-    conditions = stem.shape[1] // (3 * unshuffle**2) - 1 if unshuffle else 0
     network = UNetConfig(
-        inner_channel=inner,
+        inner_channel=stem[0],
         channel_mults=tuple(2**level for level in range(levels)),
         res_blocks=res_blocks,
-        norm_groups=norm_groups or math.gcd(16, inner),
-        full_precision_levels=full_precision,
+        norm_groups=norm_groups or math.gcd(16, stem[0]),
+        full_precision_levels=tuple(
+            level for level in range(levels) if f"ups.{(levels - 1 - level) * per_level}.biconv_1.weight" in state
+        ),
         pixel_unshuffle=unshuffle,
-        tar_groups=_count(state, "downs.1.res_block.block1.conv.TaR.dynamic_move_{}.bias"),
-        taa_groups=_count(state, "downs.1.res_block.block1.conv.TaA.dynamic_relu_{}.pr_prelu.weight"),
+        tar_groups=_count(state, first_conv + ".TaR.dynamic_move_{}.bias"),
+        taa_groups=_count(state, first_conv + ".TaA.dynamic_relu_{}.pr_prelu.weight"),
     )
-    if conditions != 1:
-        raise CheckpointError(f"downs.0.weight has {stem.shape[1]} input channels; the authors' networks have 6.")
     return ModelConfig(network, DiffusionConfig(total_steps=network.total_steps), scales)
 
 
@@ -200,6 +203,7 @@ def _blocks(network: BiDiffSRUNet) -> Iterator[tuple[str, str, dict[str, str]]]:
         yield f"middle.{index}", f"mid.{index}", _RES_BLOCK
     place = itertools.count()  # upstream has one flat list of decoder modules
     for level, stage in enumerate(network.decoder):
+        assert isinstance(stage, DecoderLevel)
         for index in range(len(stage.blocks)):
             yield f"decoder.{level}.fusions.{index}", f"ups.{next(place)}", _FUSION
             yield f"decoder.{level}.blocks.{index}", f"ups.{next(place)}", _RES_BLOCK

@@ -1,0 +1,1 @@
+"""The mathematics of diffusion; the network is any callable."""

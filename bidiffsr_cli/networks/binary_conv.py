@@ -1,7 +1,7 @@
 """One convolution factory per method: what a block's `conv=` can be.
 
-A factory makes a module with `forward(x, ctx)` that keeps height and width. Full precision is a factory like the others,
-so a block never asks which one it was given.
+A factory makes a module with `forward(x, ctx)` that keeps height and width. Full precision is a factory like the
+others, so a block never asks which one it was given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Inference twins of the binary convolutions, and the swap that puts them in; nothing else in `networks/` knows of them."""
+"""Inference twins of the binary convolutions, and the swap that puts them in.
+
+Nothing else in `networks/` knows of them.
+"""
 
 from __future__ import annotations
 

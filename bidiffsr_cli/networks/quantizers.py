@@ -62,7 +62,7 @@ def ste_sign(w: Tensor) -> Tensor:
 
 
 def scaled_ste_sign(w: Tensor) -> Tensor:
-    """alpha Sign(w) with alpha the mean |w| of each output channel (paper, eq. 5-7); the gradient is that of `ste_sign`.
+    """alpha Sign(w) with alpha the mean |w| of each output channel (paper, eq. 5-7); gradient as `ste_sign`.
 
     The authors leave alpha out of the gradient: it reaches w as if the weight were Sign(w) alone.
     """

@@ -23,7 +23,10 @@ def binarize(x: Tensor, shift: Tensor) -> Tensor:
 
 
 def channel_scales(weight: Tensor) -> Tensor:
-    """alpha, the mean |w| of each output channel (paper, eq. 5-7), O, float32; exact when all |w| of a channel are equal."""
+    """alpha, the mean |w| of each output channel (paper, eq. 5-7): O, float32.
+
+    Summed in double precision, so that it is exact where all |w| of a channel are equal, as in a packed file.
+    """
     return weight.detach().abs().double().mean(dim=(1, 2, 3)).float()
 
 

@@ -143,7 +143,7 @@ def retyped(name, dtype):
 def overwritten(name, octets):
     def damage(file: bytes) -> bytes:
         header, body = split(file)
-        start, end = header[name]["data_offsets"]
+        _, end = header[name]["data_offsets"]
         return join(header, body[: end - len(octets)] + octets + body[end:])
 
     return damage

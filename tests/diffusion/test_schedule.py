@@ -1,0 +1,66 @@
+"""Noise schedules against recorded values and their own definitions."""
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from test_configs import RESIDUAL
+
+from bidiffsr_cli.configs import DiffusionConfig
+from bidiffsr_cli.diffusion.schedule import CLEAN, alphas_cumprod, noise_levels
+from bidiffsr_cli.errors import UsageError
+
+UPSTREAM = DiffusionConfig()
+
+
+def test_alphas_cumprod_are_the_recorded_ones(golden):
+    with safe_open(golden / "ddim_cases.safetensors", "pt") as cases:
+        assert torch.equal(alphas_cumprod(UPSTREAM), cases.get_tensor("alphas_cumprod"))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 10, 50])
+def test_leading_steps_are_the_recorded_ones(golden, steps):
+    with safe_open(golden / "ddim_cases.safetensors", "pt") as cases:
+        expected = cases.get_tensor(f"steps{steps}.timesteps").tolist()
+    assert [level.t for level in noise_levels(UPSTREAM, steps)] == [*expected, -1]
+
+
+def test_five_trailing_steps_visit_each_group_once():
+    levels = noise_levels(RESIDUAL, 5)
+    assert [level.t for level in levels] == [1999, 1599, 1199, 799, 399, -1]
+    assert levels[0].alpha == 0 and levels[0].sigma == 1
+
+
+MIXES = [
+    UPSTREAM,
+    RESIDUAL,
+    dataclasses.replace(UPSTREAM, spacing="trailing"),
+    dataclasses.replace(RESIDUAL, spacing="leading"),
+    dataclasses.replace(RESIDUAL, schedule="linear"),
+]
+
+
+@given(st.sampled_from(MIXES), st.integers(1, 2000))
+def test_levels_of_any_number_of_steps(config, steps):
+    levels = noise_levels(config, steps)
+    assert len(levels) == steps + 1 and levels[-1] == CLEAN
+    assert all(0 <= level.t < 2000 for level in levels[:-1])
+    assert all(a.sigma > b.sigma and a.alpha < b.alpha for a, b in pairwise(levels))
+    assert all(math.isclose(level.alpha**2 + level.sigma**2, 1, rel_tol=1e-6) for level in levels)
+
+
+@given(st.integers(1, 2000))
+def test_trailing_steps_of_the_angle_schedule_turn_by_equal_angles(steps):
+    angles = [math.atan2(level.sigma, level.alpha) for level in noise_levels(RESIDUAL, steps)]
+    assert all(math.isclose(a - b, math.pi / 2 / steps, abs_tol=1e-9) for a, b in pairwise(angles))
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2001])
+def test_impossible_numbers_of_steps(steps):
+    with pytest.raises(UsageError, match="not possible"):
+        noise_levels(UPSTREAM, steps)

@@ -1,0 +1,325 @@
+"""SuperResolver on real pictures with the bundled model."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import psnr, to_tensor
+from PIL import Image
+from safetensors import safe_open
+
+from bidiffsr_cli import SuperResolver, UpscaleOptions, load_checkpoint
+from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
+from bidiffsr_cli.configs import TileConfig
+from bidiffsr_cli.diffusion.conditioning import condition, upsample
+from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
+from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
+from bidiffsr_cli.errors import DeviceError, UsageError
+from bidiffsr_cli.networks.packed import freeze
+from bidiffsr_cli.pipeline import Plan
+from bidiffsr_cli.runtime import choose_runtime
+
+SMALL_TILE = {"tile": 64, "tile_overlap": 16}
+
+
+def luma(image: Image.Image) -> torch.Tensor:
+    weights = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
+    return (to_tensor(image) * weights).sum(0) + 16 / 255
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("picture", ["kodak1", "kodak11"])
+def test_recorded_runs_are_reproduced(golden, fast, picture, scale, steps):
+    """The whole residual-v family, with the packed weights, against the float network of another processor."""
+    diffusion = fast.config.diffusion
+    network = freeze(fast.build()).to(memory_format=torch.channels_last)
+    with safe_open(golden / "residual_v_cases.safetensors", "pt") as cases:
+        low_res, start, out = (
+            cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")
+        )
+    up = upsample(low_res.permute(2, 0, 1) / 255, scale, diffusion)
+    seen = condition(up, 0, 0, *up.shape[1:], scale, diffusion)
+
+    def predict(x: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
+        return network(level.alpha * x[None], seen[None], torch.tensor([level.t]))[0]
+
+    levels = noise_levels(diffusion, steps)
+    with torch.no_grad():
+        residual = sample_ddim(predict, start[0].clone(), levels, parameterization(diffusion), eta=0.0, noise=None)
+    result = (up + diffusion.residual_scale[str(scale)] * residual).clamp(0, 1)
+    assert psnr(result, out[0]) >= 50
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("picture", ["parrot", "houses", "lighthouse"])
+def test_the_bundled_model_beats_bicubic(resolver, pictures, picture, scale):
+    with Image.open(pictures / f"{picture}.png") as opened:
+        truth = opened.convert("RGB")
+    low_res = truth.resize((truth.width // scale, truth.height // scale), Image.Resampling.BICUBIC)
+    bicubic = low_res.resize(truth.size, Image.Resampling.BICUBIC)
+    ours = resolver.upscale(low_res, scale=scale, steps=1).image
+    assert psnr(luma(ours), luma(truth)) > psnr(luma(bicubic), luma(truth)) + 0.3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (7, 100), (53, 31), (64, 64)])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_result_has_exactly_scale_times_the_size(resolver, size, scale):
+    picture = Image.linear_gradient("L").resize(size).convert("RGB")
+    result = resolver.upscale(picture, scale=scale, steps=1, **SMALL_TILE)
+    assert result.image.size == (size[0] * scale, size[1] * scale) == result.output_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(7, 1000), (1000, 7), (1, 1), (211, 307)])
+def test_odd_sizes_with_the_models_own_window(resolver, size):
+    picture = Image.linear_gradient("L").resize(size).convert("RGB")
+    for scale in (2, 4):
+        assert resolver.upscale(picture, scale=scale, steps=1).image.size == (size[0] * scale, size[1] * scale)
+
+
+@pytest.mark.parametrize("options", [{"sampler": "ddim"}, {"sampler": "ddpm"}, {"sampler": "dpmpp-2m"}, {"eta": 0.8}])
+def test_threads_and_memory_do_not_change_a_byte(small, options):
+    results = []
+    for threads in (1, 2, 5):
+        resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=threads)
+        result = resolver.upscale(small, steps=3, **SMALL_TILE, **options)
+        results.append(result.image.tobytes())
+        assert result.tiles.count > 2 and result.tiles.concurrent == min(threads, result.tiles.count)
+    plan = resolver.plan(picture_of(small), UpscaleOptions(**SMALL_TILE))
+    tight = resolver.upscale(small, steps=3, max_memory=plan.memory - 1, **SMALL_TILE, **options)
+    results.append(tight.image.tobytes())
+    assert len(set(results)) == 1
+
+
+def test_less_memory_computes_fewer_windows_at_once(small):
+    resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=4)
+    picture = picture_of(small)
+    plenty = resolver.plan(picture, UpscaleOptions(**SMALL_TILE))
+    assert plenty.concurrent == 4
+    less = resolver.plan(picture, UpscaleOptions(max_memory=plenty.memory - 1, **SMALL_TILE))
+    assert 1 <= less.concurrent < 4 and less.memory < plenty.memory
+    with pytest.raises(DeviceError, match="may be used"):
+        resolver.plan(picture, UpscaleOptions(max_memory=1_000_000))
+
+
+def picture_of(image: Image.Image):
+    from bidiffsr_cli.images import read_picture
+
+    return read_picture(image)
+
+
+def test_the_window_order_does_not_change_a_byte(resolver, small, monkeypatch):
+    expected = resolver.upscale(small, steps=2, **SMALL_TILE).image.tobytes()
+    original = SuperResolver.plan
+
+    def backwards(self, picture, options) -> Plan:
+        plan = original(self, picture, options)
+        plan.grid.__dict__["tiles"] = plan.grid.tiles[::-1]
+        return plan
+
+    monkeypatch.setattr(SuperResolver, "plan", backwards)
+    assert resolver.upscale(small, steps=2, **SMALL_TILE).image.tobytes() == expected
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(resolver, small):
+    first = resolver.upscale(small, steps=2, seed=7).image.tobytes()
+    assert resolver.upscale(small, steps=2, seed=7).image.tobytes() == first
+    assert resolver.upscale(small, steps=2, seed=8).image.tobytes() != first
+    assert resolver.upscale(small, steps=2, seed=7, temperature=0.3).image.tobytes() != first
+
+
+def test_without_start_noise_the_seed_does_not_matter(resolver, small):
+    results = {resolver.upscale(small, steps=1, temperature=0.0, seed=seed).image.tobytes() for seed in (0, 1)}
+    assert len(results) == 1
+
+
+def test_one_step_is_plain_regression(resolver, small):
+    """The input gain hides the start noise from the network, and cos(pi/2) = 0 the noise from the result."""
+    assert len({resolver.upscale(small, steps=1, seed=seed).image.tobytes() for seed in (0, 1)}) == 1
+
+
+class Replaced(torch.nn.Module):
+    """A network that is a formula."""
+
+    def __init__(self, formula) -> None:
+        super().__init__()
+        self.formula = formula
+
+    def forward(self, x, condition, t):
+        return self.formula(x, condition)
+
+
+@pytest.mark.parametrize(("steps", "temperature"), [(1, 1.0), (1, 0.0), (2, 0.0), (5, 0.0)])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_zero_network_returns_the_bicubic_picture(small, steps, temperature, scale):
+    resolver = SuperResolver.from_pretrained("fast", device="cpu")
+    resolver.network = Replaced(lambda x, condition: torch.zeros_like(x))
+    result = resolver.upscale(small, scale=scale, steps=steps, temperature=temperature, **SMALL_TILE)
+    up = upsample(to_tensor(small), scale, resolver.config.diffusion)
+    assert torch.equal(to_tensor(result.image), (up * 255).round() / 255)
+
+
+def test_no_seam_on_a_flat_gradient(resolver):
+    """Across the strips where windows change over, the result is as smooth as elsewhere."""
+    ramp = torch.linspace(0.2, 0.8, 160).expand(3, 96, 160)
+    for steps in (1, 5):
+        result = resolver.upscale(ramp, steps=steps, temperature=0.5, tile=128, tile_overlap=32)
+        plan = resolver.plan(picture_of(ramp_image(ramp)), UpscaleOptions(tile=128, tile_overlap=32))
+        pixels = to_tensor(result.image).mean(0)
+        trend = torch.nn.functional.avg_pool2d(pixels[None, None], (pixels.shape[0], 1))[0, 0, 0]
+        slope = (trend[8:] - trend[:-8]).diff().abs()  # the change of the slope over 8 pixels
+        borders = torch.zeros(len(slope), dtype=torch.bool)
+        for left in plan.grid.lefts:
+            for edge in (left, left + plan.grid.tile_width):
+                if 0 < edge < len(trend):
+                    borders[max(0, edge - 12) : edge + 4] = True
+        assert borders.any() and not borders.all()
+        assert slope[borders].max() <= 2 * slope[~borders].max() + 1 / 255
+
+
+def ramp_image(ramp: torch.Tensor) -> Image.Image:
+    octets = (ramp * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return Image.frombytes("RGB", (ramp.shape[2], ramp.shape[1]), bytes(octets.flatten().tolist()))
+
+
+def test_windows_agree_with_the_whole_picture(resolver, pictures):
+    with Image.open(pictures / "houses.png") as opened:
+        low_res = opened.convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
+    whole = resolver.upscale(low_res, steps=1, tile="off").image
+    tiled = resolver.upscale(low_res, steps=1, tile=128, tile_overlap=32).image
+    assert psnr(to_tensor(tiled), to_tensor(whole)) > 40
+
+
+@pytest.mark.slow
+def test_4096x4096_stays_under_1500_megabytes(tmp_path):
+    """Measured in a fresh process: peak resident memory, all of Python and torch included."""
+    script = """
+import sys
+from PIL import Image
+from bidiffsr_cli import SuperResolver
+resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=2)
+picture = Image.linear_gradient("L").resize((2048, 2048)).convert("RGB")
+result = resolver.upscale(picture, scale=2, steps=1)
+assert result.image.size == (4096, 4096)
+print(result.peak_memory_bytes.host)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert int(done.stdout) < 1_500_000_000
+
+
+def test_transparency(resolver):
+    picture = Image.new("RGBA", (24, 24), (200, 30, 30, 0))
+    picture.paste((200, 30, 30, 255), (6, 6, 18, 18))
+    kept = resolver.upscale(picture, steps=1).image
+    modelled = resolver.upscale(picture, steps=1, alpha="model").image
+    dropped = resolver.upscale(picture, steps=1, alpha="drop").image
+    assert kept.mode == modelled.mode == "RGBA" and dropped.mode == "RGB"
+    assert kept.getpixel((24, 24))[3] == modelled.getpixel((24, 24))[3] == 255
+    assert kept.getpixel((0, 0))[3] == 0 and modelled.getpixel((2, 2))[3] < 10
+
+
+def test_grey_stays_grey_and_sixteen_bits_stay_sixteen(resolver):
+    assert resolver.upscale(Image.linear_gradient("L").resize((16, 16)), steps=1).image.mode == "L"
+    deep = Image.new("I;16", (8, 8), 30000)
+    result = resolver.upscale(deep, steps=1).image
+    assert result.mode == "I;16" and abs(result.getpixel((8, 8)) - 30000) < 600
+
+
+def test_color_fix_brings_the_low_frequencies_closer(small):
+    resolver = SuperResolver.from_pretrained("fast", device="cpu")
+    resolver.network = Replaced(lambda x, condition: torch.full_like(x, -0.5))  # a drift of colour
+
+    def drift(image: Image.Image) -> float:
+        return float((to_tensor(image).mean((1, 2)) - to_tensor(small).mean((1, 2))).abs().max())
+
+    assert drift(resolver.upscale(small, steps=1).image) > 0.01
+    assert drift(resolver.upscale(small, steps=1, color_fix="lowfreq").image) < 0.002
+
+
+def test_anything_that_is_a_picture_can_be_given(resolver, small, tmp_path):
+    small.save(tmp_path / "small.png")
+    expected = resolver.upscale(small, steps=1).image.tobytes()
+    for image in (
+        tmp_path / "small.png",
+        str(tmp_path / "small.png"),
+        (tmp_path / "small.png").read_bytes(),
+        to_tensor(small),
+    ):
+        assert resolver.upscale(image, steps=1).image.tobytes() == expected
+
+
+def test_a_checkpoint_of_the_authors_runs_the_whole_upstream_diffusion(golden, small):
+    checkpoint = read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,))
+    config = dataclasses.replace(checkpoint.config, tile=TileConfig(64, 16))
+    resolver = SuperResolver(dataclasses.replace(checkpoint, config=config), choose_runtime(device="cpu"))
+    result = resolver.upscale(small, preset="fast", sampler="ddpm")
+    assert result.image.size == (96, 80) and result.steps == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"scale": 3}, "does not enlarge x3"),
+        ({"steps": 2001}, "2001 steps are not possible"),
+        ({"tile": 100}, "Tile 100"),
+        ({"tile": 64, "tile_overlap": 40}, "overlap 40"),
+    ],
+)
+def test_what_the_model_cannot_do_is_a_usage_error(resolver, small, options, sentence):
+    with pytest.raises(UsageError, match=sentence) as caught:
+        resolver.upscale(small, **options)
+    assert caught.value.hint
+
+
+def test_progress_counts_every_window_of_every_step(resolver, small):
+    seen = []
+    resolver.upscale(small, steps=3, progress=lambda done, total: seen.append((done, total)), **SMALL_TILE)
+    total = seen[0][1]
+    assert seen == [(index + 1, total) for index in range(total)] and total % 3 == 0
+
+
+def test_the_result_says_what_was_done(resolver, small):
+    result = resolver.upscale(small, preset="balanced", seed=3)
+    plain = result.to_dict()
+    assert plain["schema"] == "bidiffsr/1" and "image" not in plain
+    assert plain["steps"] == 2 and plain["seed"] == 3 and plain["sampler"] == "ddim"
+    assert plain["model"]["sha256"] == load_checkpoint("fast").sha256
+    assert plain["input_size"] == (48, 40) and plain["output_size"] == (96, 80)
+    assert plain["seconds"]["total"] >= plain["seconds"]["sample"] > 0
+    assert plain["peak_memory_bytes"]["host"] > 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind"),
+    [
+        ({"device": "tpu"}, UsageError),
+        ({"device": "cuda:99"}, DeviceError),
+        ({"backend": "native"}, DeviceError),
+        ({"backend": "fpga"}, UsageError),
+        ({"precision": "fp8"}, UsageError),
+        ({"threads": 0}, UsageError),
+    ],
+)
+def test_runtimes_that_are_not_there(request_, kind):
+    with pytest.raises(kind) as caught:
+        choose_runtime(**request_)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_stays_close(resolver, small, precision):
+    expected = to_tensor(resolver.upscale(small, steps=1).image)
+    reduced = SuperResolver.from_pretrained("fast", device="cpu", precision=precision)
+    assert psnr(to_tensor(reduced.upscale(small, steps=1).image), expected) > 38
+
+
+def test_the_package_imports_without_torch():
+    code = "import sys, bidiffsr_cli; assert 'torch' not in sys.modules; print(bidiffsr_cli.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path("/"))
+    assert done.stdout.strip()
