@@ -7,14 +7,16 @@ predictions are blended, and one update of the sampler moves the whole canvas.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from . import runtime as runtimes
@@ -41,6 +43,7 @@ class Plan:
     Attributes:
         output_size: (width, height) of the result.
         scale, steps, temperature: as they will be used.
+        passes: 2 where the model enlarges transparency too, else 1.
         grid: the windows.
         concurrent: how many windows are computed at once.
         memory: about how many bytes the process will have resident at the peak.
@@ -50,6 +53,7 @@ class Plan:
     scale: int
     steps: int
     temperature: float
+    passes: int
     grid: Grid
     concurrent: int
     memory: int
@@ -57,7 +61,7 @@ class Plan:
     @property
     def evaluations(self) -> int:
         """How often the network looks at a window."""
-        return self.steps * len(self.grid.tiles)
+        return self.passes * self.steps * len(self.grid.tiles)
 
 
 class SuperResolver:
@@ -89,7 +93,8 @@ class SuperResolver:
             DeviceError: the device is not there.
         """
         started = time.perf_counter()
-        resolver = cls(load_checkpoint(model), choose_runtime(**runtime))
+        with runtimes.one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
+            resolver = cls(load_checkpoint(model), choose_runtime(**runtime))
         runtimes.return_freed_memory()
         resolver.seconds_to_load = time.perf_counter() - started
         return resolver
@@ -131,7 +136,7 @@ class SuperResolver:
             encode=ended - sampled,
             per_step=(sampled - decoded) / plan.steps,
         )
-        return self._result(picture, plan, options, seconds, enlarged)
+        return self.describe(picture, plan, options, seconds, enlarged)
 
     def plan(self, picture: Picture, options: UpscaleOptions) -> Plan:
         """Work out sizes, windows and memory, without computing anything.
@@ -151,7 +156,8 @@ class SuperResolver:
         grid = make_grid(height, width, self._window(options), self.config.network.multiple_of)
         concurrent, memory = self._share_memory(grid, options)
         temperature = diffusion.temperature if options.temperature is None else options.temperature
-        return Plan((width, height), options.scale, steps, temperature, grid, concurrent, memory)
+        passes = 2 if picture.alpha is not None and options.alpha == "model" else 1
+        return Plan((width, height), options.scale, steps, temperature, passes, grid, concurrent, memory)
 
     def seconds_per_window(self, plan: Plan) -> float:
         """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
@@ -169,7 +175,7 @@ class SuperResolver:
         if options.tile == "off":
             return None
         size = self.config.tile.size if options.tile == "auto" else int(options.tile)
-        overlap = self.config.tile.overlap if options.tile_overlap is None else options.tile_overlap
+        overlap = min(self.config.tile.overlap, size // 4) if options.tile_overlap is None else options.tile_overlap
         multiple = self.config.network.multiple_of
         if size % multiple or overlap > size // 4:
             raise UsageError(
@@ -213,28 +219,31 @@ class SuperResolver:
         self, picture: Picture, plan: Plan, options: UpscaleOptions, progress: Progress | None
     ) -> tuple[Tensor, Tensor | None]:
         """The enlarged colour and transparency, float32 in [0, 1]."""
+        counter = itertools.count(1)
+
+        def advance() -> None:
+            if progress is not None:
+                progress(next(counter), plan.evaluations)
+
         if picture.alpha is None or options.alpha == "drop":
-            return self._sample(picture.rgb, plan, options, progress), None
-        rgb = self._sample(bleed_edges(picture.rgb, picture.alpha), plan, options, progress)
+            return self._sample(picture.rgb, plan, options, advance), None
+        rgb = self._sample(bleed_edges(picture.rgb, picture.alpha), plan, options, advance)
         if options.alpha == "model":
-            return rgb, self._sample(picture.alpha.expand(3, -1, -1), plan, options, None).mean(0, keepdim=True)
+            return rgb, self._sample(picture.alpha.expand(3, -1, -1), plan, options, advance).mean(0, keepdim=True)
         return rgb, resize_alpha(picture.alpha, plan.output_size)
 
-    def _sample(self, low_res: Tensor, plan: Plan, options: UpscaleOptions, progress: Progress | None) -> Tensor:
+    def _sample(self, low_res: Tensor, plan: Plan, options: UpscaleOptions, advance: Callable[[], None]) -> Tensor:
         """Run the whole reverse diffusion; 3×h×w to 3×(scale·h)×(scale·w), both in [0, 1]."""
         diffusion, grid = self.config.diffusion, plan.grid
         up = fill_up(upsample(low_res, plan.scale, diffusion), grid.height, grid.width, diffusion)
-        done = 0
 
         def predict(x: Tensor, level: NoiseLevel) -> Tensor:
-            def counted(item: tuple[Tile, Tensor]) -> tuple[Tile, Tensor]:
-                nonlocal done
-                done += 1
-                if progress is not None:
-                    progress(done, plan.evaluations)
-                return item
+            return blend(grid, counted(self._predict_windows(x, up, level, plan, grid.tiles)))
 
-            return blend(grid, map(counted, self._predict_windows(x, up, level, plan, grid.tiles)))
+        def counted(predictions: Iterator[tuple[Tile, Tensor]]) -> Iterator[tuple[Tile, Tensor]]:
+            for prediction in predictions:
+                advance()
+                yield prediction
 
         def noise(draw: int) -> Tensor:
             return noise_field(grid.height, grid.width, options.seed, draw)
@@ -254,7 +263,9 @@ class SuperResolver:
             raise BidiffsrError("The network's result is not finite.", "Use --precision fp32.")
         return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
 
-    def _predict_windows(self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]) -> Any:
+    def _predict_windows(
+        self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
+    ) -> Iterator[tuple[Tile, Tensor]]:
         """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
         diffusion, grid, device = self.config.diffusion, plan.grid, self.runtime.device
         gain = level.alpha if diffusion.input_gain == "alpha" else 1.0
@@ -268,9 +279,15 @@ class SuperResolver:
 
         return self.runtime.run(evaluate, tiles, plan.concurrent)
 
-    def _result(
-        self, picture: Picture, plan: Plan, options: UpscaleOptions, seconds: Seconds, image: Any
+    def describe(
+        self,
+        picture: Picture,
+        plan: Plan,
+        options: UpscaleOptions,
+        seconds: Seconds | None = None,
+        image: Image.Image | None = None,
     ) -> UpscaleResult:
+        """What carrying out a plan came to, or would."""
         grid, runtime = plan.grid, self.runtime
         return UpscaleResult(
             input_size=picture.size,
@@ -289,7 +306,7 @@ class SuperResolver:
             threads=runtime.threads,
             tiles=TileInfo((grid.tile_width, grid.tile_height), grid.overlap, len(grid.tiles), plan.concurrent),
             environment=runtimes.environment(),
-            seconds=seconds,
+            seconds=seconds or Seconds(load_model=self.seconds_to_load),
             peak_memory_bytes=PeakMemory(runtimes.peak_memory(), runtimes.device_peak_memory(runtime.device)),
             warnings=list(picture.warnings),
             image=image,

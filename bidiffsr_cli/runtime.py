@@ -82,7 +82,7 @@ class Runtime:
                 return list(zip(batch, evaluate(batch), strict=True))
 
         if self.device.type == "cpu":
-            with _one_torch_thread():
+            with one_torch_thread():
                 yield from _in_threads(task, [(item,) for item in items], concurrent)
         else:
             for batch in _batched(items, concurrent):
@@ -223,7 +223,8 @@ def _choose_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
+    """Let torch use one thread for each operation."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

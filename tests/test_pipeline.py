@@ -284,6 +284,17 @@ def test_progress_counts_every_window_of_every_step(resolver, small):
     assert seen == [(index + 1, total) for index in range(total)] and total % 3 == 0
 
 
+def test_progress_counts_both_passes_of_a_modelled_transparency(resolver):
+    seen = []
+    picture = Image.new("RGBA", (16, 16), (9, 9, 9, 99))
+    resolver.upscale(picture, steps=2, alpha="model", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_models_overlap_yields_to_a_small_window(resolver, small):
+    assert resolver.upscale(small, steps=1, tile=64).tiles.overlap == 16
+
+
 def test_the_result_says_what_was_done(resolver, small):
     result = resolver.upscale(small, preset="balanced", seed=3)
     plain = result.to_dict()

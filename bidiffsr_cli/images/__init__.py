@@ -1,18 +1,17 @@
-"""Pictures: reading them into tensors, turning tensors into pictures, and writing files.
+"""Pictures: reading them into tensors, turning tensors into pictures, and encoding those.
 
-`read_picture` → `Picture` → (enlarge `picture.rgb`, `resize_alpha`) → `render` → `encode` → `write_atomic`.
+`read_picture` → `Picture` → (enlarge `picture.rgb`, `resize_alpha`) → `render` → `encode`.
 """
 
 from .metadata import read_provenance
 from .picture import Picture
 from .reading import read_picture
-from .rendering import bleed_edges, render, resample, resize_alpha
-from .writing import check_output, check_size, choose_format, encode, write_atomic
+from .rendering import bleed_edges, render, resample, resampled_size, resize_alpha
+from .writing import check_size, choose_format, encode
 
 __all__ = [
     "Picture",
     "bleed_edges",
-    "check_output",
     "check_size",
     "choose_format",
     "encode",
@@ -20,6 +19,6 @@ __all__ = [
     "read_provenance",
     "render",
     "resample",
+    "resampled_size",
     "resize_alpha",
-    "write_atomic",
 ]

@@ -95,9 +95,9 @@ def _read_file(path: Path, name: str) -> Picture:
     except FileNotFoundError:
         raise InputError(f"{name} does not exist.", "Check the spelling and the folder.") from None
     except IsADirectoryError:
-        raise InputError(f"{name} is a folder, not a picture.", "Use 'bidiffsr batch' for a folder.") from None
+        raise InputError(f"{name} is a folder, not a picture.", "Give the pictures in it, one at a time.") from None
     except PermissionError:
-        hint = "Use 'bidiffsr batch' for a folder." if path.is_dir() else "Change its permissions, or copy it."
+        hint = "Give the pictures in it, one at a time." if path.is_dir() else "Change its permissions, or copy it."
         raise InputError(f"{name} may not be read: permission denied.", hint) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)

@@ -137,24 +137,30 @@ def _grow(rgb: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 def resample(
     image: Image.Image, width: int | None = None, height: int | None = None, long_side: int | None = None
 ) -> Image.Image:
-    """Changes the size by Lanczos, with colours weighted by alpha; one side given keeps the shape, two set both.
+    """Changes the size by Lanczos, with colours weighted by alpha, to `resampled_size`."""
+    size = resampled_size(image.size, width, height, long_side)
+    # Pillow multiplies LA and RGBA by alpha first and divides afterwards
+    return image if image.size == size else image.resize(size, LANCZOS)
+
+
+def resampled_size(
+    size: tuple[int, int], width: int | None = None, height: int | None = None, long_side: int | None = None
+) -> tuple[int, int]:
+    """The (width, height) that is asked for; one side given keeps the shape, two set both.
 
     Raises:
         UsageError: A size below 1, or `long_side` beside another one.
     """
-    given = [value for value in (width, height, long_side) if value is not None]
-    if any(value < 1 for value in given):
-        raise UsageError("Width, height and long side must be at least 1.", "Give a whole number of pixels.")
-    if long_side is not None and len(given) > 1:
-        raise UsageError("The long side cannot be combined with a width or height.", "Give one or the other.")
+    for name, value in (("Width", width), ("Height", height), ("Long side", long_side)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} {value} is not possible.", "Choose 1 or more.")
     if long_side is not None:
-        width, height = (long_side, None) if image.width >= image.height else (None, long_side)
+        if width is not None or height is not None:
+            raise UsageError("The long side cannot be combined with a width or height.", "Give one or the other.")
+        width, height = (long_side, None) if size[0] >= size[1] else (None, long_side)
     if width is None and height is None:
-        return image
-    # whichever side is missing follows the other, and a thin picture keeps at least one pixel
-    if width is None:
-        width = max(1, round(image.width * height / image.height)) if height else image.width
-    if height is None:
-        height = max(1, round(image.height * width / image.width))
-    # Pillow multiplies LA and RGBA by alpha first and divides afterwards
-    return image if image.size == (width, height) else image.resize((width, height), LANCZOS)
+        return size
+    return (  # a thin picture keeps at least one pixel
+        width or max(1, round(size[0] * (height or 1) / size[1])),
+        height or max(1, round(size[1] * (width or 1) / size[0])),
+    )

@@ -1,8 +1,7 @@
-"""Writing a picture: which format, what it cannot hold, its bytes, and a file that is whole or not there at all.
+"""Writing a picture: which format, what it cannot hold, and its bytes.
 
 format = choose_format("auto", Path("big.jpg"), picture)
 data, warnings = encode(image, format, quality=None, picture=picture, strip_metadata=False, provenance=None)
-write_atomic(data, Path("big.jpg"), overwrite=False)
 """
 
 import io
@@ -14,7 +13,6 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from ..errors import OutputError, UsageError
 from . import colour
-from .files import check_output, write_atomic
 from .metadata import (
     PROVENANCE_KEY,
     add_tiff_directories,
@@ -25,8 +23,6 @@ from .metadata import (
 )
 from .picture import Picture
 from .pixels import bands, to_image, to_levels
-
-__all__ = ["check_output", "check_size", "choose_format", "encode", "write_atomic"]
 
 NAMES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF", "tif": "TIFF"}
 SUFFIXES = {f".{name}": format for name, format in NAMES.items()} | {".jpe": "JPEG", ".jfif": "JPEG"}

@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from ..errors import BidiffsrError, OutputError
+from .errors import BidiffsrError, OutputError
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 

@@ -1,0 +1,58 @@
+"""The error table: from an exception to one sentence, a hint, and the exit code."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from ..errors import BidiffsrError
+
+UNEXPECTED_HINT = "Run it again with --debug for the traceback."
+MEMORY_HINT = "Give a smaller --tile, fewer --threads, or a smaller picture."
+WHOLE_OR_NOT = "No partial file is left behind."
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the user is told, and what the process exits with."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+def explain(error: BaseException) -> Failure:
+    """The sentence, hint and exit code for whatever a command raised."""
+    if isinstance(error, BidiffsrError):
+        return Failure(error.message, error.hint, error.exit_code)
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    if isinstance(error, typer.Abort):
+        return Failure("Aborted.", "", 1)
+    if isinstance(error, MemoryError):
+        return Failure("Memory ran out.", MEMORY_HINT, 6)
+    detail = " ".join(str(error).split())  # one line, whatever the library wrote
+    name = type(error).__name__
+    return Failure(f"Something unexpected happened ({f'{name}: {detail}' if detail else name}).", UNEXPECTED_HINT, 1)
+
+
+def interrupted(received: int | None) -> Failure:
+    """What a run ends with that was stopped by Ctrl-C or SIGTERM."""
+    if received == signal.SIGTERM:
+        return Failure("Terminated.", WHOLE_OR_NOT, 128 + signal.SIGTERM)
+    return Failure("Interrupted.", WHOLE_OR_NOT, 128 + signal.SIGINT)
+
+
+def _usage(error: typer.TyperException) -> Failure:
+    """Typer's own errors: an unknown option, a value of the wrong kind. Help printed instead has no message."""
+    message = error.format_message().strip().replace("Value error, ", "")  # pydantic's words
+    if not message:
+        return Failure("", "", error.exit_code)
+    if not message.endswith((".", ")")):
+        message += "."
+    context: Any = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "bidiffsr"
+    return Failure(message, f"See: {command} --help", error.exit_code)

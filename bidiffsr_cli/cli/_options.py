@@ -1,0 +1,225 @@
+"""The options that commands share, each defined once: its names, type, help and panel.
+
+A command takes `scale: ScaleOption = 2`. Words that a library function checks too are listed here as well, so that a
+wrong one is refused with the list of the right ones, and completion knows them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+DIFFUSION, OUTPUT, FILES = "Diffusion", "Output", "Files"
+MACHINE, MESSAGES = "Machine", "Reports and messages"
+FLAG = " "  # instead of Typer's <bool>, which says nothing
+
+ScaleOption = Annotated[int, typer.Option("--scale", "-s", metavar="2|4", help="How many times as wide and high.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        envvar="BIDIFFSR_MODEL",
+        help="A bundled model, NAME or NAME@REVISION, or a checkpoint file.",
+        show_default="the first of the catalog",
+    ),
+]
+
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Steps of the reverse diffusion.", show_default="the model's", rich_help_panel=DIFFUSION
+    ),
+]
+PresetOption = Annotated[
+    Literal["fast", "balanced", "best"] | None,
+    typer.Option(
+        metavar="NAME",
+        help="fast, balanced or best: a number of steps that the model names.",
+        rich_help_panel=DIFFUSION,
+    ),
+]
+SamplerOption = Annotated[
+    Literal["ddim", "ddpm", "dpmpp-2m"],
+    typer.Option(metavar="NAME", help="ddim, ddpm or dpmpp-2m.", rich_help_panel=DIFFUSION),
+]
+EtaOption = Annotated[
+    float, typer.Option(metavar="0..1", help="Fresh noise in each step of ddim.", rich_help_panel=DIFFUSION)
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="0..1",
+        help="Strength of the start noise; 0 is none.",
+        show_default="the model's",
+        rich_help_panel=DIFFUSION,
+    ),
+]
+SeedOption = Annotated[
+    str,
+    typer.Option(
+        metavar="N|random",
+        help="What all noise is drawn from: the same seed, the same picture.",
+        rich_help_panel=DIFFUSION,
+    ),
+]
+
+FormatOption = Annotated[
+    Literal["auto", "png", "jpg", "webp", "avif", "tiff"],
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="png, jpg, webp, avif or tiff; auto goes by OUTPUT's suffix, else png.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100,
+        metavar="1..100",
+        help="Of jpg, webp and avif.",
+        show_default="95, 90, 85",
+        rich_help_panel=OUTPUT,
+    ),
+]
+WidthOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Resample to this width after the model.", rich_help_panel=OUTPUT),
+]
+HeightOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Resample to this height after the model.", rich_help_panel=OUTPUT),
+]
+LongSideOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Resample the longer side to this length.", rich_help_panel=OUTPUT),
+]
+AlphaOption = Annotated[
+    Literal["lanczos", "model", "drop"],
+    typer.Option(
+        metavar="HOW", help="Transparency: lanczos or model enlarges it, drop leaves it out.", rich_help_panel=OUTPUT
+    ),
+]
+ColorFixOption = Annotated[
+    Literal["none", "lowfreq"],
+    typer.Option(
+        metavar="HOW", help="lowfreq gives the result the input's low frequencies, or none.", rich_help_panel=OUTPUT
+    ),
+]
+
+StripOption = Annotated[
+    bool,
+    typer.Option("--strip-metadata", metavar=FLAG, help="Write no EXIF and no resolution.", rich_help_panel=FILES),
+]
+ProvenanceOption = Annotated[
+    bool,
+    typer.Option(
+        "--provenance/--no-provenance",
+        metavar=FLAG,
+        help="Record model, steps and seed.",
+        rich_help_panel=FILES,
+    ),
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite/--no-overwrite", metavar=FLAG, help="Replace existing files.", rich_help_panel=FILES),
+]
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="DEVICE",
+        envvar="BIDIFFSR_DEVICE",
+        help="auto, cpu, cuda, cuda:N, mps or xpu; an absent one is an error.",
+        rich_help_panel=MACHINE,
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(
+        metavar="TYPE", help="auto, fp32, bf16 or fp16, of the layers that are not binary.", rich_help_panel=MACHINE
+    ),
+]
+BackendOption = Annotated[
+    Literal["auto", "native", "reference"],
+    typer.Option(
+        metavar="NAME", help="What computes 1-bit layers: auto, native or reference.", rich_help_panel=MACHINE
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Of the CPU; never changes a pixel.", show_default="all cores", rich_help_panel=MACHINE
+    ),
+]
+TileOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|N",
+        help="Window in pixels of the result: auto is the model's, off the whole picture.",
+        rich_help_panel=MACHINE,
+    ),
+]
+TileOverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Strip in which two windows blend.",
+        show_default="the model's",
+        rich_help_panel=MACHINE,
+    ),
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Most memory to use, such as 800MB or 1.5GiB; never changes a pixel.",
+        show_default="what is free",
+        rich_help_panel=MACHINE,
+    ),
+]
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline", metavar=FLAG, help="Never use the network; bundled models never do.", rich_help_panel=MACHINE
+    ),
+]
+
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", metavar=FLAG, help="Say windows, steps, memory and time; write nothing.", rich_help_panel=MESSAGES
+    ),
+]
+ReportOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Also write the figures to a .json, .csv or .md file.", rich_help_panel=MESSAGES),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", metavar=FLAG, help="Print one JSON object on stdout instead of messages.", rich_help_panel=MESSAGES
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar=FLAG, help="Print errors only.", rich_help_panel=MESSAGES)
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", metavar=FLAG, help="Print time and memory of each phase too.", rich_help_panel=MESSAGES
+    ),
+]
+NoProgressOption = Annotated[
+    bool, typer.Option("--no-progress", metavar=FLAG, help="Show no progress bar.", rich_help_panel=MESSAGES)
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.", rich_help_panel=MESSAGES)
+]

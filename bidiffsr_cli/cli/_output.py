@@ -1,0 +1,172 @@
+"""The one object that speaks: data goes to stdout, and everything said to a person goes to stderr.
+
+out.configure(quiet=quiet, verbose=verbose, json=json, progress=progress, debug=debug)
+out.message("...")            # unless --quiet or --json
+out.json({...})               # the one object of --json
+with out.progress("photo.jpg", windows=12, steps=5) as advance: ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BidiffsrError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Output:
+    """Where messages and data go, and how many of them."""
+
+    def __init__(self) -> None:
+        self.configure()
+
+    def configure(
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        json: bool = False,
+        progress: bool = True,
+        debug: bool = False,
+    ) -> None:
+        """Set how much is said.
+
+        Args:
+            quiet: errors only.
+            verbose: details too.
+            json: a JSON object on stdout takes the place of messages and warnings.
+            progress: a progress bar, where stderr is a terminal.
+            debug: tracebacks.
+
+        Raises:
+            UsageError: quiet and verbose at once.
+        """
+        self.debug = debug
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose exclude each other.", "Give one of them.")
+        self.quiet, self.verbose, self.as_json, self.with_progress = quiet, verbose, json, progress
+
+    @property
+    def console(self) -> Console:
+        """Rich on today's stderr; NO_COLOR and TERM=dumb are honoured by Rich."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def message(self, text: str) -> None:
+        """One line for the person at the terminal."""
+        if not (self.quiet or self.as_json):
+            self.console.print(printable(text))
+
+    def rows(self, rows: Iterable[tuple[str, str]]) -> None:
+        """A small table of names and values for the person at the terminal."""
+        if not (self.quiet or self.as_json):
+            self._print_rows(list(rows))
+
+    def warning(self, text: str) -> None:
+        """Something that is not as the user may expect; with --json it stands in the object."""
+        if not (self.quiet or self.as_json):
+            self._labelled("Warning", "yellow", text)
+
+    def detail(self, text: str) -> None:
+        """One line that only --verbose shows."""
+        if self.verbose:
+            self.console.print(printable(text))
+
+    def details(self, rows: Iterable[tuple[str, str]]) -> None:
+        """A small table that only --verbose shows."""
+        if self.verbose:
+            self._print_rows(list(rows))
+
+    def error(self, text: str, hint: str = "") -> None:
+        """One sentence saying what is wrong, and a line saying what to do."""
+        if text:
+            self._labelled("Error", "red", text)
+        if hint:
+            self.console.print(printable(hint))
+
+    def traceback(self, error: BaseException) -> None:
+        """Where an error came from; for --debug."""
+        if self.debug:
+            traceback.print_exception(error)
+
+    def json(self, value: dict[str, Any]) -> None:
+        """The one JSON object on stdout."""
+        self._write_stdout((json.dumps(value, indent=2) + "\n").encode())
+
+    def data(self, data: bytes) -> None:
+        """The bytes of a picture on stdout."""
+        self._write_stdout(data)
+
+    @contextlib.contextmanager
+    def progress(self, name: str, windows: int, steps: int) -> Iterator[Callable[[int, int], None] | None]:
+        """A bar over windows × steps, gone when the work is done; yields None where no bar belongs."""
+        if self.quiet or not self.with_progress or not sys.stderr.isatty() or self.console.is_dumb_terminal:
+            yield None
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn(f"{{task.completed}}/{{task.total}} windows, step {{task.fields[step]}}/{steps}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
+            task = bar.add_task(_shorten(printable(name)), total=windows * steps, step=1)
+
+            def advance(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total, step=min(steps, done // windows + 1))
+
+            yield advance
+
+    def show_cursor(self) -> None:
+        """Bring back the cursor that a progress bar hid."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{SHOW_CURSOR}\n")
+            sys.stderr.flush()
+
+    def _print_rows(self, rows: list[tuple[str, str]]) -> None:
+        from rich.text import Text
+
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            self.console.print(Text.assemble((f"  {name:<{width}}  ", "bold"), printable(value)))
+
+    def _labelled(self, label: str, colour: str, text: str) -> None:
+        from rich.text import Text
+
+        self.console.print(Text.assemble((f"{label}:", f"bold {colour}"), f" {printable(text)}"))
+
+    def _write_stdout(self, data: bytes) -> None:
+        stream = sys.stdout.buffer
+        try:
+            stream.write(data)
+            stream.flush()
+        except BrokenPipeError:
+            # What is left in Python's buffer would fail again when the process ends, so it goes nowhere instead.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise BidiffsrError("Standard output was closed before everything was written.") from None
+
+
+def printable(text: str) -> str:
+    """The text with control characters and undecodable bytes, as file names may hold them, written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _shorten(name: str, length: int = 24) -> str:
+    return name if len(name) <= length else f"{name[: length - 11]}...{name[-8:]}"
+
+
+out = Output()

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: a command unwinds as from any exception, and the process ends within a second or two.
+
+The windows that are being computed cannot be cut short, so a run that has not ended `PATIENCE` seconds after the first
+signal is ended at once, and a second signal does so too. That leaves nothing behind, for no output is written in parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from ._errors import interrupted
+from ._output import out
+
+PATIENCE = 1.5
+
+
+class Signals:
+    """The first signal that came, and what is done about it."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._deadline: threading.Timer | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Stop the command; the second time, stop the process."""
+        if self.received is not None:
+            self._exit()
+        self.received = number
+        self._deadline = threading.Timer(PATIENCE, self._exit)
+        self._deadline.daemon = True
+        self._deadline.start()
+        raise KeyboardInterrupt
+
+    def settle(self) -> None:
+        """The command has ended in time."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _exit(self) -> None:
+        failure = interrupted(self.received)
+        out.show_cursor()
+        out.error(failure.message, failure.hint)
+        os._exit(failure.exit_code)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Signals]:
+    """Handle SIGINT and SIGTERM; what the parent process chose to ignore (nohup, `&`) stays ignored."""
+    signals = Signals()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+                before[number] = signal.signal(number, signals.handle)
+    try:
+        yield signals
+    finally:
+        signals.settle()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,55 @@
+"""What users write as options, turned into values: bytes, seeds and tiles."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import UsageError
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+UNITS |= {"TIB": 2**40}
+RANDOM_SEEDS = 2**32
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "800MB", "1.5 GiB" and the like; MB is 10**6 and MiB is 2**20.
+
+    Raises:
+        UsageError: it is no number with a unit, or not more than 0.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip())
+    factor = UNITS.get(found[2].upper()) if found else None
+    if found is None or factor is None:
+        raise UsageError(f"{text!r} is no size of memory.", "Give a number and a unit, such as 800MB, 2GB or 1.5GiB.")
+    size = round(float(found[1]) * factor)
+    if size < 1:
+        raise UsageError(f"{text!r} of memory is not possible.", "Give more than 0.")
+    return size
+
+
+def parse_seed(text: str) -> int:
+    """The seed; "random" draws one.
+
+    Raises:
+        UsageError: it is neither a whole number of 0 or more nor "random".
+    """
+    if text == "random":
+        import secrets  # with all of hashlib, which --help need not wait for
+
+        return secrets.randbelow(RANDOM_SEEDS)
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise UsageError(f"Seed {text!r} is not possible.", "Give a whole number of 0 or more (18 digits), or random.")
+    return int(text)
+
+
+def parse_tile(text: str) -> str | int:
+    """auto, off, or a number of pixels; whether that suits the model is seen later.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if text in ("auto", "off"):
+        return text
+    if not re.fullmatch(r"[0-9]{1,5}", text):
+        raise UsageError(f"Tile {text!r} is not possible.", "Give auto, off, or 16 to 16384.")
+    return int(text)

@@ -1,0 +1,96 @@
+"""The `bidiffsr` command: its subcommands, `--version`, and the one place where errors become sentences and exit codes.
+
+    bidiffsr --help
+    bidiffsr upscale photo.jpg
+    bidiffsr doctor
+
+Nothing here imports torch or Pillow: a command does, when it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import doctor, upscale
+from ._errors import explain, interrupted
+from ._options import FLAG
+from ._output import out
+from ._signals import stoppable
+
+HELP = "Enlarge pictures 2x and 4x with BI-DiffSR, a diffusion model with 1-bit weights and activations."
+EPILOG = """\
+[bold]Exit codes[/bold]
+  0  done                            4  input missing or unreadable
+  1  unexpected                      5  model unavailable
+  2  usage, or unwritable output     6  out of memory, or device absent
+  3  some pictures of many failed    130, 143  stopped by Ctrl-C, SIGTERM"""
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="bidiffsr",
+    help=HELP,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings=HELP_NAMES,
+)
+app.command("upscale", help=upscale.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(upscale.upscale)
+app.command("doctor", help=doctor.__doc__, context_settings=HELP_NAMES)(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bidiffsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", metavar=FLAG, help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """What stands before the command; the help is `HELP`."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; `args` are those of the process by default."""
+    out.configure()
+    with _python_warnings_kept(), stoppable() as signals:
+        try:
+            code = app(args=args, prog_name="bidiffsr", standalone_mode=False) or 0
+            if signals.received is None:
+                return code
+            failure = interrupted(signals.received)
+        except KeyboardInterrupt:
+            failure = interrupted(signals.received)
+        except Exception as error:
+            out.traceback(error)
+            failure = explain(error)
+    out.error(failure.message, failure.hint)
+    return failure.exit_code
+
+
+@contextlib.contextmanager
+def _python_warnings_kept() -> Iterator[None]:
+    """Keep Python's warnings from the terminal: `-v` shows them as messages, and one of torch's is never shown."""
+
+    def show(message: Warning | str, *_: object) -> None:
+        out.detail(f"Python warns: {message}")
+
+    with warnings.catch_warnings():
+        # bidiffsr works without numpy on purpose, and torch remarks on that when it is imported
+        warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
+        warnings.showwarning = show  # type: ignore[assignment]  # the signature is longer than what is used
+        yield

@@ -1,0 +1,168 @@
+"""Look whether everything works on this machine.
+
+Examples:
+  bidiffsr doctor
+  bidiffsr doctor --json > doctor.json
+
+Shows versions, devices and what computes the 1-bit layers, checks the
+bundled models against their sha256, and runs a self-test: the network's
+inference form against the form it was trained in, and one thread against
+several.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..errors import BidiffsrError, DeviceError
+from . import _options as o
+from ._errors import explain
+from ._output import out
+
+PACKAGES = ("torch", "pillow", "safetensors", "typer", "rich")
+SCHEMA = "bidiffsr-doctor/1"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at; `exit_code` is 0 where it is well."""
+
+    name: str
+    found: str
+    exit_code: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is well."""
+        return self.exit_code == 0
+
+
+def doctor(json: o.JsonOption = False, debug: o.DebugOption = False) -> None:
+    """Look at everything, say it, and exit with the code of the first thing that is wrong."""
+    out.configure(json=json, debug=debug)
+    sections = {
+        "versions": versions(),
+        "machine": machine(),
+        "models": models(),
+        "self-test": self_test(),
+    }
+    failed = [check for checks in sections.values() for check in checks if not check.ok]
+    for title, checks in sections.items():
+        out.message(title.capitalize())
+        out.rows((check.name if check.ok else f"! {check.name}", check.found) for check in checks)
+    out.message("Something is wrong: see the lines marked with '!'." if failed else "All is well.")
+    if json:
+        out.json(_as_json(sections, bool(failed)))
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def versions() -> list[Check]:
+    """bidiffsr, Python, and the packages that it needs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from ..runtime import environment
+
+    found = environment()
+    checks = [Check("bidiffsr", found["bidiffsr"]), Check("python", found["python"])]
+    for package in PACKAGES:
+        try:
+            checks.append(Check(package, version(package)))
+        except PackageNotFoundError:
+            checks.append(Check(package, "not installed", 1))
+    return [*checks, Check("platform", found["platform"])]
+
+
+def machine() -> list[Check]:
+    """Devices, backends, memory and disk."""
+    from ..runtime import choose_runtime, devices, usable_cores
+
+    checks = [Check(name, what) for name, what in devices().items()]
+    checks.append(Check("cores", str(usable_cores())))
+    runtime = _checked(
+        "default device", lambda: f"{choose_runtime().device}, {choose_runtime().dtype}".replace("torch.", "")
+    )
+    return [*checks, runtime, *_backends(), _memory(), _disk()]
+
+
+def models() -> list[Check]:
+    """Every bundled model: whether its file is whole and the one of the catalog."""
+    from ..checkpoints.catalog import CatalogEntry, catalog, load_checkpoint
+
+    def look(entry: CatalogEntry) -> str:
+        checkpoint = load_checkpoint(entry.name)
+        scales = " and ".join(f"x{scale}" for scale in checkpoint.config.scales)
+        return f"{scales}, sha256 {checkpoint.sha256[:12]} as in the catalog"
+
+    try:
+        entries = list(catalog().values())
+    except BidiffsrError as error:
+        return [_failed("catalog", error)]
+    return [_checked(f"{entry.name}@{entry.revision}", partial(look, entry)) for entry in entries]
+
+
+def self_test() -> list[Check]:
+    """Enlarge a small picture in ways that must agree."""
+    from . import _selftest
+
+    try:
+        subject = _selftest.Subject()
+    except Exception as error:
+        return [_failed("default model", error)]
+    return [_checked("inference form", subject.inference_form), _checked("threads", subject.threads)]
+
+
+def _backends() -> list[Check]:
+    """Which backends could run, and why the others cannot; none but the chosen one is needed."""
+    from ..runtime import choose_runtime
+
+    checks = []
+    for name in ("native", "reference"):
+        try:
+            runtime = choose_runtime(backend=name)
+            chosen = " (runs by default)" if choose_runtime().backend == runtime.backend else ""
+            checks.append(Check(f"backend {name}", f"{runtime.isa or 'plain torch'}{chosen}"))
+        except DeviceError as error:
+            checks.append(Check(f"backend {name}", f"not here: {error.message}"))
+    return checks
+
+
+def _memory() -> Check:
+    import torch
+
+    from ..runtime import available_memory
+
+    free = available_memory(torch.device("cpu"))
+    return Check("free memory", "unknown" if free is None else f"{free / 1e9:.1f} GB")
+
+
+def _disk() -> Check:
+    return _checked("free disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB in the current folder")
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    """What `look` says, or the error it ends with."""
+    try:
+        return Check(name, look())
+    except Exception as error:  # a doctor must get to the end, whatever is broken
+        return _failed(name, error)
+
+
+def _failed(name: str, error: Exception) -> Check:
+    out.traceback(error)
+    failure = explain(error)
+    return Check(name, failure.message, failure.exit_code)
+
+
+def _as_json(sections: dict[str, list[Check]], failed: bool) -> dict[str, Any]:
+    return {"schema": SCHEMA, "status": "failed" if failed else "ok"} | {
+        name.replace("-", "_"): {check.name: {"ok": check.ok, "found": check.found} for check in checks}
+        for name, checks in sections.items()
+    }

@@ -1,0 +1,69 @@
+"""Results as Markdown: a small table, and below it the conditions that its figures depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+HEADER = ("picture", "from", "to", "model", "steps", "windows", "seconds", "s per step", "peak memory")
+
+
+def as_markdown(results: Sequence[dict[str, Any]]) -> str:
+    """A table with one row for each result, and a list of conditions for each machine and setting among them."""
+    lines = ["# Pictures enlarged by bidiffsr", "", _row(HEADER), _row(["---"] * len(HEADER))]
+    lines += [_row(_cells(result)) for result in results]
+    lines += ["", "Conditions:", ""]
+    lines += dict.fromkeys(f"- {_conditions(result)}" for result in results)
+    notes = [f"- {_plain(result['input'])}: {warning}" for result in results for warning in result["warnings"]]
+    if notes:
+        lines += ["", "Warnings:", "", *notes]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    seconds, host = result["seconds"], result["peak_memory_bytes"]["host"]
+    return [
+        _plain(result["input"]),
+        "x".join(map(str, result["input_size"])),
+        "x".join(map(str, result["output_size"])),
+        _plain(model_name(result["model"])),
+        str(result["steps"]),
+        str(result["tiles"]["count"]),
+        f"{seconds['total']:.2f}",
+        f"{seconds['per_step']:.3f}",
+        "unknown" if host is None else f"{host / 1e6:.0f} MB",
+    ]
+
+
+def _conditions(result: dict[str, Any]) -> str:
+    tiles, versions = result["tiles"], result["environment"]
+    return ", ".join(
+        [
+            f"x{result['scale']} with {_plain(model_name(result['model']))} (sha256 {result['model']['sha256'][:12]})",
+            f"{result['sampler']} with eta {result['eta']:g}",
+            f"temperature {result['temperature']:g}",
+            f"seed {result['seed']}",
+            f"windows of {tiles['size'][0]}x{tiles['size'][1]} with overlap {tiles['overlap']}",
+            f"{tiles['concurrent']} at once",
+            f"{result['device']} in {result['dtype']} ({result['backend']}, {result['threads']} threads)",
+            f"bidiffsr {versions['bidiffsr']}",
+            f"torch {versions['torch']}",
+            f"Python {versions['python']}",
+            _plain(versions["platform"]),
+            _plain(versions["cpu"]),
+        ]
+    )
+
+
+def model_name(model: dict[str, str]) -> str:
+    """NAME@REVISION, or what a model without a revision is called."""
+    return f"{model['name']}@{model['revision']}" if model["revision"] else model["name"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain(text: str | None) -> str:
+    """The text so that it stays in its cell."""
+    return " ".join((text or "-").replace("\\", "\\\\").replace("|", "\\|").split())

@@ -1,0 +1,89 @@
+"""What the terminal shows of a picture: one line when it is done, a table of its phases, and the plan of a dry run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..results import UpscaleResult
+from .markdown import model_name
+
+if TYPE_CHECKING:
+    from ..pipeline import Plan
+
+Rows = list[tuple[str, str]]
+"""What is shown as a small table: names and values."""
+
+
+def summary(result: UpscaleResult, *, with_seed: bool = False) -> str:
+    """photo.jpg 640x480 -> photo_x2.png 1280x960 in 3.2 s (fast, 5 steps, 12 windows, 410 MB)"""
+    details = [result.model.name, _count(result.steps, "step"), _count(result.tiles.count, "window")]
+    if with_seed:
+        details.append(f"seed {result.seed}")
+    if result.peak_memory_bytes.host is not None:
+        details.append(f"{result.peak_memory_bytes.host / 1e6:.0f} MB")
+    return f"{pictures(result)} in {duration(result.seconds.total)} ({', '.join(details)})"
+
+
+def pictures(result: UpscaleResult) -> str:
+    """photo.jpg 640x480 -> photo_x2.png 1280x960"""
+    source = "stdin" if result.input == "-" else Path(result.input or "picture").name
+    target = "stdout" if result.output == "-" else result.output
+    return f"{source} {_size(result.input_size)} -> {target} {_size(result.output_size)}"
+
+
+def phases(result: UpscaleResult) -> Rows:
+    """Where the time went, and on what."""
+    seconds, memory = result.seconds, result.peak_memory_bytes
+    rows = [
+        ("load model", duration(seconds.load_model)),
+        ("decode", duration(seconds.decode)),
+        ("sample", f"{duration(seconds.sample)}, {duration(seconds.per_step)} per step"),
+        ("encode", duration(seconds.encode)),
+        ("total", duration(seconds.total)),
+        *_circumstances(result),
+    ]
+    if memory.device is not None:
+        rows.append(("device memory", f"{memory.device / 1e6:.0f} MB"))
+    return rows
+
+
+def planned(result: UpscaleResult, plan: Plan, seconds: float, format: str) -> Rows:
+    """What a dry run found out."""
+    return [
+        ("format", format),
+        *_circumstances(result),
+        ("steps", f"{result.steps} ({result.sampler}, eta {result.eta:g}, temperature {result.temperature:g})"),
+        ("seed", str(result.seed)),
+        ("memory", f"about {plan.memory / 1e6:.0f} MB"),
+        ("time", f"about {duration(seconds)}"),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: 0.015 s, 3.2 s, 4 min 10 s, 2 h 5 min."""
+    if seconds < 1:
+        return f"{seconds:.3f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _circumstances(result: UpscaleResult) -> Rows:
+    tiles, model = result.tiles, result.model
+    kernels = result.backend if result.isa is None else f"{result.backend}, {result.isa}"
+    name = model_name({"name": model.name, "revision": model.revision})
+    return [
+        ("model", f"{name} (sha256 {model.sha256[:12]})"),
+        ("device", f"{result.device}, {result.dtype} ({kernels}, {_count(result.threads, 'thread')})"),
+        ("windows", f"{tiles.count} of {_size(tiles.size)}, overlap {tiles.overlap}, {tiles.concurrent} at once"),
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,114 @@
+"""The command as a whole: help, version, what is imported, and the error table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bidiffsr_cli import __version__
+from bidiffsr_cli.cli import upscale as upscale_module
+from bidiffsr_cli.cli._errors import explain
+from bidiffsr_cli.errors import CheckpointError, InputError
+
+from .support import Run, environment, finish, is_one_sentence, spawn
+
+WITHOUT_TORCH = """
+import sys
+from bidiffsr_cli.cli.app import main
+code = main(sys.argv[1:])
+heavy = sorted({"torch", "PIL", "safetensors", "numpy"} & set(sys.modules))
+sys.exit(f"imported: {heavy}" if heavy else code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--help"], 0),
+        (["-h"], 0),
+        (["--version"], 0),
+        (["upscale", "--help"], 0),
+        (["doctor", "-h"], 0),
+        ([], 2),
+        (["upscale"], 2),
+        (["upscale", "photo.png", "--steps", "0"], 2),
+        (["upscale", "there-is-no-such-file.png"], 4),
+        (["upscale", "photo.png", "--report", "run.txt"], 4),
+    ],
+)
+def test_what_needs_no_torch_does_not_wait_for_it(args: list[str], code: int) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, *args]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    finished = finish(process)
+    assert finished.code == code, finished.err
+    assert "Traceback" not in finished.err
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(run: Run, flag: str) -> None:
+    finished = run(flag)
+    assert (finished.code, finished.out.decode(), finished.err) == (0, f"bidiffsr {__version__}\n", "")
+
+
+def test_help_fits_80_columns_and_lists_the_commands() -> None:
+    text = finish(spawn(["--help"])).out.decode()
+    assert "upscale" in text and "doctor" in text and "Exit codes" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_of_a_command_shows_its_examples() -> None:
+    text = finish(spawn(["upscale", "--help"])).out.decode()
+    examples = [line.strip() for line in (upscale_module.__doc__ or "").splitlines() if "bidiffsr" in line]
+    assert len(examples) >= 4
+    assert all(example in text for example in examples)
+
+
+def test_module_and_name_agree() -> None:
+    """`python -m bidiffsr_cli` calls itself bidiffsr."""
+    assert b"Usage: bidiffsr [OPTIONS]" in finish(spawn(["--help"])).out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["upscale", "photo.png", "--frobnicate"], "--frobnicate"),
+        (["upscale", "photo.png", "a.png", "b.png"], "b.png"),
+        (["upscale", "photo.png", "--steps", "many"], "--steps"),
+        (["upscale", "photo.png", "--sampler", "euler"], "'ddim', 'ddpm', 'dpmpp-2m'"),
+        (["upscale", "photo.png", "--preset", "good"], "'fast', 'balanced', 'best'"),
+        (["upscale", "photo.png", "--precision", "fp8"], "'auto', 'fp32', 'bf16', 'fp16'"),
+        (["upscale", "photo.png", "--backend", "cuda"], "'auto', 'native', 'reference'"),
+        (["upscale", "photo.png", "--format", "gif"], "'png', 'jpg', 'webp', 'avif', 'tiff'"),
+        (["upscale", "photo.png", "--alpha", "keep"], "'lanczos', 'model', 'drop'"),
+        (["upscale", "photo.png", "--color-fix", "mean"], "'none', 'lowfreq'"),
+    ],
+)
+def test_usage_errors_are_sentences(run: Run, args: list[str], said: str) -> None:
+    finished = run(*args)
+    assert finished.code == 2 and finished.out == b""
+    assert said in finished.err and "--help" in finished.err
+    assert is_one_sentence(finished.err)
+
+
+def test_an_unexpected_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a surprise\nin two lines")
+
+    monkeypatch.setattr(upscale_module, "parse_seed", broken)
+    finished = run("upscale", "photo.png")
+    assert finished.code == 1 and is_one_sentence(finished.err)
+    assert "ZeroDivisionError: a surprise in two lines" in finished.err and "--debug" in finished.err
+    finished = run("upscale", "photo.png", "--debug")
+    assert finished.code == 1 and "Traceback" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InputError("No.", "Do."), 4), (CheckpointError("No."), 5), (MemoryError(), 6), (OSError("what"), 1)],
+)
+def test_error_table(error: Exception, code: int) -> None:
+    failure = explain(error)
+    assert failure.exit_code == code and failure.message.endswith(".")

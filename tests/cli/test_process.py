@@ -1,0 +1,188 @@
+"""The command as a process: interruption, pipes, terminals, and what Python itself may say."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bidiffsr_cli.cli._output import Output
+
+from .support import COMMAND, decoded, default_signals, environment, finish, picture, spawn
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals of POSIX")
+
+LONG = ["--steps", "2000"]  # minutes of work
+
+
+@pytest.fixture
+def large(folder: Path) -> Path:
+    """A picture of many windows."""
+    picture(size=(120, 80)).save("large.png")
+    Path("photo.png").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (15, 143, "Terminated")])
+def test_stopped_in_the_middle(large: Path, model: Path, number: int, code: int, word: str) -> None:
+    process = spawn(["upscale", "large.png", "--model", model, *LONG])
+    wait_until_busy(process)
+    started = time.monotonic()
+    process.send_signal(number)
+    finished = finish(process)
+    assert time.monotonic() - started < 5  # it takes well under one second; a slow machine is given time
+    assert finished.code == code and finished.out == b""
+    assert finished.err.splitlines() == [f"Error: {word}.", "No partial file is left behind."]
+    assert [path.name for path in large.iterdir()] == ["large.png"]
+
+
+def test_stopped_in_a_window_that_takes_long(large: Path) -> None:
+    """One window cannot be cut short, but the process can."""
+    picture(size=(1500, 1500)).save("large.png")
+    process = spawn(["upscale", "large.png", "--tile", "off", "--steps", "1", "--max-memory", "200GB"])
+    wait_until_busy(process, seconds=1.0)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    finished = finish(process)
+    assert time.monotonic() - started < 6
+    assert finished.code in (130, 6), finished.err  # 6 where memory does not suffice
+    assert [path.name for path in large.iterdir()] == ["large.png"]
+
+
+def test_pipes_round_trip(folder: Path, model: Path) -> None:
+    process = spawn(["upscale", "-", "-", "--model", model], stdin=subprocess.PIPE)
+    finished = finish(process, Path("photo.png").read_bytes())
+    assert finished.code == 0 and decoded(finished.out).size == (48, 32)
+    assert finished.err.count("\n") == 1  # the summary, and no warning of Python's or torch's
+
+
+def test_a_reader_that_goes_away(large: Path, model: Path) -> None:
+    with spawn(["upscale", "large.png", "-", "-f", "tiff", "--steps", "1", "--model", model]) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr.read() == b"Error: Standard output was closed before everything was written.\n"
+
+
+def test_help_into_a_closed_pipe(folder: Path) -> None:
+    with spawn(["upscale", "--help"]) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(60) in (0, 1)
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_progress_bar_on_a_terminal(large: Path, model: Path) -> None:
+    code, shown = in_terminal(["upscale", "large.png", "--steps", "2", "--model", str(model)])
+    assert code == 0
+    assert "large.png" in shown and re.search(r"\d+/\d+ windows, step [12]/2", shown)
+    assert "\x1b[?25l" in shown  # the cursor was hidden
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # and shown again
+    assert "large.png 120x80 -> large_x2.png 240x160 in" in shown
+
+
+@pytest.mark.parametrize(
+    ("settings", "terminal", "shown"),
+    [
+        ({}, True, True),
+        ({"json": True}, True, True),
+        ({"progress": False}, True, False),
+        ({"quiet": True}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_where_a_progress_bar_belongs(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, bool], terminal: bool, shown: bool
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    output = Output()
+    output.configure(**settings)
+    with output.progress("photo.png", windows=2, steps=1) as advance:
+        assert (advance is not None) == shown
+        if advance is not None:
+            advance(2, 2)
+
+
+def test_ctrl_c_on_a_terminal(large: Path, model: Path) -> None:
+    code, shown = in_terminal(["upscale", "large.png", "--model", str(model), *LONG], interrupt_at="windows, step")
+    assert code == 130
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert "Interrupted." in shown and "Traceback" not in shown
+    assert [path.name for path in large.iterdir()] == ["large.png"]
+
+
+def test_colours_and_no_color(folder: Path) -> None:
+    _, coloured = in_terminal(["upscale", "missing.png"])
+    _, plain = in_terminal(["upscale", "missing.png"], NO_COLOR="1")
+    assert "\x1b[1;31m" in coloured and "\x1b[1;31m" not in plain and "Error:" in plain
+
+
+def test_no_picture_on_a_terminal(folder: Path, model: Path) -> None:
+    code, shown = in_terminal(["upscale", "photo.png", "-", "--model", str(model)])
+    assert code == 2 and "not printed on a terminal" in shown
+
+
+def wait_until_busy(process: subprocess.Popen[bytes], seconds: float = 0.7) -> None:
+    """Wait until the process has had some processor time after loading torch, or has ended."""
+    deadline = time.monotonic() + 40
+    loaded: float | None = None
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            threads = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
+        except OSError:
+            threads = 0
+        if threads > 1 and loaded is None:  # the windows' threads
+            loaded = time.monotonic()
+        if loaded is not None and time.monotonic() - loaded > seconds:
+            return
+        time.sleep(0.05)
+
+
+def in_terminal(args: list[str], interrupt_at: str = "", **variables: str) -> tuple[int, str]:
+    """Run a command in a terminal of its own, and type Ctrl-C when a text shows up."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLED, *COMMAND, *args],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(**variables),
+        start_new_session=True,
+        preexec_fn=default_signals,
+    )
+    os.close(theirs)
+    shown = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not select.select([ours], [], [], 0.2)[0]:
+            continue
+        try:
+            data = os.read(ours, 65536)
+        except OSError:  # Linux says so when the other side has closed
+            break
+        if not data:
+            break
+        shown += data
+        if interrupt_at and interrupt_at.encode() in shown:
+            os.write(ours, b"\x03")
+            interrupt_at = ""
+    code = process.wait(10)
+    os.close(ours)
+    return code, shown.decode()
+
+
+# Makes the terminal on stdin the one that Ctrl-C is typed at, and becomes the command.
+CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""

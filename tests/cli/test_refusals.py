@@ -1,0 +1,144 @@
+"""What cannot work is refused before the work: one clear sentence, the right exit code, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .support import Run, finish, is_one_sentence, picture, spawn
+
+
+def truncated_jpeg() -> None:
+    picture(size=(200, 100)).save("whole.jpg")
+    data = Path("whole.jpg").read_bytes()
+    Path("whole.jpg").unlink()
+    Path("photo.jpg").write_bytes(data[: len(data) // 2])
+
+
+def damaged_checkpoint(model: Path) -> None:
+    data = bytearray(model.read_bytes())
+    Path("cut.safetensors").write_bytes(data[: len(data) // 2])
+    Path("text.safetensors").write_text("no checkpoint at all")
+
+
+# name: what to prepare, the arguments, the exit code, and a word of the sentence
+SHOWN_WHEN: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
+    "truncated JPEG": (truncated_jpeg, ["photo.jpg"], 4, "damaged or incomplete"),
+    "text named .png": (lambda: Path("text.png").write_text("hello"), ["text.png"], 4, "not a picture"),
+    "0 bytes": (lambda: Path("none.png").touch(), ["none.png"], 4, "empty"),
+    "missing": (lambda: None, ["missing.png"], 4, "does not exist"),
+    "folder": (lambda: Path("pictures").mkdir(), ["pictures"], 4, "folder"),
+    "no such folder": (lambda: None, ["photo.png", "nowhere/big.png"], 2, "does not exist"),
+    "a file as folder": (lambda: None, ["photo.png", "photo.png/big.png"], 2, "is a file"),
+    "output is a folder": (lambda: Path("big.png").mkdir(), ["photo.png", "big.png"], 2, "folder"),
+    "scale 3": (lambda: None, ["photo.png", "--scale", "3"], 2, "does not enlarge x3"),
+    "0 steps": (lambda: None, ["photo.png", "--steps", "0"], 2, "0 steps"),
+    "too many steps": (lambda: None, ["photo.png", "--steps", "2001"], 2, "2001 steps"),
+    "unknown model": (lambda: None, ["photo.png", "--model", "best-ever"], 5, "best-ever"),
+    "unknown suffix": (lambda: None, ["photo.png", "big.gif"], 2, ".gif"),
+    "suffix and format": (lambda: None, ["photo.png", "big.jpg", "--format", "png"], 2, "jpg"),
+    "output is input": (lambda: None, ["photo.png", "photo.png", "--overwrite"], 2, "is the input itself"),
+    "too large for webp": (lambda: picture("L", (5000, 1)).save("long.png"), ["long.png", "l.webp", "-s4"], 2, "WEBP"),
+    "report in html": (lambda: None, ["photo.png", "--report", "run.html"], 2, "not available yet"),
+    "report in txt": (lambda: None, ["photo.png", "--report", "run.txt"], 2, "run.txt"),
+    "report nowhere": (lambda: None, ["photo.png", "--report", "nowhere/run.csv"], 2, "nowhere"),
+    "report is output": (lambda: None, ["photo.png", "b.md", "-f", "png", "--report", "b.md"], 2, "report"),
+    "both sizes": (lambda: None, ["photo.png", "--width", "9", "--long-side", "9"], 2, "long side"),
+    "no width": (lambda: None, ["photo.png", "--width", "0"], 2, "--width"),
+    "quality 0": (lambda: None, ["photo.png", "--quality", "0"], 2, "--quality"),
+    "seed -1": (lambda: None, ["photo.png", "--seed", "-1"], 2, "-1"),
+    "tile 0": (lambda: None, ["photo.png", "--tile", "0"], 2, "Tile"),
+    "odd tile": (lambda: None, ["photo.png", "--tile", "33"], 2, "33"),
+    "wide overlap": (lambda: None, ["photo.png", "--tile-overlap", "30"], 2, "30"),
+    "eta 2": (lambda: None, ["photo.png", "--eta", "2"], 2, "2.0"),
+    "temperature 2": (lambda: None, ["photo.png", "--temperature", "2"], 2, "2.0"),
+    "0 threads": (lambda: None, ["photo.png", "--threads", "0"], 2, "threads"),
+    "memory without unit": (lambda: None, ["photo.png", "--max-memory", "800"], 2, "800"),
+    "too little memory": (lambda: None, ["photo.png", "--max-memory", "1MB"], 6, "memory"),
+    "unknown device": (lambda: None, ["photo.png", "--device", "abacus"], 2, "abacus"),
+    "absent device": (lambda: None, ["photo.png", "--device", "cuda:99"], 6, "cuda:99"),
+    "absent backend": (lambda: None, ["photo.png", "--backend", "native"], 6, "native"),
+    "quiet and verbose": (lambda: None, ["photo.png", "-q", "-v"], 2, "--quiet"),
+}
+
+
+@pytest.mark.parametrize("case", SHOWN_WHEN)
+def test_refused_with_one_sentence(folder: Path, upscale: Run, case: str) -> None:
+    prepare, args, code, word = SHOWN_WHEN[case]
+    prepare()
+    before = contents(folder)
+    finished = upscale(*args)
+    assert finished.code == code, finished.err
+    assert finished.out == b"" and word in finished.err
+    assert is_one_sentence(finished.err), finished.err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("file", ["cut.safetensors", "text.safetensors"])
+def test_damaged_checkpoint(folder: Path, upscale: Run, model: Path, file: str) -> None:
+    damaged_checkpoint(model)
+    before = contents(folder)
+    finished = upscale("photo.png", "--model", file)
+    assert finished.code == 5 and file in finished.err and is_one_sentence(finished.err)
+    assert contents(folder) == before
+
+
+def test_write_protected_folder(folder: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked")  # root may write everywhere
+    finished = upscale("photo.png", "locked/big.png")
+    assert finished.code == 2 and "write-protected" in finished.err and is_one_sentence(finished.err)
+    assert contents(folder / "locked") == {}
+
+
+@pytest.mark.parametrize("link", ["symlink", "hard link"])
+def test_the_input_is_not_overwritten_through_a_link(folder: Path, upscale: Run, link: str) -> None:
+    if link == "symlink":
+        Path("big.png").symlink_to("photo.png")
+    else:
+        Path("big.png").hardlink_to("photo.png")
+    before = contents(folder)
+    finished = upscale("photo.png", "big.png", "--overwrite")
+    assert finished.code == 2 and "is the input itself" in finished.err
+    assert contents(folder) == before
+
+
+def test_an_existing_output_keeps_its_bytes(folder: Path, upscale: Run) -> None:
+    Path("photo_x2.png").write_bytes(b"precious")
+    finished = upscale("photo.png")
+    assert finished.code == 2 and "--overwrite" in finished.err
+    assert Path("photo_x2.png").read_bytes() == b"precious"
+
+
+def test_an_existing_report_keeps_its_bytes(folder: Path, upscale: Run) -> None:
+    Path("run.csv").write_text("precious")
+    assert upscale("photo.png", "--report", "run.csv").code == 2
+    assert Path("run.csv").read_text() == "precious" and not Path("photo_x2.png").exists()
+
+
+def test_stdout_carries_one_thing(folder: Path, upscale: Run) -> None:
+    finished = upscale("photo.png", "-", "--json")
+    assert finished.code == 2 and finished.out == b"" and is_one_sentence(finished.err)
+
+
+@pytest.mark.parametrize("given", [b"", b"no picture"])
+def test_stdin_without_a_picture(folder: Path, upscale: Run, given: bytes) -> None:
+    finished = upscale("-", "big.png", given=given)
+    assert finished.code == 4 and "Standard input" in finished.err and is_one_sentence(finished.err)
+
+
+def test_the_real_command_too(folder: Path, model: Path) -> None:
+    """In a process of its own, where Python's warnings and late messages would show."""
+    Path("text.png").write_text("hello")
+    before = contents(folder)
+    finished = finish(spawn(["upscale", "text.png", "--model", model]))
+    assert finished.code == 4 and finished.out == b"" and is_one_sentence(finished.err)
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Names and bytes of everything in a folder; folders have none."""
+    return {path.name: b"" if path.is_dir() else path.read_bytes() for path in folder.iterdir()}

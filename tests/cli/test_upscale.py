@@ -1,0 +1,167 @@
+"""What `bidiffsr upscale` writes and says when all goes well."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bidiffsr_cli.images import read_provenance
+
+from .support import HEIGHT, WIDTH, Run, decoded, picture
+
+KEYS = {
+    *("schema", "input", "output", "status", "input_size", "output_size", "scale", "model", "steps", "sampler", "seed"),
+    *("device", "dtype", "backend", "isa", "threads", "tiles", "seconds", "peak_memory_bytes", "warnings"),
+    *("environment", "eta", "temperature"),
+}
+
+
+def test_one_line_and_one_file(folder: Path, upscale: Run) -> None:
+    finished = upscale("photo.png")
+    assert (finished.code, finished.out) == (0, b"")
+    line = r"photo\.png 24x16 -> photo_x2\.png 48x32 in \S+ s \(tiny, 1 step, 2 windows, \d+ MB\)\n"
+    assert re.fullmatch(line, finished.err)
+    assert decoded(Path("photo_x2.png")).size == (2 * WIDTH, 2 * HEIGHT)
+    assert sorted(path.name for path in folder.iterdir()) == ["photo.png", "photo_x2.png"]
+
+
+def test_default_name_lies_beside_the_input(folder: Path, upscale: Run) -> None:
+    Path("sub").mkdir()
+    picture().save("sub/a.b.jpg")
+    assert upscale("sub/a.b.jpg", "--scale", "4", "--format", "webp").code == 0
+    assert decoded(Path("sub/a.b_x4.webp")).size == (4 * WIDTH, 4 * HEIGHT)
+
+
+def test_names_of_all_kinds(folder: Path, upscale: Run) -> None:
+    for name in ("Füße 画 [bold].png", "-dash.png", "two\nlines.png", "esc\x1b[31m.png"):
+        picture().save(folder / name)
+        finished = upscale(folder / name)
+        assert finished.code == 0 and finished.err.count("\n") == 1 and "\x1b" not in finished.err
+    assert (folder / "Füße 画 [bold]_x2.png").exists()
+
+
+def test_json_is_one_object_and_nothing_else(folder: Path, upscale: Run) -> None:
+    finished = upscale("photo.png", "big.png", "--json", "--seed", "7")
+    assert finished.code == 0 and finished.err == ""
+    result = finished.json
+    assert set(result) == KEYS
+    assert (result["schema"], result["status"]) == ("bidiffsr/1", "done")
+    assert (result["input"], result["output"]) == ("photo.png", "big.png")
+    assert (result["input_size"], result["output_size"]) == ([WIDTH, HEIGHT], [2 * WIDTH, 2 * HEIGHT])
+    assert set(result["seconds"]) == {"total", "load_model", "decode", "sample", "encode", "per_step"}
+    phases = ("load_model", "decode", "sample", "encode")
+    assert result["seconds"]["total"] >= 0.99 * sum(result["seconds"][phase] for phase in phases)
+    assert result["seed"] == 7 and result["model"]["name"] == "tiny" and len(result["model"]["sha256"]) == 64
+
+
+def test_the_same_again_has_the_same_bytes(folder: Path, upscale: Run) -> None:
+    for name in ("a.png", "b.png"):
+        assert upscale("photo.png", name).code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+def test_overwrite_replaces_picture_and_report(folder: Path, upscale: Run) -> None:
+    for name in ("big.png", "run.json"):
+        Path(name).write_text("old")
+    assert upscale("photo.png", "big.png", "--report", "run.json", "--overwrite").code == 0
+    assert decoded(Path("big.png")).size == (2 * WIDTH, 2 * HEIGHT)
+    assert json.loads(Path("run.json").read_text())["images"][0]["output"] == "big.png"
+
+
+def test_reports(folder: Path, upscale: Run) -> None:
+    for suffix in ("json", "csv", "md"):
+        assert upscale("photo.png", f"{suffix}.png", "--report", f"run.{suffix}").code == 0
+    assert json.loads(Path("run.json").read_text())["images"][0]["steps"] == 1
+    assert next(csv.DictReader(Path("run.csv").read_text().splitlines()))["model"] == "tiny"
+    assert "| photo.png | 24x16 | 48x32 | tiny |" in Path("run.md").read_text()
+
+
+def test_a_random_seed_is_said_and_recorded(folder: Path, upscale: Run) -> None:
+    finished = upscale("photo.png", "big.png", "--seed", "random", "--report", "run.json")
+    seed = json.loads(Path("run.json").read_text())["images"][0]["seed"]
+    assert f"seed {seed}," in finished.err
+    assert upscale("photo.png", "again.png", "--seed", seed).code == 0
+    assert Path("again.png").read_bytes() == Path("big.png").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "tiff"])
+def test_provenance(folder: Path, upscale: Run, suffix: str) -> None:
+    assert upscale("photo.png", f"with.{suffix}", "--seed", "5").code == 0
+    assert upscale("photo.png", f"without.{suffix}", "--no-provenance").code == 0
+    record = read_provenance(decoded(Path(f"with.{suffix}")))
+    assert record is not None
+    assert {"model": "tiny", "steps": "1", "seed": "5", "sampler": "ddim"}.items() <= record.items()
+    assert read_provenance(decoded(Path(f"without.{suffix}"))) is None
+
+
+def test_dry_run_writes_nothing(folder: Path, upscale: Run) -> None:
+    finished = upscale("photo.png", "--dry-run", "--report", "run.md", "--long-side", "100")
+    assert finished.code == 0 and finished.out == b""
+    for said in ("photo_x2.png 100x67", "PNG", "2 of 32x32", "overlap 8", "1 (ddim", "about", "MB", "tiny"):
+        assert said in finished.err
+    assert [path.name for path in folder.iterdir()] == ["photo.png"]
+
+
+def test_dry_run_as_json(folder: Path, upscale: Run) -> None:
+    finished = upscale("photo.png", "--dry-run", "--json")
+    assert finished.code == 0 and finished.err == ""
+    result = finished.json
+    assert set(result) == KEYS | {"estimate"} and result["status"] == "planned"
+    assert result["estimate"]["seconds"] > 0 and result["estimate"]["memory_bytes"] > 10**6
+    assert [path.name for path in folder.iterdir()] == ["photo.png"]
+
+
+def test_dry_run_checks_what_a_run_checks(folder: Path, upscale: Run) -> None:
+    Path("photo_x2.png").touch()
+    assert upscale("photo.png", "--dry-run").code == 2
+    assert upscale("missing.png", "--dry-run").code == 4
+
+
+def test_what_a_format_cannot_keep_is_said(folder: Path, upscale: Run) -> None:
+    picture("RGBA").save("clear.png")
+    finished = upscale("clear.png", "big.jpg")
+    assert finished.code == 0 and "Warning: JPEG has no transparency" in finished.err
+    finished = upscale("clear.png", "again.jpg", "--json")
+    assert "transparency" in finished.json["warnings"][0] and finished.err == ""
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_kinds_of_pictures_survive(folder: Path, upscale: Run, mode: str) -> None:
+    image = picture(mode) if mode != "I;16" else Image.frombytes(mode, (WIDTH, HEIGHT), bytes(2 * WIDTH * HEIGHT))
+    image.save("kind.png")
+    assert upscale("kind.png", "big.png").code == 0
+    assert decoded(Path("big.png")).mode == mode
+
+
+def test_pipes(folder: Path, upscale: Run) -> None:
+    given = Path("photo.png").read_bytes()
+    finished = upscale("-", given=given)
+    assert finished.code == 0 and decoded(finished.out).size == (2 * WIDTH, 2 * HEIGHT)
+    assert finished.err.startswith("stdin 24x16 -> stdout 48x32")
+    assert decoded(upscale("photo.png", "-", "--format", "jpg").out).format == "JPEG"
+    assert upscale("-", "big.png", "-q", given=given).err == ""
+    assert decoded(Path("big.png")).tobytes() == decoded(finished.out).tobytes()
+
+
+def test_the_bundled_model_is_the_default(folder: Path, run: Run) -> None:
+    finished = run("upscale", "photo.png", "--steps", "1", "--json")
+    assert finished.code == 0, finished.err
+    from bidiffsr_cli.checkpoints.catalog import catalog
+
+    assert finished.json["model"]["name"] == next(iter(catalog()))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code"), [("BIDIFFSR_MODEL", "nobody", 5), ("BIDIFFSR_DEVICE", "abc", 2)]
+)
+def test_environment_variables(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, code: int
+) -> None:
+    monkeypatch.setenv(variable, value)
+    finished = run("upscale", "photo.png", "--steps", "1")
+    assert finished.code == code and value in finished.err
