@@ -81,7 +81,7 @@ QualityOption = Annotated[
     typer.Option(
         min=1,
         max=100,
-        metavar="1..100",
+        metavar="N",
         help="Of jpg, webp and avif.",
         show_default="95, 90, 85",
         rich_help_panel=OUTPUT,
