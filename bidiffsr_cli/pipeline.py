@@ -26,7 +26,7 @@ from .configs import TileConfig, UpscaleOptions
 from .diffusion.conditioning import condition, fill_up, match_low_frequencies, upsample
 from .diffusion.samplers import SAMPLERS, parameterization
 from .diffusion.schedule import NoiseLevel, noise_levels
-from .errors import BidiffsrError, DeviceError, UsageError
+from .errors import BidiffsrError, UsageError
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
 from .results import ModelInfo, PeakMemory, Seconds, TileInfo, UpscaleResult
 from .runtime import Runtime, choose_runtime
@@ -66,6 +66,13 @@ class Plan:
 
 class SuperResolver:
     """A model that is ready to enlarge pictures.
+
+    Attributes:
+        model: Which weights these are.
+        config: Network, diffusion, scales and window.
+        runtime: Where they run.
+        network: Their inference form.
+        seconds_to_load: How long it took to get here.
 
     Example:
         >>> result = SuperResolver.from_pretrained("fast").upscale("photo.jpg", scale=2)
@@ -129,8 +136,7 @@ class SuperResolver:
             enlarged = render(rgb, picture, alpha=alpha)
         ended = time.perf_counter()
         seconds = Seconds(
-            total=self.seconds_to_load + ended - started,
-            load_model=self.seconds_to_load,
+            total=ended - started,
             decode=decoded - started,
             sample=sampled - decoded,
             encode=ended - sampled,
@@ -154,7 +160,9 @@ class SuperResolver:
         if steps > diffusion.total_steps:
             raise UsageError(f"{steps} steps are not possible.", f"Choose 1 to {diffusion.total_steps}.")
         grid = make_grid(height, width, self._window(options), self.config.network.multiple_of)
-        concurrent, memory = self._share_memory(grid, options)
+        window = runtimes.window_memory(self.config.network, grid.tile_height, grid.tile_width)
+        canvas = self._canvas_memory(grid, options)
+        concurrent, memory = self.runtime.share_memory(canvas, window, len(grid.tiles), options.max_memory)
         temperature = diffusion.temperature if options.temperature is None else options.temperature
         passes = 2 if picture.alpha is not None and options.alpha == "model" else 1
         return Plan((width, height), options.scale, steps, temperature, passes, grid, concurrent, memory)
@@ -192,28 +200,12 @@ class SuperResolver:
             raise UsageError(f"Model {self.model.name!r} has no preset {preset!r}.", "Give --steps instead.")
         return diffusion.presets[preset]
 
-    def _share_memory(self, grid: Grid, options: UpscaleOptions) -> tuple[int, int]:
-        """How many windows fit at once, and the peak memory of the process with them."""
-        pixels = grid.height * grid.width
-        canvases = 3 + (options.sampler != "ddim" or options.eta > 0)  # up, x_t, prediction; fresh noise or last x_0
-        fixed = runtimes.resident_memory() + pixels * (canvases * 3 * 4 + 8) + 3 * 4 * grid.tile_height * grid.width
-        window = runtimes.window_memory(self.config.network, grid.tile_height, grid.tile_width)
-        free = runtimes.available_memory(self.runtime.device)
-        on_cpu = self.runtime.device.type == "cpu"
-        limits = [options.max_memory] if options.max_memory else []
-        if on_cpu and free is not None:
-            limits.append(runtimes.resident_memory() + free)
-        room = min(limits) - fixed if limits else math.inf
-        if room < window and on_cpu:
-            raise DeviceError(
-                f"This needs about {_megabytes(fixed + window)} of memory; {_megabytes(min(limits))} may be used.",
-                "Raise --max-memory, give a smaller --tile, or a smaller picture.",
-            )
-        if not on_cpu:
-            room = (free or 2**30) // 2
-        most = self.runtime.threads if on_cpu else 64
-        concurrent = max(1, min(len(grid.tiles), most, int(room // window) if room != math.inf else most))
-        return concurrent, fixed + (concurrent * window if on_cpu else 0)
+    def _canvas_memory(self, grid: Grid, options: UpscaleOptions) -> int:
+        """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
+        canvases = 3  # up, x_t and the prediction
+        if options.sampler != "ddim" or options.eta > 0:
+            canvases += 1  # fresh noise, or the x_0 before
+        return 12 * (canvases * grid.height + grid.tile_height) * grid.width + 8 * grid.height * grid.width
 
     def _enlarge(
         self, picture: Picture, plan: Plan, options: UpscaleOptions, progress: Progress | None
@@ -238,7 +230,10 @@ class SuperResolver:
         up = fill_up(upsample(low_res, plan.scale, diffusion), grid.height, grid.width, diffusion)
 
         def predict(x: Tensor, level: NoiseLevel) -> Tensor:
-            return blend(grid, counted(self._predict_windows(x, up, level, plan, grid.tiles)))
+            prediction = blend(grid, counted(self._predict_windows(x, up, level, plan, grid.tiles)))
+            if not math.isfinite(float(prediction.sum())):  # a sum needs no second canvas, as isfinite() would
+                raise BidiffsrError("The network's output is not finite.", "Use --precision fp32.")
+            return prediction
 
         def counted(predictions: Iterator[tuple[Tile, Tensor]]) -> Iterator[tuple[Tile, Tensor]]:
             for prediction in predictions:
@@ -259,8 +254,6 @@ class SuperResolver:
             x0 = up.add_(x0, alpha=diffusion.residual_scale[str(plan.scale)])
         width, height = plan.output_size
         result = x0.clamp_(0, 1)[:, :height, :width]
-        if bool(result.sum().isnan()):  # infinities were clamped
-            raise BidiffsrError("The network's result is not finite.", "Use --precision fp32.")
         return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
 
     def _predict_windows(
@@ -306,12 +299,8 @@ class SuperResolver:
             threads=runtime.threads,
             tiles=TileInfo((grid.tile_width, grid.tile_height), grid.overlap, len(grid.tiles), plan.concurrent),
             environment=runtimes.environment(),
-            seconds=seconds or Seconds(load_model=self.seconds_to_load),
+            seconds=seconds or Seconds(),
             peak_memory_bytes=PeakMemory(runtimes.peak_memory(), runtimes.device_peak_memory(runtime.device)),
             warnings=list(picture.warnings),
             image=image,
         )
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:,.0f} MB"

@@ -33,7 +33,10 @@ class TileInfo:
 
 @dataclass
 class Seconds:
-    """Wall-clock time of each phase; `per_step` is `sample` over the number of steps."""
+    """Wall-clock time of each phase; `per_step` is `sample` over the number of steps.
+
+    `load_model` is 0 for a picture that found the model loaded; `total` is the sum of the phases.
+    """
 
     total: float = 0.0
     load_model: float = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import re
@@ -28,6 +29,7 @@ from .errors import DeviceError, UsageError
 from .networks.packed import freeze
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGEST_BATCH = 64
 Item = TypeVar("Item")
 
 
@@ -87,6 +89,37 @@ class Runtime:
         else:
             for batch in _batched(items, concurrent):
                 yield from task(batch)
+
+    def share_memory(self, fixed: int, window: int, windows: int, limit: int | None) -> tuple[int, int]:
+        """How many windows to compute at once.
+
+        Args:
+            fixed: bytes needed on the host beside what is resident already, whatever the number of windows.
+            window: bytes that one window takes.
+            windows: how many there are.
+            limit: bytes that the process may have resident; None for what is free.
+
+        Returns:
+            (windows at once, about how many bytes the process will have resident on the host).
+
+        Raises:
+            DeviceError: not even one window fits.
+        """
+        needed, free = resident_memory() + fixed, available_memory()
+        most = min(math.inf if limit is None else limit, math.inf if free is None else resident_memory() + free)
+        on_cpu = self.device.type == "cpu"
+        one = needed + (window if on_cpu else 0)
+        if one > most:
+            raise DeviceError(
+                f"This needs about {one / 1e6:,.0f} MB of memory; {most / 1e6:,.0f} MB may be used.",
+                "Raise --max-memory, give a smaller --tile, or a smaller picture.",
+            )
+        if not on_cpu:
+            return max(1, min(windows, LARGEST_BATCH, device_free_memory(self.device) // (2 * window))), needed
+        concurrent = min(windows, self.threads)
+        if most < math.inf:
+            concurrent = min(concurrent, int(most - needed) // window)
+        return concurrent, needed + concurrent * window
 
 
 def choose_runtime(
@@ -174,10 +207,13 @@ def resident_memory() -> int:
     return peak_memory() or 0
 
 
-def available_memory(device: torch.device) -> int | None:
-    """Memory that can still be taken on the device, bytes; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+def device_free_memory(device: torch.device) -> int:
+    """Memory that is free on the device, bytes; a careful 1 GB where it does not tell."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 10**9
+
+
+def available_memory() -> int | None:
+    """Memory that can still be taken on the host, bytes; None where the system does not tell."""
     with contextlib.suppress(OSError):
         found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
         return int(found[1]) * 1024 if found else None

@@ -17,7 +17,7 @@ from bidiffsr_cli.configs import TileConfig
 from bidiffsr_cli.diffusion.conditioning import condition, upsample
 from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
-from bidiffsr_cli.errors import DeviceError, UsageError
+from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
 from bidiffsr_cli.networks.packed import freeze
 from bidiffsr_cli.pipeline import Plan
 from bidiffsr_cli.runtime import choose_runtime
@@ -161,6 +161,14 @@ def test_a_zero_network_returns_the_bicubic_picture(small, steps, temperature, s
     result = resolver.upscale(small, scale=scale, steps=steps, temperature=temperature, **SMALL_TILE)
     up = upsample(to_tensor(small), scale, resolver.config.diffusion)
     assert torch.equal(to_tensor(result.image), (up * 255).round() / 255)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_network_that_overflows_is_an_error_and_not_a_black_picture(small, value):
+    resolver = SuperResolver.from_pretrained("fast", device="cpu")
+    resolver.network = Replaced(lambda x, condition: torch.where(torch.arange(x.shape[-1]) == 9, value, x))
+    with pytest.raises(BidiffsrError, match="not finite"):
+        resolver.upscale(small, steps=2)
 
 
 def test_no_seam_on_a_flat_gradient(resolver):

@@ -135,11 +135,9 @@ def _backends() -> list[Check]:
 
 
 def _memory() -> Check:
-    import torch
-
     from ..runtime import available_memory
 
-    free = available_memory(torch.device("cpu"))
+    free = available_memory()
     return Check("free memory", "unknown" if free is None else f"{free / 1e9:.1f} GB")
 
 

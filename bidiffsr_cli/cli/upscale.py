@@ -120,8 +120,9 @@ def upscale(
         _plan(resolver, picture, options, files, writing)
         return
     result = _enlarge(resolver, picture, options, files, writing)
+    result.seconds.load_model = resolver.seconds_to_load
     result.seconds.decode += seconds_to_read
-    result.seconds.total += seconds_to_read
+    result.seconds.total += seconds_to_read + resolver.seconds_to_load
     _tell(result, files, with_seed=seed == "random")
 
 
