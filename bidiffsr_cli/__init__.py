@@ -25,6 +25,9 @@ def __getattr__(name: str) -> Any:
     """Import on first use: torch takes seconds, and `bidiffsr --help` must not wait for it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    with warnings.catch_warnings():  # numpy is not needed, and torch remarks on its absence
+        warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -59,16 +59,16 @@ class UNetConfig:
         _one_of(self, "fusion", {"cs", "split", "concat", "add"})
         _one_of(self, "resample", {"cp", "conv"})
         _between(self, "inner_channel", 2, 1024)
-        _between(self, "res_blocks", 1, 16)
+        _between(self, "res_blocks", 1, 8)
         _between(self, "norm_groups", 1, 1024)
         _between(self, "total_steps", 1, 1_000_000)
-        _between(self, "tar_groups", 1, 1000)
-        _between(self, "taa_groups", 1, 1000)
+        _between(self, "tar_groups", 1, 100)
+        _between(self, "taa_groups", 1, 100)
         _between(self, "pixel_unshuffle", 1, 8)
-        doubling = tuple(2**level for level in range(len(self.channel_mults)))
-        _check(1 <= len(self.channel_mults) <= 6 and self.channel_mults == doubling, self, "channel_mults")
+        _check(self.channel_mults in [(1, 2, 4, 8, 16, 32)[:levels] for levels in range(1, 7)], self, "channel_mults")
         _check(set(self.full_precision_levels) <= set(range(self.levels)), self, "full_precision_levels")
-        _check(self.inner_channel % self.norm_groups == 0 and self.inner_channel % 2 == 0, self, "inner_channel")
+        _check(self.inner_channel % 2 == 0, self, "inner_channel")
+        _check(self.inner_channel % self.norm_groups == 0, self, "norm_groups")
 
     @property
     def levels(self) -> int:
@@ -124,16 +124,19 @@ class DiffusionConfig:
         _between(self, "total_steps", 1, 1_000_000)
         _between(self, "default_steps", 1, self.total_steps)
         _between(self, "temperature", 0, 1)
-        _check(0 < self.beta_start <= self.beta_end < 1, self, "beta_start")
+        # in float32, the first level must have some noise, and the last one some signal
+        _check(1e-7 <= self.beta_start <= self.beta_end < 1, self, "beta_start")
+        last = self.total_steps * (math.log1p(-self.beta_start) + math.log1p(-self.beta_end)) / 2
+        _check(last > -60, self, "beta_end")
         _check(self.condition in {("low_res",), ("low_res", "detail")}, self, "condition")
-        _check(self.condition_range[0] < self.condition_range[1], self, "condition_range")
-        _check(self.clip is None or self.clip[0] < self.clip[1], self, "clip")
+        _check(-100 <= self.condition_range[0] < self.condition_range[1] <= 100, self, "condition_range")
+        _check(self.clip is None or -100 <= self.clip[0] < self.clip[1] <= 100, self, "clip")
         _check(set(self.presets) <= set(IMAGE_PRESETS), self, "presets")
         _check(all(1 <= steps <= self.total_steps for steps in self.presets.values()), self, "presets")
         scales = self.residual_scale or {}
         needed = self.target == "residual" or "detail" in self.condition
         _check(bool(scales) or not needed, self, "residual_scale")
-        _check(all(name.isdecimal() and s > 0 for name, s in scales.items()), self, "residual_scale")
+        _check(all(name.isdecimal() and 1e-4 <= s <= 100 for name, s in scales.items()), self, "residual_scale")
         _check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
 
 
@@ -159,7 +162,8 @@ class ModelConfig:
     tile: TileConfig = field(default_factory=TileConfig)
 
     def __post_init__(self) -> None:
-        _check(len(self.scales) > 0 and all(1 <= scale <= 16 for scale in self.scales), self, "scales")
+        sound = (isinstance(scale, int) and 1 <= scale <= 16 for scale in self.scales)
+        _check(1 <= len(self.scales) <= 16 and all(sound), self, "scales")
         _check(self.tile.size % self.network.multiple_of == 0, self, "tile")
         _check(self.network.total_steps == self.diffusion.total_steps, self, "diffusion")
         scaled = self.diffusion.residual_scale
@@ -200,7 +204,7 @@ class UpscaleOptions:
     steps: int | None = None
     """Steps of the reverse diffusion, 1..T."""
     preset: str | None = None
-    """fast, balanced or best: a number of steps that the model names; `steps` has precedence."""
+    """fast, balanced or best: a number of steps that the model names, instead of `steps`."""
     sampler: str = "ddim"
     eta: float = 0.0
     """Fresh noise of the ddim sampler, 0 (none) to 1 (as much as ddpm)."""
@@ -232,7 +236,11 @@ class UpscaleOptions:
         among("alpha", ("lanczos", "model", "drop"))
         among("color_fix", ("none", "lowfreq"))
         need(self.steps is None or self.steps >= 1, f"{self.steps} steps are not possible.", "Choose 1 or more.")
+        need(self.steps is None or self.preset is None, "A preset is a number of steps itself.", "Give one of the two.")
         need(0 <= self.eta <= 1, f"Eta {self.eta} is not possible.", "Choose 0 to 1.")
+        need(
+            not self.eta or self.sampler == "ddim", f"Sampler {self.sampler} has no eta.", "Leave it out, or use ddim."
+        )
         need(self.seed >= 0, f"Seed {self.seed} is not possible.", "Choose 0 or more.")
         temperature = self.temperature
         need(
@@ -248,6 +256,11 @@ class UpscaleOptions:
         )
         overlap = self.tile_overlap
         need(overlap is None or overlap >= 0, f"Overlap {overlap} is not possible.", "Choose 0 or more.")
+        need(
+            overlap is None or self.tile != "off",
+            "One window has no overlap.",
+            "Leave --tile-overlap or --tile off out.",
+        )
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
@@ -263,7 +276,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
             return tuple(_parse(arguments[0], item, where) for item in value)
     elif origin is dict and isinstance(value, dict):
         return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30:
         return float(value)
     elif kind in (int, str, bool) and type(value) is kind:
         return value

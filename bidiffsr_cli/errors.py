@@ -53,3 +53,14 @@ class DeviceError(BidiffsrError):
     """The device is absent, or memory does not suffice."""
 
     exit_code = 6
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in any of the ways in which Python and torch say so."""
+    told_by_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or told_by_torch or type(error).__name__ == "OutOfMemoryError"
+
+
+def out_of_memory() -> DeviceError:
+    """The error that all of them become."""
+    return DeviceError("Memory ran out.", "Give a smaller --tile, fewer --threads, or a smaller picture.")

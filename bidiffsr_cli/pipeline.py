@@ -6,11 +6,12 @@ predictions are blended, and one update of the sampler moves the whole canvas.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class SuperResolver:
         picture = image if isinstance(image, Picture) else read_picture(image)
         plan = self.plan(picture, options)
         decoded = time.perf_counter()
-        with runtimes.out_of_memory_explained():
+        with runtimes.out_of_memory_explained(), self.runtime.threads_bound():
             rgb, alpha = self._enlarge(picture, plan, options, progress)
             sampled = time.perf_counter()
             enlarged = render(rgb, picture, alpha=alpha)
@@ -203,9 +204,10 @@ class SuperResolver:
     def _canvas_memory(self, grid: Grid, options: UpscaleOptions) -> int:
         """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
         canvases = 3  # up, x_t and the prediction
-        if options.sampler != "ddim" or options.eta > 0:
-            canvases += 1  # fresh noise, or the x_0 before
-        return 12 * (canvases * grid.height + grid.tile_height) * grid.width + 8 * grid.height * grid.width
+        canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
+        canvases += options.alpha == "model"  # the colours, which wait for the transparency
+        canvases += options.color_fix == "lowfreq"  # the correction
+        return 12 * (canvases * grid.height + 2 * grid.tile_height) * grid.width + 8 * grid.height * grid.width
 
     def _enlarge(
         self, picture: Picture, plan: Plan, options: UpscaleOptions, progress: Progress | None
@@ -230,7 +232,8 @@ class SuperResolver:
         up = fill_up(upsample(low_res, plan.scale, diffusion), grid.height, grid.width, diffusion)
 
         def predict(x: Tensor, level: NoiseLevel) -> Tensor:
-            prediction = blend(grid, counted(self._predict_windows(x, up, level, plan, grid.tiles)))
+            with contextlib.closing(self._predict_windows(x, up, level, plan, grid.tiles)) as windows:
+                prediction = blend(grid, counted(windows))
             if not math.isfinite(float(prediction.sum())):  # a sum needs no second canvas, as isfinite() would
                 raise BidiffsrError("The network's output is not finite.", "Use --precision fp32.")
             return prediction
@@ -258,7 +261,7 @@ class SuperResolver:
 
     def _predict_windows(
         self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
-    ) -> Iterator[tuple[Tile, Tensor]]:
+    ) -> Generator[tuple[Tile, Tensor]]:
         """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
         diffusion, grid, device = self.config.diffusion, plan.grid, self.runtime.device
         gain = level.alpha if diffusion.input_gain == "alpha" else 1.0

@@ -13,7 +13,8 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -25,11 +26,13 @@ from torch import Tensor, nn
 
 from . import __version__
 from .configs import UNetConfig
-from .errors import DeviceError, UsageError
+from .errors import DeviceError, UsageError, is_out_of_memory, out_of_memory
 from .networks.packed import freeze
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_BATCH = 64
+KERNELS = 80_000_000
+"""Bytes that torch's libraries take when the first window is computed (measured: 60 to 100 MB)."""
 Item = TypeVar("Item")
 
 
@@ -53,7 +56,13 @@ class Runtime:
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Bring a network into the form that runs here; the given one is used up."""
+        if self.device.type == "cuda" and self.dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
         return freeze(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def threads_bound(self) -> contextlib.AbstractContextManager[None]:
+        """Keep torch to one thread in each of ours, where the CPU computes the windows."""
+        return one_torch_thread() if self.device.type == "cpu" else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
@@ -64,8 +73,10 @@ class Runtime:
 
     def run(
         self, evaluate: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], concurrent: int
-    ) -> Iterator[tuple[Item, Tensor]]:
+    ) -> Generator[tuple[Item, Tensor]]:
         """Evaluate items, several at once: threads of one item each on a CPU, batches elsewhere.
+
+        Close the generator when it is left early: that ends the threads.
 
         Args:
             evaluate: items -> one result for each, stacked; called within `inference()`.
@@ -84,7 +95,7 @@ class Runtime:
                 return list(zip(batch, evaluate(batch), strict=True))
 
         if self.device.type == "cpu":
-            with one_torch_thread():
+            with self.threads_bound():
                 yield from _in_threads(task, [(item,) for item in items], concurrent)
         else:
             for batch in _batched(items, concurrent):
@@ -105,17 +116,11 @@ class Runtime:
         Raises:
             DeviceError: not even one window fits.
         """
-        needed, free = resident_memory() + fixed, available_memory()
-        most = min(math.inf if limit is None else limit, math.inf if free is None else resident_memory() + free)
-        on_cpu = self.device.type == "cpu"
-        one = needed + (window if on_cpu else 0)
-        if one > most:
-            raise DeviceError(
-                f"This needs about {one / 1e6:,.0f} MB of memory; {most / 1e6:,.0f} MB may be used.",
-                "Raise --max-memory, give a smaller --tile, or a smaller picture.",
-            )
-        if not on_cpu:
+        needed = resident_memory() + KERNELS + fixed
+        if self.device.type != "cpu":
+            require_memory(needed, limit)
             return max(1, min(windows, LARGEST_BATCH, device_free_memory(self.device) // (2 * window))), needed
+        most = require_memory(needed + window, limit)
         concurrent = min(windows, self.threads)
         if most < math.inf:
             concurrent = min(concurrent, int(most - needed) // window)
@@ -213,11 +218,18 @@ def device_free_memory(device: torch.device) -> int:
 
 
 def available_memory() -> int | None:
-    """Memory that can still be taken on the host, bytes; None where the system does not tell."""
+    """Memory that can still be taken on the host, bytes; None where the system does not tell.
+
+    In a container, what its limit leaves (cgroup v2).
+    """
+    free: list[int] = []
     with contextlib.suppress(OSError):
         found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else None
-    return None
+        free += [int(found[1]) * 1024] if found else []
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
+        group = Path("/sys/fs/cgroup")
+        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(free, default=None)
 
 
 def window_memory(config: UNetConfig, height: int, width: int) -> int:
@@ -227,6 +239,22 @@ def window_memory(config: UNetConfig, height: int, width: int) -> int:
     512x512), the rest is what the allocator holds on to.
     """
     return 20 * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
+
+
+def require_memory(needed: int, limit: int | None) -> float:
+    """The bytes that the process may have resident on the host: `limit`, and what is free.
+
+    Raises:
+        DeviceError: `needed` is more.
+    """
+    free = available_memory()
+    most = min(math.inf if limit is None else limit, math.inf if free is None else resident_memory() + free)
+    if needed > most:
+        raise DeviceError(
+            f"This needs about {needed / 1e6:,.0f} MB of memory; {most / 1e6:,.0f} MB may be used.",
+            "Raise --max-memory, give a smaller --tile, or a smaller picture.",
+        )
+    return most
 
 
 def return_freed_memory() -> None:
@@ -241,12 +269,14 @@ def out_of_memory_explained() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
-        raise DeviceError("Memory ran out.", "Give a smaller --tile, fewer --threads, or a smaller picture.") from None
+        raise out_of_memory() from None
 
 
 def _choose_device(name: str) -> torch.device:
+    if name == "cpu":
+        return torch.device("cpu")
     there = devices()
     kinds = {device.partition(":")[0] for device in there}
     if name == "auto":
@@ -258,15 +288,31 @@ def _choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Let torch use one thread for each operation."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class _OneTorchThread:
+    """Counts who needs torch to use one thread per operation, for the setting is one of the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users, self._before = 0, 1
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    torch.set_num_threads(self._before)
+
+
+one_torch_thread = _OneTorchThread()
+"""A context in which torch uses one thread for each operation; contexts may overlap."""
 
 
 def _in_threads(

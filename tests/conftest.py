@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from bidiffsr_cli.checkpoints.files import Checkpoint
 from bidiffsr_cli.pipeline import SuperResolver
 
 HERE = Path(__file__).parent
+
+settings.register_profile("bidiffsr", deadline=None)  # the machine may be busy
+settings.load_profile("bidiffsr")
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,8 @@ def test_what_is_no_config_is_refused(text):
 @pytest.mark.parametrize(
     "change",
     [
-        {"inner_channel": 6},  # 16 groups do not divide it
+        {"norm_groups": 24},  # does not divide the channels
+        {"inner_channel": 63, "norm_groups": 3},
         {"inner_channel": 10**9},
         {"channel_mults": (1, 3)},
         {"channel_mults": ()},

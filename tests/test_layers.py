@@ -18,7 +18,7 @@ LAYERS = [
     {"networks"},
     {"diffusion"},
     {"ops", "images", "tiling"},
-    {"results", "configs", "files", "errors"},
+    {"results", "configs", "atomic", "errors"},
 ]
 LEVEL = {room: len(LAYERS) - index for index, layer in enumerate(LAYERS) for room in layer}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bidiffsr_cli.configs import TileConfig
@@ -45,7 +45,6 @@ def test_weights_add_up_to_one_and_at_most_two_windows_count_along_an_axis(heigh
         assert count.max() <= 2
 
 
-@settings(deadline=None)
 @given(sides, sides, tiles)
 def test_an_identity_network_gives_the_identity(height, width, tile):
     grid = make_grid(height, width, tile, multiple_of=16)
@@ -54,7 +53,6 @@ def test_an_identity_network_gives_the_identity(height, width, tile):
     torch.testing.assert_close(result, canvas, rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(sides, sides, tiles, st.integers(0, 1000))
 def test_the_order_of_the_windows_does_not_change_a_bit(height, width, tile, seed):
     grid = make_grid(height, width, tile, multiple_of=16)

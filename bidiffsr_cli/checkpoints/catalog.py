@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,7 +85,7 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
 
 def _load_file(model: str | Path) -> Checkpoint:
     path = Path(model)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - unlike Path.exists, false for a name that is too long
         known = ", ".join(catalog())
         raise ModelError(f"There is no model or checkpoint file {str(model)!r}.", f"Bundled models: {known}.")
     checkpoint = read_checkpoint(path)

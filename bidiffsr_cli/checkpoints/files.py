@@ -20,10 +20,10 @@ from torch import Tensor
 from ..configs import ModelConfig
 from ..errors import CheckpointError, ModelError
 from ..networks.time_aware import BIConv
-from ..networks.unet import BiDiffSRUNet
+from ..networks.unet import BiDiffSRUNet, meta_network
 from ..ops.packing import filler_is_zero, pack_signs, row_bytes, unpack_signs
 from ..ops.reference import channel_scales
-from .upstream import from_upstream, infer_config, meta_network, read_pth, to_upstream
+from .upstream import from_upstream, infer_config, read_pth, to_upstream
 
 FORMAT = "bidiffsr"
 FORMAT_VERSION = "1"
@@ -57,7 +57,7 @@ class Checkpoint:
     revision: str = ""
 
     def build(self) -> BiDiffSRUNet:
-        """The network in the form that is trained, on the CPU, in float32."""
+        """The network in the form that is trained, on the CPU, in float32; it shares its memory with `state`."""
         network = meta_network(self.config)
         network.load_state_dict(self.state, assign=True)
         return network
@@ -74,7 +74,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ModelError(f"There is no checkpoint file {path}.", "Give the path of a .safetensors file.")
     if path.suffix in (".pth", ".pt", ".ckpt"):
-        raise CheckpointError(f"{path.name} is a PyTorch file, not a checkpoint of bidiffsr.", "Convert it first.")
+        raise CheckpointError(
+            f"{path.name} is a PyTorch file, not a checkpoint of bidiffsr.",
+            "Import it in Python with read_pth_checkpoint.",
+        )
     try:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -85,7 +88,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             state = read(file, config)
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error.message}", error.hint) from None
-    except (safetensors.SafetensorError, OSError) as error:
+    except OSError as error:
+        raise ModelError(f"{path.name} cannot be read: {error.strerror or error}.", "Check its permissions.") from None
+    except safetensors.SafetensorError as error:
         raise CheckpointError(
             f"{path.name} is not a whole safetensors file: {error}.", "Download or copy it again."
         ) from None
@@ -124,15 +129,16 @@ def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> b
         checkpoint: what to pack.
         float32: names of layers that keep float32, at any depth: "stem", "norm1", "tar", "taa", "time", ...
     """
-    binary = _binary_layers(meta_network(checkpoint.config))
+    binary = _binary_weights(meta_network(checkpoint.config))
     tensors = {}
     for name, tensor in checkpoint.state.items():
-        layer = name.removesuffix(".weight")
-        if layer in binary and name != layer:
-            tensors[f"{layer}.sign"] = pack_signs(tensor)
-            tensors[f"{layer}.alpha"] = channel_scales(tensor)
+        if name in binary:
+            tensors[f"{binary[name]}.sign"] = pack_signs(tensor)
+            tensors[f"{binary[name]}.alpha"] = channel_scales(tensor)
         else:
-            tensors[name] = tensor if set(name.split(".")) & set(float32) else tensor.half()
+            half = tensor.half()
+            keep = bool(set(name.split(".")) & set(float32)) or not bool(half.isfinite().all())
+            tensors[name] = tensor if keep else half
     return _serialize(tensors, checkpoint, "packed")
 
 
@@ -167,7 +173,8 @@ def _checked_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, s
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"its format version is {version!r}; this bidiffsr reads {FORMAT_VERSION!r}.", "Upgrade bidiffsr."
+            f"its format version is {(version or '')[:40]!r}; this bidiffsr reads {FORMAT_VERSION!r}.",
+            "Upgrade bidiffsr.",
         )
     for name in _METADATA:
         if name not in metadata:
@@ -185,12 +192,11 @@ def _read_float(file: safetensors.safe_open, config: ModelConfig) -> dict[str, T
 
 def _read_packed(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
     network = meta_network(config)
-    binary = _binary_layers(network)
+    binary = _binary_weights(network)
     expected: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
     for name, tensor in network.state_dict().items():
-        layer = name.removesuffix(".weight")
-        if layer in binary and name != layer:
-            outputs = tensor.shape[0]
+        if name in binary:
+            layer, outputs = binary[name], tensor.shape[0]
             expected[f"{layer}.sign"] = (outputs, row_bytes(tensor[0].numel())), ("U8",)
             expected[f"{layer}.alpha"] = (outputs,), ("F32",)
         else:
@@ -198,8 +204,8 @@ def _read_packed(file: safetensors.safe_open, config: ModelConfig) -> dict[str, 
     tensors = _read_tensors(file, expected)
     state = {}
     for name, tensor in network.state_dict().items():
-        layer = name.removesuffix(".weight")
-        if layer in binary and name != layer:
+        if name in binary:
+            layer = binary[name]
             signs, alpha = tensors[f"{layer}.sign"], tensors[f"{layer}.alpha"]
             if not filler_is_zero(signs, tensor[0].numel()):
                 raise CheckpointError(f"tensor {layer}.sign has bits set behind the end of a row.")
@@ -237,6 +243,6 @@ def _read_tensors(
     return tensors
 
 
-def _binary_layers(network: BiDiffSRUNet) -> set[str]:
-    """Names of the layers whose weight is stored as bits."""
-    return {name for name, module in network.named_modules() if isinstance(module, BIConv)}
+def _binary_weights(network: BiDiffSRUNet) -> dict[str, str]:
+    """The weights that are stored as bits, and the layers that they belong to."""
+    return {f"{name}.weight": name for name, module in network.named_modules() if isinstance(module, BIConv)}

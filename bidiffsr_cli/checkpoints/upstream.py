@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..configs import DiffusionConfig, ModelConfig, UNetConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_out_of_memory
 from ..networks.blocks import ResBlock
 from ..networks.time_aware import BIConv
-from ..networks.unet import BiDiffSRUNet, DecoderLevel
+from ..networks.unet import BiDiffSRUNet, DecoderLevel, meta_network
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _TOP = {
     "time_embedding.linear1": "timestep_level_mlp.1",
     "time_embedding.linear2": "timestep_level_mlp.3",
@@ -48,12 +48,6 @@ _BI_CONV = {
 }
 
 
-def meta_network(config: ModelConfig) -> BiDiffSRUNet:
-    """The network with names and shapes but without memory."""
-    with torch.device("meta"):
-        return BiDiffSRUNet(config.network, config.condition_channels)
-
-
 def read_pth(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a .pth file as the authors save them: under `params` or `params_ema`, or bare.
 
@@ -69,7 +63,9 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():  # of old pickle protocols, about which nobody can do anything here
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises almost anything
+        if is_out_of_memory(error):
+            raise
         reason = "it could not be opened" if isinstance(error, OSError) else "it is damaged or holds more than tensors"
         raise CheckpointError(f"{path.name} cannot be read as a .pth file: {reason}.") from None
     for key in ("params", "params_ema"):
@@ -79,9 +75,15 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path.name} holds no parameters.")
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
+        if not isinstance(name, str) or not _is_parameter(value):
             raise CheckpointError(f"{path.name} holds something that is no parameter: {str(name)[:80]!r}.")
     return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _is_parameter(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_nested:
+        return False
+    return value.device.type == "cpu" and value.dtype in _FLOATS
 
 
 def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_groups: int | None = None) -> ModelConfig:
@@ -100,8 +102,8 @@ def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_grou
     first_conv = "downs.1.res_block.block1.conv"
     for name in ("TaR.dynamic_move_0.bias", "TaA.dynamic_relu_0.pr_prelu.weight", "binary_conv.weight"):
         _tensor(state, f"{first_conv}.{name}")
-    unshuffle = math.isqrt(head[0] // 3)
-    if len(stem) != 4 or len(head) != 4 or stem[1] != 6 * unshuffle**2 or not unshuffle:
+    unshuffle = math.isqrt(head[0] // 3) if len(head) == 4 else 0
+    if len(stem) != 4 or stem[1] != 6 * unshuffle**2 or not unshuffle:
         raise CheckpointError(
             f"Tensors downs.0.weight {tuple(stem)} and final_conv.block.3.weight {tuple(head)} do not belong to "
             "a network that sees one condition."

@@ -8,10 +8,9 @@ from typing import Any
 
 import typer
 
-from ..errors import BidiffsrError
+from ..errors import BidiffsrError, is_out_of_memory, out_of_memory
 
 UNEXPECTED_HINT = "Run it again with --debug for the traceback."
-MEMORY_HINT = "Give a smaller --tile, fewer --threads, or a smaller picture."
 WHOLE_OR_NOT = "No partial file is left behind."
 
 
@@ -32,8 +31,8 @@ def explain(error: BaseException) -> Failure:
         return _usage(error)
     if isinstance(error, typer.Abort):
         return Failure("Aborted.", "", 1)
-    if isinstance(error, MemoryError):
-        return Failure("Memory ran out.", MEMORY_HINT, 6)
+    if is_out_of_memory(error):
+        return explain(out_of_memory())
     detail = " ".join(str(error).split())  # one line, whatever the library wrote
     name = type(error).__name__
     return Failure(f"Something unexpected happened ({f'{name}: {detail}' if detail else name}).", UNEXPECTED_HINT, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, UsageError
-from ._output import out
+from ._output import is_terminal, out
 
 if TYPE_CHECKING:
     from ..images import Picture
@@ -39,19 +39,24 @@ def name_output(source: str, output: str | None, scale: int, format: str) -> str
     if source == PIPE:
         return PIPE
     path = Path(source)
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    if special or path.absolute().parts[1:2] in (("dev",), ("proc",)):  # /dev/stdin may be a file
+        raise UsageError(f"'{source}' is a device or a pipe, beside which nothing is written.", "Give OUTPUT.")
     suffix = "png" if format == "auto" else format
     return str(path.parent / f"{path.stem}_x{scale}.{suffix}")
 
 
 def check_pipes(files: Files, *, json: bool, dry_run: bool) -> None:
     """Raises UsageError if stdin is a terminal, or if stdout is one, or is to carry JSON too."""
+    if files.source == PIPE and sys.stdin is None:
+        raise InputError("Standard input is closed.", "Pipe a picture in: bidiffsr upscale - < photo.jpg")
     if files.source == PIPE and sys.stdin.isatty():
         raise UsageError("Standard input is a terminal, not a picture.", "Pipe one in: bidiffsr upscale - < photo.jpg")
     if files.output != PIPE or dry_run:
         return
     if json:
         raise UsageError("Standard output cannot carry both the picture and --json.", "Use --report FILE.json.")
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         raise UsageError("A picture is not printed on a terminal.", "Give OUTPUT, or redirect standard output.")
 
 
@@ -64,8 +69,13 @@ def check_names(files: Files) -> None:
     """
     from ..reports import check_suffix
 
-    if files.source != PIPE and not os.path.lexists(files.source):
-        raise InputError(f"'{files.source}' does not exist.", "Check the spelling and the folder.")
+    if files.source != PIPE:
+        try:
+            os.lstat(files.source)
+        except FileNotFoundError:
+            raise InputError(f"'{files.source}' does not exist.", "Check the spelling and the folder.") from None
+        except (OSError, ValueError):  # reading it will tell what is wrong
+            pass
     if files.report is not None:
         check_suffix(Path(files.report))
 
@@ -76,7 +86,7 @@ def check_files(files: Files) -> None:
     Raises:
         OutputError: the output or report is the input, exists, or cannot be written.
     """
-    from ..files import check_output
+    from ..atomic import check_output
     from ..reports import check_report
 
     source = None if files.source == PIPE else Path(files.source)
@@ -106,7 +116,7 @@ def read_source(source: str) -> Picture:
 
 def write_target(data: bytes, files: Files) -> None:
     """Write the finished bytes to their file, or to stdout."""
-    from ..files import write_atomic
+    from ..atomic import write_atomic
 
     if files.target is None:
         out.data(data)
@@ -120,5 +130,5 @@ def _same_file(a: Path, b: Path) -> bool:
         if a.exists() and b.exists():
             return a.samefile(b)
         return a.resolve() == b.resolve()
-    except (OSError, ValueError):  # whatever is wrong with the path, opening it will tell
+    except (OSError, ValueError, RuntimeError):  # links in a circle, say: opening them will tell
         return False

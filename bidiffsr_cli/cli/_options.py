@@ -180,7 +180,7 @@ MaxMemoryOption = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Most memory to use, such as 800MB or 1.5GiB; never changes a pixel.",
+        help="Most memory to enlarge with, such as 800MB or 1.5GiB; never changes a pixel.",
         show_default="what is free",
         rich_help_panel=MACHINE,
     ),

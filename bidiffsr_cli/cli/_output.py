@@ -14,9 +14,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import BidiffsrError, UsageError
+from ..errors import BidiffsrError, OutputError, UsageError
+from ..results import SCHEMA
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,7 @@ class Output:
     def message(self, text: str) -> None:
         """One line for the person at the terminal."""
         if not (self.quiet or self.as_json):
-            self.console.print(printable(text))
+            self._print(printable(text))
 
     def rows(self, rows: Iterable[tuple[str, str]]) -> None:
         """A small table of names and values for the person at the terminal."""
@@ -81,7 +82,7 @@ class Output:
     def detail(self, text: str) -> None:
         """One line that only --verbose shows."""
         if self.verbose:
-            self.console.print(printable(text))
+            self._print(printable(text))
 
     def details(self, rows: Iterable[tuple[str, str]]) -> None:
         """A small table that only --verbose shows."""
@@ -93,7 +94,15 @@ class Output:
         if text:
             self._labelled("Error", "red", text)
         if hint:
-            self.console.print(printable(hint))
+            self._print(printable(hint))
+
+    def failure(self, text: str, hint: str, exit_code: int) -> None:
+        """How a command failed; with --json an object on stdout says it too."""
+        self.error(text, hint)
+        if self.as_json:
+            error = {"message": text, "hint": hint, "exit_code": exit_code}
+            with contextlib.suppress(BidiffsrError):  # stdout may be what failed
+                self.json({"schema": SCHEMA, "status": "failed", "error": error})
 
     def traceback(self, error: BaseException) -> None:
         """Where an error came from; for --debug."""
@@ -111,7 +120,7 @@ class Output:
     @contextlib.contextmanager
     def progress(self, name: str, windows: int, steps: int) -> Iterator[Callable[[int, int], None] | None]:
         """A bar over windows × steps, gone when the work is done; yields None where no bar belongs."""
-        if self.quiet or not self.with_progress or not sys.stderr.isatty() or self.console.is_dumb_terminal:
+        if self.quiet or not self.with_progress or not is_terminal(sys.stderr) or self.console.is_dumb_terminal:
             yield None
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -132,7 +141,7 @@ class Output:
 
     def show_cursor(self) -> None:
         """Bring back the cursor that a progress bar hid."""
-        if sys.stderr.isatty():
+        if is_terminal(sys.stderr):
             sys.stderr.write(f"{SHOW_CURSOR}\n")
             sys.stderr.flush()
 
@@ -141,23 +150,41 @@ class Output:
 
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            self.console.print(Text.assemble((f"  {name:<{width}}  ", "bold"), printable(value)))
+            self._print(Text.assemble((f"  {name:<{width}}  ", "bold"), printable(value)))
 
     def _labelled(self, label: str, colour: str, text: str) -> None:
-        from rich.text import Text
+        try:
+            from rich.text import Text
 
-        self.console.print(Text.assemble((f"{label}:", f"bold {colour}"), f" {printable(text)}"))
+            self._print(Text.assemble((f"{label}:", f"bold {colour}"), f" {printable(text)}"))
+        except MemoryError:  # even Rich may be too much to import; the sentence must come out all the same
+            with contextlib.suppress(OSError, AttributeError):
+                sys.stderr.write(f"{label}: {text}\n")
+
+    def _print(self, text: Any) -> None:
+        """To stderr, if it can be written to: a message that nobody can read is no reason to fail."""
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                self.console.print(text)
 
     def _write_stdout(self, data: bytes) -> None:
-        stream = sys.stdout.buffer
+        if sys.stdout is None:
+            raise OutputError("Standard output is closed.", "Give OUTPUT, or leave standard output open.")
         try:
-            stream.write(data)
-            stream.flush()
-        except BrokenPipeError:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError as error:
             # What is left in Python's buffer would fail again when the process ends, so it goes nowhere instead.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise BidiffsrError("Standard output was closed before everything was written.") from None
+            if isinstance(error, BrokenPipeError):
+                raise BidiffsrError("Standard output was closed before everything was written.") from None
+            raise OutputError(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether someone is looking; a stream that was closed before the start is None."""
+    return stream is not None and stream.isatty()
 
 
 def printable(text: str) -> str:

@@ -43,9 +43,11 @@ class Signals:
 
     def _exit(self) -> None:
         failure = interrupted(self.received)
-        out.show_cursor()
-        out.error(failure.message, failure.hint)
-        os._exit(failure.exit_code)
+        try:
+            out.show_cursor()
+            out.error(failure.message, failure.hint)
+        finally:  # whatever state the interrupted code left the terminal's stream in
+            os._exit(failure.exit_code)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import re
 from ..errors import UsageError
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-UNITS |= {"TIB": 2**40}
+UNITS |= {"TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9}
 RANDOM_SEEDS = 2**32
 
 
@@ -17,7 +17,7 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: it is no number with a unit, or not more than 0.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip())
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)", text.strip())
     factor = UNITS.get(found[2].upper()) if found else None
     if found is None or factor is None:
         raise UsageError(f"{text!r} is no size of memory.", "Give a number and a unit, such as 800MB, 2GB or 1.5GiB.")

@@ -75,11 +75,11 @@ def main(args: Sequence[str] | None = None) -> int:
             failure = interrupted(signals.received)
         except KeyboardInterrupt:
             failure = interrupted(signals.received)
-        except Exception as error:
+        except Exception as error:  # also what a library made of the interruption
             out.traceback(error)
-            failure = explain(error)
-    out.error(failure.message, failure.hint)
-    return failure.exit_code
+            failure = explain(error) if signals.received is None else interrupted(signals.received)
+        out.failure(failure.message, failure.hint, failure.exit_code)
+        return failure.exit_code
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ several.
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 
 import typer
 
+from .. import __version__
 from ..errors import BidiffsrError, DeviceError
 from . import _options as o
 from ._errors import explain
@@ -48,10 +50,13 @@ def doctor(json: o.JsonOption = False, debug: o.DebugOption = False) -> None:
     """Look at everything, say it, and exit with the code of the first thing that is wrong."""
     out.configure(json=json, debug=debug)
     sections = {
-        "versions": versions(),
-        "machine": machine(),
-        "models": models(),
-        "self-test": self_test(),
+        title: _section(title, look)
+        for title, look in (
+            ("versions", versions),
+            ("machine", machine),
+            ("models", models),
+            ("self-test", self_test),
+        )
     }
     failed = [check for checks in sections.values() for check in checks if not check.ok]
     for title, checks in sections.items():
@@ -68,16 +73,13 @@ def versions() -> list[Check]:
     """bidiffsr, Python, and the packages that it needs."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from ..runtime import environment
-
-    found = environment()
-    checks = [Check("bidiffsr", found["bidiffsr"]), Check("python", found["python"])]
+    checks = [Check("bidiffsr", __version__), Check("python", platform.python_version())]
     for package in PACKAGES:
         try:
             checks.append(Check(package, version(package)))
         except PackageNotFoundError:
             checks.append(Check(package, "not installed", 1))
-    return [*checks, Check("platform", found["platform"])]
+    return [*checks, Check("platform", platform.platform())]
 
 
 def machine() -> list[Check]:
@@ -143,6 +145,14 @@ def _memory() -> Check:
 
 def _disk() -> Check:
     return _checked("free disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB in the current folder")
+
+
+def _section(title: str, look: Callable[[], list[Check]]) -> list[Check]:
+    """What a whole section found, or the error that it ended with: a broken driver must not hide the rest."""
+    try:
+        return look()
+    except Exception as error:
+        return [_failed(title, error)]
 
 
 def _checked(name: str, look: Callable[[], str]) -> Check:

@@ -106,13 +106,13 @@ def upscale(
     seconds_to_read = time.perf_counter() - started
     check_files(files)
     writing = Writing(
-        format=choose_format(format, files.target, picture),
+        format=choose_format(format, files.target),
         quality=quality,
         strip_metadata=strip_metadata,
         provenance=provenance,
         resampling=(width, height, long_side),
     )
-    writing.check_size(picture, scale)
+    writing.check_size(picture, scale, options.max_memory)
     resolver = SuperResolver.from_pretrained(
         model or next(iter(catalog())), device=device, precision=precision, backend=backend, threads=threads
     )
@@ -126,6 +126,9 @@ def upscale(
     _tell(result, files, with_seed=seed == "random")
 
 
+BYTES_PER_PIXEL = 10  # a picture of four bytes, as much again while it is resampled, and the file's bytes
+
+
 @dataclass(frozen=True)
 class Writing:
     """How the enlarged picture becomes a file."""
@@ -137,11 +140,19 @@ class Writing:
     resampling: tuple[int | None, int | None, int | None]
     """width, height and long side."""
 
-    def check_size(self, picture: Picture, scale: int) -> None:
-        """Raises OutputError if the format cannot hold the picture in its final size."""
-        from ..images import check_size
+    def check_size(self, picture: Picture, scale: int, max_memory: int | None) -> None:
+        """Check that the picture can have its final size.
 
-        check_size(self.format, self.final_size((picture.size[0] * scale, picture.size[1] * scale)))
+        Raises:
+            OutputError: the format cannot hold it.
+            DeviceError: memory cannot, even without the model's work.
+        """
+        from ..images import check_size
+        from ..runtime import require_memory, resident_memory
+
+        width, height = self.final_size((picture.size[0] * scale, picture.size[1] * scale))
+        check_size(self.format, (width, height))
+        require_memory(resident_memory() + BYTES_PER_PIXEL * width * height, max_memory)
 
     def final_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """What becomes of the model's `size`; raises UsageError if what is asked for contradicts itself."""

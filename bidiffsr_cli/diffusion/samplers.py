@@ -2,7 +2,7 @@
 
 Every sampler is `sample_*(predict, x, levels, to_x0_eps, ...)`, where `predict(x, level)` is what the network says of x
 at that level and `to_x0_eps` turns it into (x_0, epsilon). x is overwritten. All updates are element-wise, and are made
-band by band, so that a large canvas needs no more memory than itself and one prediction.
+band by band, so that a large canvas needs no more memory than itself and one prediction (dpmpp-2m: two).
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def sample_ddim(
             x[band] = following.alpha * x0 + direction * epsilon
             if z is not None:
                 x[band] += fresh * z[band]
+        del prediction, z  # before the next ones are made: each is as large as the canvas
     return x
 
 
@@ -80,6 +81,7 @@ def sample_ddpm(
             x[band] = of_x0 * x0 + of_x * x[band]
             if z is not None:
                 x[band] += fresh * z[band]
+        del prediction, z  # before the next ones are made: each is as large as the canvas
     return x
 
 

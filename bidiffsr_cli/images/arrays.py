@@ -39,7 +39,7 @@ def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
     if tensor.dtype == torch.uint16 and grey and alpha is None:
         picture.bits = 16
     elif tensor.dtype == torch.uint16:
-        picture.warnings.append("16-bit colour will be written as 8-bit: Pillow cannot keep it.")
+        picture.warnings.append("16-bit colour will be written with 8 bits, the most that can be kept here.")
     return picture
 
 

@@ -111,7 +111,9 @@ def _decode(image: Image.Image, source: _Source) -> Picture:
 def _depth_warnings(mode: str, depth: int) -> list[str]:
     if depth <= 8:
         return []
-    return [f"{depth}-bit {'grey' if mode in ('L', 'LA') else 'colour'} was read as 8-bit: Pillow cannot keep it."]
+    return [
+        f"{depth}-bit {'grey' if mode in ('L', 'LA') else 'colour'} was cut to 8 bits, the most that can be kept here."
+    ]
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -157,7 +159,7 @@ def _grey16(levels: Tensor, key: int | None, icc: bytes | None, warnings: list[s
     """A picture of 1×H×W values 0…65535 whose value `key` is transparent."""
     alpha = None if key is None else (levels != key).to(torch.float32)
     if alpha is not None:
-        warnings.append("16-bit grey with transparency is written as 8-bit: Pillow cannot keep it.")
+        warnings.append("16-bit grey with transparency is written with 8 bits, the most that can be kept here.")
     icc = _grey_profile(icc, warnings)
     rgb = (levels / 65535).to(torch.float32).expand(3, -1, -1).contiguous()
     return Picture(rgb, alpha, True, 8 if key is not None else 16, icc, warnings=warnings)

@@ -88,7 +88,7 @@ def read_dpi(image: Image.Image) -> tuple[float, float] | None:
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    if not (math.isfinite(across) and math.isfinite(down) and across > 0 and down > 0):
+    if not (math.isfinite(across) and math.isfinite(down) and across > 1 and down > 1):  # 1 stands for "not stated"
         return None
     return across, down
 

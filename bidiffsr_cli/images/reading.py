@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, is_out_of_memory, out_of_memory
 from .arrays import picture_from_array, picture_from_tensor
 from .decoding import picture_from_image
 from .picture import Picture
@@ -142,12 +142,14 @@ def _translated_errors(name: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except (InputError, MemoryError):
+        except InputError:
             raise
         except Image.DecompressionBombError:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
             message = f"{name} has more than {limit} million pixels, the most that is read."
             raise InputError(message, "Cut it into parts, or make it smaller first.") from None
         except Exception as error:  # damaged files raise almost anything, from struct.error to SyntaxError
+            if is_out_of_memory(error):
+                raise out_of_memory() from None
             detail = str(error).rstrip(".") or type(error).__name__
             raise InputError(f"{name} is damaged or incomplete ({detail}).", "Copy or download it again.") from error

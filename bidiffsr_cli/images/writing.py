@@ -1,6 +1,6 @@
 """Writing a picture: which format, what it cannot hold, and its bytes.
 
-format = choose_format("auto", Path("big.jpg"), picture)
+format = choose_format("auto", Path("big.jpg"))
 data, warnings = encode(image, format, quality=None, picture=picture, strip_metadata=False, provenance=None)
 """
 
@@ -38,17 +38,15 @@ JPEG_SEGMENT = 65_533  # bytes in one marker segment
 OPTIMIZE_PIXELS = 32_000_000  # above, JPEG's optimized tables would need several bytes of memory for each pixel
 
 
-def choose_format(requested: str, target: Path | None, picture: Picture) -> str:
+def choose_format(requested: str, target: Path | None) -> str:
     """Pillow's name of the format to write.
 
     Args:
         requested: "auto", "png", "jpg", "webp", "avif" or "tiff". Auto goes by the suffix of `target`, else PNG.
         target: Where it will be written; None for standard output.
-        picture: The source; its size is the least that the result can have, so hopeless formats are refused here.
 
     Raises:
         UsageError: Unknown format or suffix, or a suffix that says something else than `requested`.
-        OutputError: The format cannot hold so large a picture.
     """
     suffix = target.suffix.lower() if target is not None else ""
     by_suffix = SUFFIXES.get(suffix)
@@ -65,7 +63,6 @@ def choose_format(requested: str, target: Path | None, picture: Picture) -> str:
             raise UsageError(message, "Leave --format out, or change the suffix.")
     else:
         raise UsageError(f"The format '{requested}' is unknown.", "Use auto, png, jpg, webp, avif or tiff.")
-    check_size(format, picture.size)
     return format
 
 

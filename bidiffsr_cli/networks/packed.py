@@ -5,6 +5,8 @@ Nothing else in `networks/` knows of them.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class FrozenBIConv(nn.Module):
 
     def __init__(self, trained: BIConv) -> None:
         super().__init__()
-        self.tar = trained.tar
+        self.tar = copy.deepcopy(trained.tar)
         self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
         weight = scaled_ste_sign(trained.weight.detach())
         self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
@@ -27,9 +29,10 @@ class FrozenBIConv(nn.Module):
         self.identity = trained.identity
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        y = F.conv2d(binarize(x, self.tar(ctx)), self.weight, padding=self.weight.shape[-1] // 2)
+        with torch.autocast(x.device.type, enabled=False):  # sums of signs do not fit the few bits of bfloat16
+            y = F.conv2d(binarize(x.float(), self.tar(ctx)), self.weight, padding=self.weight.shape[-1] // 2)
         y = self.taa(y, ctx)
-        return y.add_(x) if self.identity else y
+        return y.add_(x) if self.identity else y  # float32 also where x is not
 
 
 def freeze(network: nn.Module) -> nn.Module:

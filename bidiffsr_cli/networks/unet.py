@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configs import UNetConfig
+from ..configs import ModelConfig, UNetConfig
 from .binary_conv import ConvFactory, FullPrecisionConv, binary_conv
 from .blocks import DOWN, FUSION, UP, ResBlock
 from .time_aware import TimestepContext
@@ -108,3 +108,9 @@ class BiDiffSRUNet(nn.Module):
             x = level(x, skips, ctx)
         x = self.head(F.silu(self.head_norm(x)))
         return F.pixel_shuffle(x, self.config.pixel_unshuffle)
+
+
+def meta_network(config: ModelConfig) -> BiDiffSRUNet:
+    """The network with names and shapes but without memory."""
+    with torch.device("meta"):
+        return BiDiffSRUNet(config.network, config.condition_channels)

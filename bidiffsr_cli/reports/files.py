@@ -76,7 +76,7 @@ def check_report(path: Path, *, overwrite: bool) -> None:
         UsageError: the suffix names no format of reports.
         OutputError: the file exists and `overwrite` is off, or its folder cannot be written.
     """
-    from ..files import check_output
+    from ..atomic import check_output
 
     check_suffix(path)
     check_output(path, overwrite=overwrite)
@@ -89,7 +89,7 @@ def write_report(results: Results, path: Path, *, overwrite: bool = False) -> No
         UsageError: the suffix names no format of reports.
         OutputError: the file exists and `overwrite` is off, or it cannot be written.
     """
-    from ..files import write_atomic
+    from ..atomic import write_atomic
 
     write_atomic(_writer(path)(results).encode("utf-8", "backslashreplace"), path, overwrite=overwrite)
 

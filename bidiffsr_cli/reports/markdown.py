@@ -14,7 +14,7 @@ def as_markdown(results: Sequence[dict[str, Any]]) -> str:
     lines += [_row(_cells(result)) for result in results]
     lines += ["", "Conditions:", ""]
     lines += dict.fromkeys(f"- {_conditions(result)}" for result in results)
-    notes = [f"- {_plain(result['input'])}: {warning}" for result in results for warning in result["warnings"]]
+    notes = [f"- {_plain(result['input'])}: {_plain(warning)}" for result in results for warning in result["warnings"]]
     if notes:
         lines += ["", "Warnings:", "", *notes]
     return "\n".join(lines) + "\n"

@@ -29,7 +29,7 @@ def test_names_revisions_and_paths():
     assert by_path.sha256 == fast.sha256 and by_path.name == "fast" and by_path.revision == ""
 
 
-@pytest.mark.parametrize("model", ["slow", "fast@9", "./no/such.safetensors", "", "org/repo"])
+@pytest.mark.parametrize("model", ["slow", "fast@9", "./no/such.safetensors", "", "org/repo", "x" * 300, "nul\0"])
 def test_unknown_models(model):
     with pytest.raises(ModelError) as caught:
         load_checkpoint(model)

@@ -13,10 +13,10 @@ from bidiffsr_cli.checkpoints.files import (
     serialize_float,
     serialize_packed,
 )
-from bidiffsr_cli.checkpoints.upstream import meta_network
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError, ModelError
 from bidiffsr_cli.networks.packed import freeze
+from bidiffsr_cli.networks.unet import meta_network
 
 TINY = ModelConfig(
     UNetConfig(inner_channel=8, norm_groups=4, channel_mults=(1, 2), res_blocks=1), DiffusionConfig(), (2,)
@@ -169,6 +169,14 @@ DAMAGES = [
     (with_config(lambda c: c["network"].update(res_blocks="2")), "res_blocks has a value of the wrong kind"),
     (with_config(lambda c: c["network"].update(res_blocks=True)), "res_blocks has a value of the wrong kind"),
     (with_config(lambda c: c["network"].update(inner_channel=16)), "has shape"),
+    (with_config(lambda c: c["network"].update(channel_mults=[1] * 100_000)), "channel_mults cannot be"),
+    (with_config(lambda c: c["network"].update(tar_groups=1000)), "tar_groups cannot be 1000"),
+    (with_config(lambda c: c["network"].update(norm_groups=3)), "norm_groups cannot be 3"),
+    (with_config(lambda c: c.update(scales=[2] * 1000)), "scales cannot be"),
+    (with_config(lambda c: c["diffusion"].update(beta_start=10**400)), "beta_start has a value of the wrong kind"),
+    (with_config(lambda c: c["diffusion"].update(beta_start=1e-12, beta_end=1e-12)), "beta_start cannot be 1e-12"),
+    (with_config(lambda c: c["diffusion"].update(beta_start=0.5, beta_end=0.9)), "beta_end cannot be 0.9"),
+    (with_config(lambda c: c["diffusion"].update(clip=[-1e300, 1e300])), "clip"),
     (renamed(f"{CONV}.alpha", f"{CONV}.beta"), f"tensor {CONV}.alpha is missing"),
     (renamed("head.bias", "tail.bias"), "tensor head.bias is missing"),
     (reshaped("head.weight", [3, 8, 9]), r"head.weight has shape \(3, 8, 9\); expected \(3, 8, 3, 3\)"),

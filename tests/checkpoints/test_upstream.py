@@ -1,16 +1,21 @@
 """The authors' files: import, export, and everything that can be wrong with them."""
 
+import contextlib
 import json
 import pickle
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
-from bidiffsr_cli.checkpoints.upstream import from_upstream, meta_network, read_pth, to_upstream, write_pth
+from bidiffsr_cli.checkpoints.upstream import from_upstream, read_pth, to_upstream, write_pth
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError
+from bidiffsr_cli.networks.unet import meta_network
 
 TINY = ModelConfig(
     UNetConfig(inner_channel=8, norm_groups=8, channel_mults=(1, 2), res_blocks=1), DiffusionConfig(), (2,)
@@ -102,6 +107,12 @@ def test_the_first_wrong_tensor_is_named(change, sentence):
         from_upstream(damaged(change), TINY)
 
 
+def with_head(head: torch.Tensor) -> dict[str, torch.Tensor]:
+    upstream = to_upstream(random_state(TINY), TINY)
+    upstream["final_conv.block.3.weight"] = head
+    return upstream
+
+
 class Malice:
     """Pickled, it would run code on loading."""
 
@@ -132,6 +143,11 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path):
         lambda path: torch.save({"params": {1: torch.zeros(1)}}, path),
         lambda path: torch.save({"params": {"a": torch.zeros(1, dtype=torch.int64)}}, path),
         lambda path: torch.save({"params": {"downs.0.weight": torch.zeros(8, 6, 3, 3)}}, path),
+        lambda path: torch.save({"params": {"a": torch.zeros(2, 2).to_sparse()}}, path),
+        lambda path: torch.save({"params": {"a": torch.zeros(2, device="meta")}}, path),
+        lambda path: torch.save({"params": {"a": torch.zeros(2, dtype=torch.float8_e5m2)}}, path),
+        lambda path: torch.save(with_head(torch.zeros(())), path),
+        lambda path: torch.save(with_head(torch.zeros(3)), path),
         lambda path: None,
     ],
 )
@@ -139,6 +155,19 @@ def test_what_is_no_such_file_is_said_so(write, tmp_path):
     write(tmp_path / "w.pth")
     with pytest.raises(CheckpointError):
         read_pth_checkpoint(tmp_path / "w.pth", scales=(2,))
+
+
+@given(st.integers(0, 2**31))
+def test_damaged_bytes_raise_nothing_but_checkpoint_errors(tmp_path_factory, seed):
+    path = tmp_path_factory.mktemp("damaged") / "w.pth"
+    write_pth(random_state(TINY), TINY, path)
+    content, dice = bytearray(path.read_bytes()), random.Random(seed)
+    start = content.index(b"data.pkl")  # the pickle, where damage does most
+    for _ in range(dice.randint(1, 8)):
+        content[start + dice.randrange(8000)] = dice.randrange(256)
+    path.write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        read_pth_checkpoint(path, scales=(2,))
 
 
 def test_a_truncated_file_is_refused(golden, tmp_path):

@@ -35,7 +35,7 @@ sys.exit(f"imported: {heavy}" if heavy else code)
         (["upscale"], 2),
         (["upscale", "photo.png", "--steps", "0"], 2),
         (["upscale", "there-is-no-such-file.png"], 4),
-        (["upscale", "photo.png", "--report", "run.txt"], 4),
+        (["upscale", "no-such-photo.png", "--report", "run.txt"], 4),
     ],
 )
 def test_what_needs_no_torch_does_not_wait_for_it(args: list[str], code: int) -> None:

@@ -147,6 +147,39 @@ def wait_until_busy(process: subprocess.Popen[bytes], seconds: float = 0.7) -> N
         time.sleep(0.05)
 
 
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command through a shell, which can close streams; $B is bidiffsr."""
+    variables = environment(B=f"{sys.executable} -m bidiffsr_cli")
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=variables, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "written"),
+    [
+        ("$B upscale photo.png big.png --steps 1 2>&-", 0, True),  # as under a daemon
+        ("$B upscale photo.png big.png --steps 1 2>/dev/full", 0, True),
+        ("$B upscale photo.png big.png --steps 1 <&- >&- 2>&-", 0, True),
+        ("$B upscale photo.png - --steps 1 >&-", 2, False),
+        ("$B upscale photo.png - --steps 1 >/dev/full", 2, False),
+        ("$B upscale - big.png --steps 1 <&-", 4, False),
+        ("$B upscale /dev/stdin <photo.png", 2, False),  # nothing is written into /dev
+    ],
+)
+def test_streams_that_are_closed_or_full(folder: Path, line: str, code: int, written: bool) -> None:
+    done = shell(line, folder)
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr and b"unexpected" not in done.stderr
+    assert (folder / "big.png").exists() == written
+
+
+def test_too_little_memory_is_said_so(folder: Path) -> None:
+    """A picture of few bytes and many pixels, with too little address space to decode it."""
+    picture("L", (1, 1)).resize((12000, 12000)).save(folder / "flat.png")
+    done = shell("ulimit -v 3000000; $B upscale flat.png big.png --steps 1", folder)
+    assert done.returncode == 6 and b"Memory ran out" in done.stderr, done.stderr
+    assert not (folder / "big.png").exists()
+
+
 def in_terminal(args: list[str], interrupt_at: str = "", **variables: str) -> tuple[int, str]:
     """Run a command in a terminal of its own, and type Ctrl-C when a text shows up."""
     ours, theirs = pty.openpty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -119,9 +120,37 @@ def test_an_existing_report_keeps_its_bytes(folder: Path, upscale: Run) -> None:
     assert Path("run.csv").read_text() == "precious" and not Path("photo_x2.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (["--width", "300000", "--height", "300000"], 6, "memory"),
+        (["--max-memory", "1MB"], 6, "memory"),
+        (["--steps", "2", "--preset", "fast"], 2, "preset"),
+        (["--sampler", "ddpm", "--eta", "0.5"], 2, "eta"),
+        (["--tile", "off", "--tile-overlap", "8"], 2, "overlap"),
+        (["--model", "m" * 300], 5, "no model"),
+    ],
+)
+def test_what_would_be_ignored_or_fail_late_is_refused_early(
+    folder: Path, upscale: Run, args: list[str], code: int, word: str
+) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    finished = upscale("photo.png", *args)
+    assert finished.code == code and word in finished.err and is_one_sentence(finished.err)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_json_says_how_it_failed(folder: Path, upscale: Run) -> None:
+    finished = upscale("absent.png", "--json")
+    assert finished.code == 4 and finished.json["status"] == "failed"
+    assert finished.json["error"]["exit_code"] == 4 and "absent.png" in finished.json["error"]["message"]
+
+
 def test_stdout_carries_one_thing(folder: Path, upscale: Run) -> None:
     finished = upscale("photo.png", "-", "--json")
-    assert finished.code == 2 and finished.out == b"" and is_one_sentence(finished.err)
+    assert finished.code == 2 and is_one_sentence(finished.err)
+    failure = json.loads(finished.out)
+    assert failure["status"] == "failed" and failure["error"]["exit_code"] == 2
 
 
 @pytest.mark.parametrize("given", [b"", b"no picture"])

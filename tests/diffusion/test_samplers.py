@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from test_configs import RESIDUAL
@@ -57,7 +57,6 @@ def ideal_v(residual):
     return v
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(SAMPLERS)), st.integers(1, 60), st.sampled_from([0.0, 0.5, 1.0]))
 def test_an_ideal_network_returns_the_residual_at_any_step_count(sampler, steps, eta):
     residual, start = torch.randn(2, 3, 8, 8)
@@ -95,7 +94,6 @@ def test_a_zero_network_turns_the_noise_towards_nothing(steps):
     assert not run("ddim", zero, torch.zeros_like(start), RESIDUAL, steps).any()
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(SAMPLERS)), st.integers(1, 60))
 def test_a_network_that_sees_no_residual_returns_none(sampler, steps):
     start = torch.randn(3, 8, 8)

@@ -88,7 +88,7 @@ def test_16_bit_colour_png_is_read_as_8_bit_with_a_warning(colour_type: int, cha
     picture = read_picture(png16([[(0x1234,) * channels]], colour_type))
     assert picture.bits == 8 and picture.rgb[0, 0, 0].item() == pytest.approx(0x12 / 255)
     kind = "grey" if channels == 2 else "colour"
-    assert picture.warnings == [f"16-bit {kind} was read as 8-bit: Pillow cannot keep it."]
+    assert picture.warnings == [f"16-bit {kind} was cut to 8 bits, the most that can be kept here."]
     assert picture.grey == (channels == 2) and (picture.alpha is not None) == (channels != 3)
 
 
@@ -103,7 +103,7 @@ def tiff(bits: int, samples: int, photometric: int, pixels: bytes) -> bytes:
 
 def test_16_bit_colour_tiff_warns() -> None:
     picture = read_picture(tiff(16, 3, 2, struct.pack("<3H", 0x1234, 0, 0xFFFF)))
-    assert picture.warnings == ["16-bit colour was read as 8-bit: Pillow cannot keep it."]
+    assert picture.warnings == ["16-bit colour was cut to 8 bits, the most that can be kept here."]
 
 
 def test_12_bit_grey_is_stretched() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bidiffsr_cli import files
+from bidiffsr_cli import atomic
 from bidiffsr_cli.errors import BidiffsrError, OutputError
 
 DATA = bytes(range(256)) * 1000
@@ -22,7 +22,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions and lin
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of writing; the second is what systems without O_TMPFILE get."""
     if request.param == "named":
-        monkeypatch.setattr(files, "_write_nameless", lambda *_: False)
+        monkeypatch.setattr(atomic, "_write_nameless", lambda *_: False)
     return str(request.param)
 
 
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_new_file(tmp_path: Path, way: str) -> None:
-    files.write_atomic(DATA, tmp_path / "ä ö.png", overwrite=False)
+    atomic.write_atomic(DATA, tmp_path / "ä ö.png", overwrite=False)
     assert (tmp_path / "ä ö.png").read_bytes() == DATA and names(tmp_path) == ["ä ö.png"]
 
 
@@ -39,9 +39,9 @@ def test_overwriting_only_when_asked(tmp_path: Path, way: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     with pytest.raises(OutputError, match="exists already") as caught:
-        files.write_atomic(DATA, path, overwrite=False)
+        atomic.write_atomic(DATA, path, overwrite=False)
     assert path.read_bytes() == b"old" and "--overwrite" in caught.value.hint
-    files.write_atomic(DATA, path, overwrite=True)
+    atomic.write_atomic(DATA, path, overwrite=True)
     assert path.read_bytes() == DATA and names(tmp_path) == ["a.png"]
 
 
@@ -49,10 +49,10 @@ def test_overwriting_only_when_asked(tmp_path: Path, way: str) -> None:
 def test_permissions(tmp_path: Path, way: str) -> None:
     old = os.umask(0o027)
     try:
-        files.write_atomic(DATA, tmp_path / "new", overwrite=False)
+        atomic.write_atomic(DATA, tmp_path / "new", overwrite=False)
         assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
         (tmp_path / "new").chmod(0o604)
-        files.write_atomic(DATA, tmp_path / "new", overwrite=True)
+        atomic.write_atomic(DATA, tmp_path / "new", overwrite=True)
         assert (tmp_path / "new").stat().st_mode & 0o777 == 0o604
     finally:
         os.umask(old)
@@ -63,15 +63,15 @@ def test_a_symbolic_link_is_written_through(tmp_path: Path, way: str) -> None:
     (tmp_path / "there").mkdir()
     target, link = tmp_path / "there" / "real.png", tmp_path / "link.png"
     link.symlink_to(target)
-    files.write_atomic(b"first", link, overwrite=False)  # the link points to nothing yet
-    files.write_atomic(DATA, link, overwrite=True)
+    atomic.write_atomic(b"first", link, overwrite=False)  # the link points to nothing yet
+    atomic.write_atomic(DATA, link, overwrite=True)
     assert link.is_symlink() and target.read_bytes() == DATA and names(target.parent) == ["real.png"]
 
 
 @posix
 def test_a_device_takes_the_bytes() -> None:
-    files.check_output(Path("/dev/null"), overwrite=False)
-    files.write_atomic(DATA, Path("/dev/null"), overwrite=False)
+    atomic.check_output(Path("/dev/null"), overwrite=False)
+    atomic.write_atomic(DATA, Path("/dev/null"), overwrite=False)
     assert not Path("/dev/null").is_file()
 
 
@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, way: str, monkeypatch: pytes
     monkeypatch.setattr(os, "write", full)
     for name, overwrite in (("new.png", False), ("old.png", True)):
         with pytest.raises(BidiffsrError, match="disk is full") as caught:
-            files.write_atomic(DATA, tmp_path / name, overwrite=overwrite)
+            atomic.write_atomic(DATA, tmp_path / name, overwrite=overwrite)
         assert caught.value.hint
     assert names(tmp_path) == ["old.png"] and (tmp_path / "old.png").read_bytes() == b"old"
 
@@ -95,7 +95,7 @@ def test_a_real_size_limit_leaves_nothing(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from bidiffsr_cli.errors import BidiffsrError
-from bidiffsr_cli.files import write_atomic
+from bidiffsr_cli.atomic import write_atomic
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
     write_atomic(bytes(50_000), Path(sys.argv[1]), overwrite=False)
@@ -104,7 +104,7 @@ except BidiffsrError as error:
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "a.png")]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
-    assert "disk is full" in done.stdout and names(tmp_path) == []
+    assert "cannot be written" in done.stdout and names(tmp_path) == []
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, way: str, monkeypatch: p
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        files.write_atomic(DATA, tmp_path / "a.png", overwrite=False)
+        atomic.write_atomic(DATA, tmp_path / "a.png", overwrite=False)
     assert names(tmp_path) == []
 
 
@@ -134,7 +134,7 @@ def test_a_file_that_appears_meanwhile_is_not_touched(
     path = tmp_path / "a.png"
     meanwhile(path, monkeypatch)
     with pytest.raises(OutputError, match="exists already"):
-        files.write_atomic(DATA, path, overwrite=False)
+        atomic.write_atomic(DATA, path, overwrite=False)
     assert path.read_bytes() == b"theirs" and names(tmp_path) == ["a.png"]
 
 
@@ -144,11 +144,11 @@ def test_folders_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(os, "link", no_links)
     path = tmp_path / "a.png"
-    files.write_atomic(DATA, path, overwrite=False)
+    atomic.write_atomic(DATA, path, overwrite=False)
     assert path.read_bytes() == DATA and names(tmp_path) == ["a.png"]
     with pytest.raises(OutputError, match="exists already"):
-        files.write_atomic(b"new", path, overwrite=False)
-    files.write_atomic(b"new", path, overwrite=True)
+        atomic.write_atomic(b"new", path, overwrite=False)
+    atomic.write_atomic(b"new", path, overwrite=True)
     assert path.read_bytes() == b"new" and names(tmp_path) == ["a.png"]
 
 
@@ -157,7 +157,7 @@ def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
     code = """
 import itertools, sys
 from pathlib import Path
-from bidiffsr_cli.files import write_atomic
+from bidiffsr_cli.atomic import write_atomic
 folder, overwrite = Path(sys.argv[1]), sys.argv[2] == "True"
 data = bytes(3_000_000)
 print("ready", flush=True)
@@ -179,15 +179,15 @@ for number in itertools.count():
 
 def refused(path: Path, overwrite: bool = False) -> str:
     with pytest.raises(OutputError) as caught:
-        files.check_output(path, overwrite=overwrite)
+        atomic.check_output(path, overwrite=overwrite)
     assert caught.value.hint and caught.value.exit_code == 2
     return caught.value.message
 
 
 def test_check_output(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    files.check_output(tmp_path / "new.png", overwrite=False)
-    files.check_output(tmp_path / "file", overwrite=True)
+    atomic.check_output(tmp_path / "new.png", overwrite=False)
+    atomic.check_output(tmp_path / "file", overwrite=True)
     assert names(tmp_path) == ["file"]
     assert "exists already" in refused(tmp_path / "file")
     assert "is a folder" in refused(tmp_path, overwrite=True)
@@ -205,4 +205,4 @@ def test_check_output_asks_for_permission(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_missing_folder_is_an_output_error(tmp_path: Path, way: str) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        files.write_atomic(DATA, tmp_path / "none" / "a.png", overwrite=False)
+        atomic.write_atomic(DATA, tmp_path / "none" / "a.png", overwrite=False)

@@ -10,9 +10,9 @@ import secrets
 import stat
 from pathlib import Path
 
-from .errors import BidiffsrError, OutputError
+from .errors import OutputError
 
-FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -43,8 +43,7 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
     the usual ones. Without `overwrite`, a file that appeared meanwhile is never touched.
 
     Raises:
-        OutputError: It exists, or cannot be written there.
-        BidiffsrError: The disk is full.
+        OutputError: It exists, cannot be written there, or the disk is full.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -161,8 +160,8 @@ def _exists(path: Path) -> OutputError:
     return OutputError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
 
 
-def _cannot_write(path: Path, error: Exception) -> BidiffsrError:
+def _cannot_write(path: Path, error: Exception) -> OutputError:
     if isinstance(error, OSError) and error.errno in FULL:
-        return BidiffsrError(f"The disk is full: '{path}' was not written.", "Free some space, or choose another disk.")
+        return OutputError(f"The disk is full: '{path}' was not written.", "Free some space, or choose another disk.")
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"'{path}' cannot be written: {reason}.", "Choose another name or folder.")
