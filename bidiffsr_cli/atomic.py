@@ -16,7 +16,7 @@ FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raises OutputError if `path` cannot be written; called before the long work. Nothing is created."""
+    """Raise OutputError if `path` cannot be written; called before the long work. Nothing is created."""
     try:
         if _is_device(path):
             return
@@ -37,7 +37,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
-    """Writes a whole file or none.
+    """Write a whole file or none.
 
     A symbolic link stays, and what it points to is written. An overwritten file keeps its permissions, a new one gets
     the usual ones. Without `overwrite`, a file that appeared meanwhile is never touched.
@@ -58,7 +58,7 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
 
 
 def _write_nameless(data: bytes, target: Path, overwrite: bool) -> bool:
-    """Writes through a file without a name; False where the system has none."""
+    """Write through a file without a name; False where the system has none."""
     if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
         return False
     try:
@@ -75,7 +75,7 @@ def _write_nameless(data: bytes, target: Path, overwrite: bool) -> bool:
 
 
 def _give_name(file: int, target: Path, overwrite: bool) -> bool:
-    """Names a nameless file; False where /proc or the filesystem does not allow it."""
+    """Name a nameless file; False where /proc or the filesystem does not allow it."""
     try:
         _link(file, target)
     except FileExistsError:
@@ -104,7 +104,7 @@ def _link(file: int, name: Path) -> None:
 
 
 def _write_named(data: bytes, target: Path, overwrite: bool) -> None:
-    """Writes through a temporary file in the same folder."""
+    """Write through a temporary file in the same folder."""
     temporary = _temporary_name(target)
     try:
         file = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
@@ -121,7 +121,7 @@ def _write_named(data: bytes, target: Path, overwrite: bool) -> None:
 
 
 def _claim(temporary: Path, target: Path) -> None:
-    """Makes sure that `target` is ours, so that replacing it harms nobody. Raises FileExistsError."""
+    """Make sure that `target` is ours, so that replacing it harms nobody. Raises FileExistsError."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -139,7 +139,7 @@ def _replace(temporary: Path, target: Path) -> None:
 
 
 def _write_all(file: int, data: bytes, target: Path) -> None:
-    """Writes everything down to the disk, with the permissions of the file that is there already."""
+    """Write everything down to the disk, with the permissions of the file that is there already."""
     if hasattr(os, "fchmod") and target.exists():
         os.fchmod(file, stat.S_IMODE(target.stat().st_mode))
     rest = memoryview(data)

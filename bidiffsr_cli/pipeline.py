@@ -24,8 +24,8 @@ from . import runtime as runtimes
 from .checkpoints.catalog import load_checkpoint
 from .checkpoints.files import Checkpoint
 from .configs import TileConfig, UpscaleOptions
-from .diffusion.conditioning import condition, fill_up, match_low_frequencies, upsample
-from .diffusion.samplers import SAMPLERS, parameterization
+from .diffusion.conditioning import Enlarged, condition, match_low_frequencies
+from .diffusion.samplers import BAND, SAMPLERS, parameterization
 from .diffusion.schedule import NoiseLevel, noise_levels
 from .errors import BidiffsrError, UsageError
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
@@ -171,13 +171,15 @@ class SuperResolver:
     def seconds_per_window(self, plan: Plan) -> float:
         """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
         grid = plan.grid
-        canvas = torch.zeros(3, grid.tile_height, grid.tile_width)
+        size = grid.tile_height, grid.tile_width
+        small = torch.zeros(3, *(math.ceil(side / plan.scale) for side in size))
+        up = Enlarged(small, plan.scale, *size, self.config.diffusion)
         level = noise_levels(self.config.diffusion, plan.steps)[0]
         tiles = [Tile(0, 0, 0, 0)] * plan.concurrent
         started = 0.0
         for _ in range(2):  # the first round warms up
             started = time.perf_counter()
-            list(self._predict_windows(canvas, canvas, level, plan, tiles))
+            list(self._predict_windows(torch.zeros(3, *size), up, level, plan, tiles))
         return (time.perf_counter() - started) / plan.concurrent
 
     def _window(self, options: UpscaleOptions) -> TileConfig | None:
@@ -203,7 +205,7 @@ class SuperResolver:
 
     def _canvas_memory(self, grid: Grid, options: UpscaleOptions) -> int:
         """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
-        canvases = 3  # up, x_t and the prediction
+        canvases = 2  # x_t and the prediction
         canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
         canvases += options.alpha == "model"  # the colours, which wait for the transparency
         canvases += options.color_fix == "lowfreq"  # the correction
@@ -229,7 +231,7 @@ class SuperResolver:
     def _sample(self, low_res: Tensor, plan: Plan, options: UpscaleOptions, advance: Callable[[], None]) -> Tensor:
         """Run the whole reverse diffusion; 3×h×w to 3×(scale·h)×(scale·w), both in [0, 1]."""
         diffusion, grid = self.config.diffusion, plan.grid
-        up = fill_up(upsample(low_res, plan.scale, diffusion), grid.height, grid.width, diffusion)
+        up = Enlarged(low_res, plan.scale, grid.height, grid.width, diffusion)
 
         def predict(x: Tensor, level: NoiseLevel) -> Tensor:
             with contextlib.closing(self._predict_windows(x, up, level, plan, grid.tiles)) as windows:
@@ -253,14 +255,13 @@ class SuperResolver:
             predict, start, levels, parameterization(diffusion), eta=options.eta, noise=lambda step: noise(step + 1)
         )
         if diffusion.target == "residual":
-            assert diffusion.residual_scale is not None
-            x0 = up.add_(x0, alpha=diffusion.residual_scale[str(plan.scale)])
+            _add_to_residual(x0, up)
         width, height = plan.output_size
         result = x0.clamp_(0, 1)[:, :height, :width]
         return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
 
     def _predict_windows(
-        self, x: Tensor, up: Tensor, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
+        self, x: Tensor, up: Enlarged, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
     ) -> Generator[tuple[Tile, Tensor]]:
         """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
         diffusion, grid, device = self.config.diffusion, plan.grid, self.runtime.device
@@ -269,7 +270,7 @@ class SuperResolver:
         def evaluate(tiles: Sequence[Tile]) -> Tensor:
             size = grid.tile_height, grid.tile_width
             x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
-            seen = torch.stack([condition(up, tile.top, tile.left, *size, plan.scale, diffusion) for tile in tiles])
+            seen = torch.stack([condition(up, tile.top, tile.left, *size) for tile in tiles])
             t = torch.full((len(tiles),), level.t, device=device)
             return self.network(x_t.to(device), seen.to(device), t).float().cpu()
 
@@ -307,3 +308,12 @@ class SuperResolver:
             warnings=list(picture.warnings),
             image=image,
         )
+
+
+def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
+    """Turn r into up + s r, in place, a band of rows at a time."""
+    assert up.config.residual_scale is not None
+    x0.mul_(up.config.residual_scale[str(up.scale)])
+    for top in range(0, x0.shape[1], BAND):
+        band = x0[:, top : top + BAND]
+        band += up.crop(top, 0, *band.shape[1:])

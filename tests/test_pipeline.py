@@ -18,7 +18,7 @@ from safetensors import safe_open
 from bidiffsr_cli import SuperResolver, UpscaleOptions, load_checkpoint
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import TileConfig
-from bidiffsr_cli.diffusion.conditioning import condition, upsample
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, upsample
 from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
 from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
@@ -46,7 +46,8 @@ def test_recorded_runs_are_reproduced(golden, fast, picture, scale, steps):
             cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")
         )
     up = upsample(low_res.permute(2, 0, 1) / 255, scale, diffusion)
-    seen = condition(up, 0, 0, *up.shape[1:], scale, diffusion)
+    whole = Enlarged(low_res.permute(2, 0, 1) / 255, scale, *up.shape[1:], diffusion)
+    seen = condition(whole, 0, 0, *up.shape[1:])
 
     def predict(x: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
         return network(level.alpha * x[None], seen[None], torch.tensor([level.t]))[0]

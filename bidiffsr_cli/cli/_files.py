@@ -47,7 +47,7 @@ def name_output(source: str, output: str | None, scale: int, format: str) -> str
 
 
 def check_pipes(files: Files, *, json: bool, dry_run: bool) -> None:
-    """Raises UsageError if stdin is a terminal, or if stdout is one, or is to carry JSON too."""
+    """Raise UsageError if stdin is a terminal, or if stdout is one, or is to carry JSON too."""
     if files.source == PIPE and sys.stdin is None:
         raise InputError("Standard input is closed.", "Pipe a picture in: bidiffsr upscale - < photo.jpg")
     if files.source == PIPE and sys.stdin.isatty():

@@ -23,7 +23,7 @@ WIDTH, HEIGHT, WINDOW, OVERLAP = 48, 32, 64, 16
 
 
 class TrainedForm(Runtime):
-    """Runs a network in the form in which it was trained."""
+    """Run a network in the form in which it was trained."""
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Nothing is binarized beforehand, and nothing is packed."""

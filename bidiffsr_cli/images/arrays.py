@@ -25,7 +25,7 @@ LAYOUTS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 
 
 def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
-    """Reads 1, 2, 3 or 4 channels (grey, grey + alpha, RGB, RGBA) of uint8, uint16 or floats in [0, 1] as C×H×W."""
+    """Read 1, 2, 3 or 4 channels (grey, grey + alpha, RGB, RGBA) of uint8, uint16 or floats in [0, 1] as C×H×W."""
     if tensor.ndim != 3 or tensor.shape[0] not in LAYOUTS or 0 in tensor.shape:
         raise InputError(
             f"{name} has the shape {tuple(tensor.shape)}, which is no picture.",
@@ -61,7 +61,7 @@ def _unit_range(tensor: Tensor, name: str) -> Tensor:
 
 
 def picture_from_array(array: Any, name: str) -> Picture:
-    """Reads H×W, H×W×1, H×W×3 or H×W×4 (also ×2: grey + alpha) of uint8, uint16 or floats in [0, 1]."""
+    """Read H×W, H×W×1, H×W×3 or H×W×4 (also ×2: grey + alpha) of uint8, uint16 or floats in [0, 1]."""
     interface = array.__array_interface__
     shape, typestr = tuple(interface["shape"]), str(interface["typestr"])
     if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in LAYOUTS):

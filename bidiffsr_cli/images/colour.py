@@ -40,14 +40,14 @@ def _transform(source: bytes | str, target: bytes | str, modes: tuple[str, str])
 
 
 def to_srgb(image: Image.Image, profile: bytes | str) -> Image.Image:
-    """Converts an L, RGB, CMYK or LAB image to an RGB image in sRGB. Raises ImageCms.PyCMSError."""
+    """Convert an L, RGB, CMYK or LAB image to an RGB image in sRGB. Raises ImageCms.PyCMSError."""
     result = _transform(profile, "sRGB", (image.mode, "RGB")).apply(image)
     result.info.clear()  # the transform tags its result, and tags travel with later saves
     return result
 
 
 def from_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Converts an RGB image in sRGB to an RGB profile. Raises ImageCms.PyCMSError."""
+    """Convert an RGB image in sRGB to an RGB profile. Raises ImageCms.PyCMSError."""
     result = _transform("sRGB", profile, ("RGB", "RGB")).apply(image)
     result.info.clear()
     return result
@@ -74,7 +74,7 @@ class Managed:
 
 
 def manage_rgb(image: Image.Image, icc_profile: bytes | None) -> Managed:
-    """Brings an RGB image to sRGB; its profile is kept where the result can be converted back to it."""
+    """Bring an RGB image to sRGB; its profile is kept where the result can be converted back to it."""
     if not icc_profile:
         return Managed(image)
     space = colour_space(icc_profile)

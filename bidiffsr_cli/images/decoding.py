@@ -38,7 +38,7 @@ class _Source:
 
 
 def picture_from_image(image: Image.Image, name: str, head: bytes = b"") -> Picture:
-    """Decodes an opened image. `image` itself is loaded but not changed.
+    """Decode an opened image. `image` itself is loaded but not changed.
 
     Args:
         image: Any Pillow image.

@@ -128,7 +128,7 @@ def main_directory(exif: Image.Exif) -> Image.Exif:
 
 
 def add_tiff_directories(data: bytes, exif: Image.Exif) -> bytes:
-    """Adds the camera's and the place's tags to a TIFF file, which libtiff does not write.
+    """Add the camera's and the place's tags to a TIFF file, which libtiff does not write.
 
     They go to the end of the file, followed by a longer copy of the main directory that points to them. All other
     offsets are absolute and stay right.
@@ -156,7 +156,7 @@ def add_tiff_directories(data: bytes, exif: Image.Exif) -> bytes:
 
 
 def _add_provenance(main: Tags, details: Tags, provenance: dict[str, str]) -> None:
-    """Writes the provenance to the first text tag that holds no words of the user's.
+    """Write the provenance to the first text tag that holds no words of the user's.
 
     UserComment comes first: it is meant for remarks and seldom shown as a title. Software is the last resort and may
     be overwritten, for it names the program that made the file, which is this one.

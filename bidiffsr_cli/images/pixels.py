@@ -13,7 +13,7 @@ BAND_PIXELS = 1 << 20  # float work is done on about this many pixels at a time
 
 
 def bands(width: int, height: int) -> Iterator[tuple[int, int]]:
-    """Cuts the rows 0…height into (top, bottom) ranges of about BAND_PIXELS pixels."""
+    """Cut the rows 0…height into (top, bottom) ranges of about BAND_PIXELS pixels."""
     rows = max(1, BAND_PIXELS // max(1, width))
     for top in range(0, height, rows):
         yield top, min(top + rows, height)

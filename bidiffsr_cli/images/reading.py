@@ -58,7 +58,7 @@ FOREIGN = (
 
 
 def read_picture(source: Any, *, name: str = "") -> Picture:
-    """Reads one picture: upright, in sRGB, float32 in [0, 1].
+    """Read one picture: upright, in sRGB, float32 in [0, 1].
 
     Args:
         source: A path, the bytes of a file, a Pillow image, a tensor (1, 3 or 4)×H×W or an array H×W(×1, 3 or 4) of
@@ -119,7 +119,7 @@ def _read_stream(stream: IO[bytes], name: str) -> Picture:
 
 
 def _unidentified(name: str, head: bytes) -> InputError:
-    """Says whether a file is damaged, of a format we do not read, or no picture at all."""
+    """Say whether a file is damaged, of a format we do not read, or no picture at all."""
     if kind := _sniff(head, OURS):
         return _damaged(name, kind)
     if kind := _sniff(head.lstrip()[:64], FOREIGN):
@@ -137,7 +137,7 @@ def _damaged(name: str, kind: str) -> InputError:
 
 @contextlib.contextmanager
 def _translated_errors(name: str) -> Iterator[None]:
-    """Turns whatever Pillow raises into an InputError, and lets none of its warnings out."""
+    """Turn whatever Pillow raises into an InputError, and let none of its warnings out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

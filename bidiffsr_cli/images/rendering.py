@@ -74,7 +74,7 @@ def _rest_planes(picture: Picture) -> list[Image.Image]:
 
 
 def _with_rest(band: Tensor, rest: list[Image.Image], size: tuple[int, int], top: int) -> Tensor:
-    """Adds to a band, in levels, the enlarged colours that sRGB could not hold."""
+    """Add to a band, in levels, the enlarged colours that sRGB could not hold."""
     width, rows = size[0], band.shape[1]
     step = rest[0].height / size[1]
     box = (0, top * step, rest[0].width, min((top + rows) * step, rest[0].height))
@@ -83,7 +83,7 @@ def _with_rest(band: Tensor, rest: list[Image.Image], size: tuple[int, int], top
 
 
 def resize_alpha(alpha: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes 1×H×W alpha to `size` (width, height) by Lanczos, in float precision.
+    """Resize 1×H×W alpha to `size` (width, height) by Lanczos, in float precision.
 
     Lanczos rings: beside an edge it draws faint echoes, which would show as specks around a cut-out. Each value is
     therefore kept within the range of the 3×3 source pixels around it, so that empty stays empty and full stays full.
@@ -99,7 +99,7 @@ def resize_alpha(alpha: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bleed_edges(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """Gives fully transparent pixels the colours of the visible ones nearby, so that enlarging draws no halo.
+    """Give fully transparent pixels the colours of the visible ones nearby, so that enlarging draws no halo.
 
     Rings of pixels around what is visible are averaged from their neighbours; the rest comes from ever coarser
     copies of the picture. Pixels with alpha > 0 keep their values exactly. The cost is linear in the pixels.
@@ -115,7 +115,7 @@ def bleed_edges(rgb: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _fill(rgb: Tensor, known: Tensor, rings: int = 1) -> Tensor:
-    """Fills 1×3×H×W where `known` (1×1×H×W, 0 or 1) is 0; at least one pixel is known."""
+    """Fill 1×3×H×W where `known` (1×1×H×W, 0 or 1) is 0; at least one pixel is known."""
     for _ in range(rings):
         rgb, known = _grow(rgb, known)
     if bool(known.all()):
@@ -128,7 +128,7 @@ def _fill(rgb: Tensor, known: Tensor, rings: int = 1) -> Tensor:
 
 
 def _grow(rgb: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Gives unknown pixels beside known ones the mean of those."""
+    """Give unknown pixels beside known ones the mean of those."""
     weight = F.avg_pool2d(known, 3, stride=1, padding=1)
     mean = F.avg_pool2d(rgb * known, 3, stride=1, padding=1) / weight.clamp_min(1e-6)
     return torch.where((known == 0) & (weight > 0), mean, rgb), (weight > 0).to(known.dtype)
@@ -137,7 +137,7 @@ def _grow(rgb: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 def resample(
     image: Image.Image, width: int | None = None, height: int | None = None, long_side: int | None = None
 ) -> Image.Image:
-    """Changes the size by Lanczos, with colours weighted by alpha, to `resampled_size`."""
+    """Change the size by Lanczos, with colours weighted by alpha, to `resampled_size`."""
     size = resampled_size(image.size, width, height, long_side)
     # Pillow multiplies LA and RGBA by alpha first and divides afterwards
     return image if image.size == size else image.resize(size, LANCZOS)

@@ -67,7 +67,7 @@ def choose_format(requested: str, target: Path | None) -> str:
 
 
 def check_size(format: str, size: tuple[int, int]) -> None:
-    """Raises OutputError if `format` cannot hold a picture of `size` (width, height)."""
+    """Raise OutputError if `format` cannot hold a picture of `size` (width, height)."""
     side, pixels = LONGEST_SIDE[format], MOST_PIXELS.get(format)
     if max(size) <= side and (pixels is None or size[0] * size[1] <= pixels):
         return
@@ -86,7 +86,7 @@ def encode(
     strip_metadata: bool,
     provenance: dict[str, str] | None,
 ) -> tuple[bytes, list[str]]:
-    """Encodes an image as the bytes of a file.
+    """Encode an image as the bytes of a file.
 
     The colour profile is always kept: without it the numbers in the file mean other colours, and it tells nothing
     about the person who took the picture.
@@ -201,7 +201,7 @@ def _short_exif(exif: Image.Exif, notes: list[str]) -> Image.Exif | None:
 
 
 def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
-    """Runs Pillow's encoder in memory."""
+    """Run Pillow's encoder in memory."""
     block = ImageFile.MAXBLOCK
     try:
         if options.get("optimize"):

@@ -65,7 +65,7 @@ COLUMNS: dict[str, tuple[str | int, ...]] = {
 
 
 def check_suffix(path: Path) -> None:
-    """Raises UsageError if the suffix names no format of reports."""
+    """Raise UsageError if the suffix names no format of reports."""
     _writer(path)
 
 

@@ -4,12 +4,15 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import psnr
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
-from bidiffsr_cli.diffusion.conditioning import condition, fill_up, match_low_frequencies, upsample
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, match_low_frequencies, upsample
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -21,22 +24,27 @@ def test_up_and_detail_are_the_recorded_ones(golden, picture, scale):
         )
     ours = upsample(low_res.permute(2, 0, 1) / 255, scale, RESIDUAL)
     torch.testing.assert_close(ours, up[0], rtol=0, atol=1e-6)
-    seen = condition(ours, 0, 0, *ours.shape[1:], scale, RESIDUAL)
+    whole = Enlarged(low_res.permute(2, 0, 1) / 255, scale, *ours.shape[1:], RESIDUAL)
+    seen = condition(whole, 0, 0, *ours.shape[1:])
     torch.testing.assert_close(seen[:3], 2 * up[0] - 1, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[3:], detail[0], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("window", [(0, 0, 16, 24), (5, 7, 20, 20), (48, 40, 16, 24), (0, 0, 64, 64)])
-def test_a_window_sees_what_the_whole_picture_has_there(window):
-    up = torch.rand(3, 64, 64)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("window", [(0, 0, 16, 24), (5, 7, 20, 20), (48, 40, 16, 24), (0, 0, 64, 64), (63, 63, 1, 1)])
+def test_a_window_sees_what_the_whole_picture_has_there(window, scale):
+    config = dataclasses.replace(RESIDUAL, residual_scale={"2": 0.04, "3": 0.05, "4": 0.07})
+    up = Enlarged(torch.rand(3, -(-64 // scale), -(-64 // scale)), scale, 64, 64, config)
     top, left, height, width = window
-    whole = condition(up, 0, 0, 64, 64, 4, RESIDUAL)
-    part = condition(up, top, left, height, width, 4, RESIDUAL)
-    torch.testing.assert_close(part, whole[:, top : top + height, left : left + width], rtol=0, atol=1e-5)
+    whole = upsample(up.low_res, scale, config)[:, :64, :64]
+    torch.testing.assert_close(up.crop(*window), whole[:, top : top + height, left : left + width], rtol=0, atol=5e-6)
+    part = condition(up, *window)
+    everything = condition(up, 0, 0, 64, 64)
+    torch.testing.assert_close(part, everything[:, top : top + height, left : left + width], rtol=0, atol=1e-4)
 
 
 def test_a_flat_picture_has_no_detail():
-    seen = condition(torch.full((3, 9, 9), 0.7), 0, 0, 9, 9, 4, RESIDUAL)
+    seen = condition(Enlarged(torch.full((3, 3, 3), 0.7), 4, 12, 12, RESIDUAL), 0, 0, 12, 12)
     assert seen[3:].abs().max() < 1e-4
 
 
@@ -47,13 +55,22 @@ def test_clipping_is_the_configs_choice():
     assert upsample(edge, 2, DiffusionConfig()).amin() < 0
 
 
-def test_filling_up_mirrors_for_upstream_and_repeats_else():
-    picture = torch.arange(12.0).view(1, 3, 4).expand(3, 3, 4)
-    mirrored = fill_up(picture, 4, 6, DiffusionConfig())
-    assert mirrored[0].tolist() == [[0, 1, 2, 3, 2, 1], [4, 5, 6, 7, 6, 5], [8, 9, 10, 11, 10, 9], [4, 5, 6, 7, 6, 5]]
-    assert fill_up(picture, 3, 6, RESIDUAL)[0, 0].tolist() == [0, 1, 2, 3, 3, 3]
-    assert fill_up(picture, 8, 8, DiffusionConfig()).shape == (3, 8, 8)  # too small to mirror
-    assert fill_up(picture, 3, 4, RESIDUAL) is picture
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 15), st.integers(0, 15), st.sampled_from([2, 4]))
+def test_beyond_the_picture_the_canvas_is_mirrored_for_upstream_and_repeated_else(h, w, bottom, right, scale):
+    low_res = torch.rand(3, h, w)
+    size = scale * h + bottom, scale * w + right
+    for config in (DiffusionConfig(), RESIDUAL):
+        up = upsample(low_res, scale, config)
+        mirror = config is not RESIDUAL and bottom < up.shape[1] and right < up.shape[2]
+        expected = F.pad(up[None], (0, right, 0, bottom), mode="reflect" if mirror else "replicate")[0]
+        crop = Enlarged(low_res, scale, *size, config).crop(0, 0, *size)
+        torch.testing.assert_close(crop, expected, rtol=0, atol=1e-6)
+
+
+def test_beyond_the_canvas_its_edge_is_repeated():
+    up = Enlarged(torch.rand(3, 5, 5), 2, 16, 16, RESIDUAL)
+    whole = F.pad(up.crop(0, 0, 16, 16)[None], (4, 4, 4, 4), mode="replicate")[0]
+    torch.testing.assert_close(up.crop(-4, -4, 24, 24), whole, rtol=0, atol=1e-6)
 
 
 def test_low_frequencies_are_matched_and_the_rest_is_kept():
