@@ -122,19 +122,10 @@ def renamed(old, new):
     return damage
 
 
-def reshaped(name, shape):
+def redescribed(name, **changes):
     def damage(file: bytes) -> bytes:
         header, body = split(file)
-        header[name]["shape"] = shape
-        return join(header, body)
-
-    return damage
-
-
-def retyped(name, dtype):
-    def damage(file: bytes) -> bytes:
-        header, body = split(file)
-        header[name]["dtype"] = dtype
+        header[name] |= changes
         return join(header, body)
 
     return damage
@@ -179,9 +170,9 @@ DAMAGES = [
     (with_config(lambda c: c["diffusion"].update(clip=[-1e300, 1e300])), "clip"),
     (renamed(f"{CONV}.alpha", f"{CONV}.beta"), f"tensor {CONV}.alpha is missing"),
     (renamed("head.bias", "tail.bias"), "tensor head.bias is missing"),
-    (reshaped("head.weight", [3, 8, 9]), r"head.weight has shape \(3, 8, 9\); expected \(3, 8, 3, 3\)"),
-    (retyped("head.bias", "BF16"), "head.bias has type BF16; expected F32 or F16"),
-    (retyped(f"{CONV}.sign", "I8"), f"{CONV}.sign has type I8; expected U8"),
+    (redescribed("head.weight", shape=[3, 8, 9]), r"head.weight has shape \(3, 8, 9\); expected \(3, 8, 3, 3\)"),
+    (redescribed("head.bias", dtype="BF16"), "head.bias has type BF16; expected F32 or F16"),
+    (redescribed(f"{CONV}.sign", dtype="I8"), f"{CONV}.sign has type I8; expected U8"),
     (overwritten("head.bias", struct.pack("<e", float("nan"))), "head.bias holds values that are not finite"),
     (overwritten(f"{CONV}.alpha", struct.pack("<f", -0.5)), f"{CONV}.alpha has a negative scale"),
     (overwritten(f"{CONV}.sign", b"\x80"), f"{CONV}.sign has bits set behind the end"),
