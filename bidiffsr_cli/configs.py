@@ -11,14 +11,11 @@ import json
 import math
 import types
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .errors import CheckpointError, UsageError
 
-Config = TypeVar("Config")
-
-# A number of diffusion steps for each of the command line's presets.
-RESIDUAL_PRESETS = {"fast": 1, "balanced": 2, "best": 5}
+# Steps of the presets where a config names none: those of the authors' diffusion.
 IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
 
 

@@ -196,7 +196,7 @@ def _enlarge(
         quality=writing.quality,
         picture=picture,
         strip_metadata=writing.strip_metadata,
-        provenance=_provenance(result) if writing.provenance else None,
+        provenance=_provenance(result, options) if writing.provenance else None,
     )
     write_target(data, files)
     seconds = time.perf_counter() - started
@@ -207,7 +207,7 @@ def _enlarge(
     return result
 
 
-def _provenance(result: UpscaleResult) -> dict[str, str]:
+def _provenance(result: UpscaleResult, options: UpscaleOptions) -> dict[str, str]:
     """What it takes to make the same picture again."""
     return {
         "software": f"bidiffsr {__version__}",
@@ -220,6 +220,9 @@ def _provenance(result: UpscaleResult) -> dict[str, str]:
         "eta": f"{result.eta:g}",
         "temperature": f"{result.temperature:g}",
         "seed": str(result.seed),
+        "tile": str(options.tile),
+        "tile_overlap": str(result.tiles.overlap),
+        "color_fix": options.color_fix,
     }
 
 
