@@ -84,8 +84,8 @@ class SuperResolver:
         started = time.perf_counter()
         self.model = ModelInfo(checkpoint.name, checkpoint.revision, checkpoint.sha256)
         self.config = checkpoint.config
-        self.runtime = runtime or choose_runtime()
-        self.network = self.runtime.prepare(checkpoint.build())
+        self.runtime = runtime or choose_runtime(bf16_psnr=checkpoint.bf16_psnr)
+        self.network = self.runtime.prepare(checkpoint.build_packed())
         self.seconds_to_load = time.perf_counter() - started
 
     @classmethod
@@ -102,7 +102,8 @@ class SuperResolver:
         """
         started = time.perf_counter()
         with runtimes.one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
-            resolver = cls(load_checkpoint(model), choose_runtime(**runtime))
+            checkpoint = load_checkpoint(model)
+            resolver = cls(checkpoint, choose_runtime(**runtime, bf16_psnr=checkpoint.bf16_psnr))
         runtimes.return_freed_memory()
         resolver.seconds_to_load = time.perf_counter() - started
         return resolver

@@ -1,7 +1,8 @@
 """Where and how the network runs: device, precision, backend, threads, memory. Chooses, explains, and prepares.
 
-On a CPU every window is computed by one thread, and several windows at once; so the number of threads and the memory
-change the speed of a run and never a byte of its result.
+On a CPU torch computes every operation with one thread. The native engine lets several work on one window, in bands
+that do not depend on their number; the reference backend computes several windows at once. So the number of threads and
+the memory change the speed of a run and never a byte of its result.
 """
 
 from __future__ import annotations
@@ -27,10 +28,18 @@ from torch import Tensor, nn
 from . import __version__
 from .configs import UNetConfig
 from .errors import DeviceError, UsageError, is_out_of_memory, out_of_memory
-from .networks.packed import freeze
+from .networks.native import Engine, NativeUNet
+from .networks.packed import freeze, pack
+from .networks.unet import BiDiffSRUNet
+from .ops import native
+from .ops.threads import using_threads
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_BATCH = 64
+WINDOW_THREADS = 4
+"""Threads that the native engine keeps busy with one window; where there are more, it computes several windows."""
+LEAST_PSNR = 50.0
+"""How near to float32's a picture in reduced precision must be for --precision auto, dB."""
 KERNELS = 80_000_000
 """Bytes that torch's libraries take when the first window is computed (measured: 60 to 100 MB)."""
 Item = TypeVar("Item")
@@ -43,9 +52,9 @@ class Runtime:
     Attributes:
         device: Where the network's arithmetic happens.
         dtype: Of the full-precision layers; signs and their sums are always exact.
-        backend: What computes the binary convolutions: "reference" is plain torch.
+        backend: What computes the network: "native" is the 1-bit engine, "reference" is plain torch.
         isa: The instruction set of the native backend, None elsewhere.
-        threads: Windows that may be computed at once on a CPU.
+        threads: How many may compute on a CPU.
     """
 
     device: torch.device
@@ -54,10 +63,12 @@ class Runtime:
     isa: str | None
     threads: int
 
-    def prepare(self, network: nn.Module) -> nn.Module:
+    def prepare(self, network: BiDiffSRUNet) -> nn.Module:
         """Bring a network into the form that runs here; the given one is used up."""
         if self.device.type == "cuda" and self.dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
+        if self.isa is not None:
+            return NativeUNet(pack(network), Engine(self.isa, self.dtype))
         return freeze(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def threads_bound(self) -> contextlib.AbstractContextManager[None]:
@@ -66,8 +77,8 @@ class Runtime:
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
-        """Gradients off and precision set, for the calling thread."""
-        reduced = self.dtype != torch.float32
+        """Gradients off and precision set, for the calling thread; the native engine knows its own."""
+        reduced = self.dtype != torch.float32 and self.isa is None
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
             yield
 
@@ -91,7 +102,7 @@ class Runtime:
         """
 
         def task(batch: Sequence[Item]) -> list[tuple[Item, Tensor]]:
-            with self.inference(), out_of_memory_explained():
+            with self.inference(), using_threads(self.threads // concurrent), out_of_memory_explained():
                 return list(zip(batch, evaluate(batch), strict=True))
 
         if self.device.type == "cpu":
@@ -121,37 +132,64 @@ class Runtime:
             require_memory(needed, limit)
             return max(1, min(windows, LARGEST_BATCH, device_free_memory(self.device) // (2 * window))), needed
         most = require_memory(needed + window, limit)
-        concurrent = min(windows, self.threads)
+        concurrent = min(windows, self.threads if self.isa is None else max(1, self.threads // WINDOW_THREADS))
         if most < math.inf:
             concurrent = min(concurrent, int(most - needed) // window)
         return concurrent, needed + concurrent * window
 
 
 def choose_runtime(
-    device: str = "auto", precision: str = "auto", backend: str = "auto", threads: int | None = None
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
+    bf16_psnr: float | None = None,
 ) -> Runtime:
     """Turn the user's words into a `Runtime`; nothing falls back silently.
 
     Args:
         device: auto, cpu, cuda, cuda:N, mps or xpu. auto takes the first of cuda, xpu, mps and cpu that is there.
-        precision: auto, fp32, bf16 or fp16. auto is fp32.
-        backend: auto, native or reference.
+        precision: auto, fp32, bf16 or fp16. auto is bf16 where the native engine runs on a CPU that multiplies it, and
+            the model is known to bear it; else fp32.
+        backend: auto, native or reference. auto is native on a CPU, if it is there.
         threads: of the CPU; None takes all that the process may use.
+        bf16_psnr: how near the model's pictures in bf16 are to those in fp32, dB, as far as that is known.
 
     Raises:
-        UsageError: a word is unknown.
+        UsageError: a word is unknown, or words do not go together.
         DeviceError: the device or the backend is not there.
     """
     if backend not in ("auto", "native", "reference"):
         raise UsageError(f"{backend!r} is no backend.", "Choose auto, native or reference.")
-    if backend == "native":
-        raise DeviceError("This build has no native 1-bit kernels.", "Use --backend reference, or leave it out.")
     if precision not in ("auto", *PRECISIONS):
         raise UsageError(f"{precision!r} is no precision.", f"Choose auto, {', '.join(PRECISIONS)}.")
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads are not possible.", "Choose 1 or more.")
-    dtype = PRECISIONS.get(precision, torch.float32)
-    return Runtime(_choose_device(device), dtype, "reference", None, threads or usable_cores())
+    chosen = _choose_device(device)
+    isa = _choose_isa(backend, chosen, precision)
+    if precision != "auto":
+        dtype = PRECISIONS[precision]
+    elif isa and native.multiplies_bfloat16() and (bf16_psnr or 0.0) >= LEAST_PSNR:
+        dtype = torch.bfloat16
+    else:
+        dtype = torch.float32
+    return Runtime(chosen, dtype, "native" if isa else "reference", isa, threads or usable_cores())
+
+
+def _choose_isa(backend: str, device: torch.device, precision: str) -> str | None:
+    """The instruction set of the native backend, None for the reference backend."""
+    if backend == "reference" or (backend == "auto" and (device.type != "cpu" or precision == "fp16")):
+        return None
+    if device.type != "cpu":
+        raise DeviceError(f"The native engine runs on the CPU, not on {device}.", "Add --device cpu.")
+    if precision == "fp16":
+        raise UsageError("The native engine has no fp16.", "Choose --precision bf16 or fp32.")
+    why = native.why_unavailable()
+    if why is None:
+        return native.choose_isa()
+    if backend == "native":
+        raise DeviceError(f"The native engine is not here: {why}.", "Use --backend reference, or leave it out.")
+    return None
 
 
 def usable_cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,17 @@ from torch import Tensor
 
 from bidiffsr_cli.checkpoints.catalog import load_checkpoint
 from bidiffsr_cli.checkpoints.files import Checkpoint
+from bidiffsr_cli.ops import native
 from bidiffsr_cli.pipeline import SuperResolver
 
 HERE = Path(__file__).parent
+
+if os.environ.get("BIDIFFSR_REQUIRE_NATIVE", "0") not in ("0", "") and native.why_unavailable():
+    raise RuntimeError(f"BIDIFFSR_REQUIRE_NATIVE is set, and the native engine is not here: {native.why_unavailable()}")
+
+needs_native = pytest.mark.skipif(
+    native.why_unavailable() is not None, reason=f"the native engine is not here: {native.why_unavailable()}"
+)
 
 settings.register_profile("bidiffsr", deadline=None)  # the machine may be busy
 settings.load_profile("bidiffsr")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import psnr, to_tensor
+from conftest import needs_native, psnr, to_tensor
 from PIL import Image
 from safetensors import safe_open
 
@@ -22,9 +22,9 @@ from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, upsample
 from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
 from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
-from bidiffsr_cli.networks.packed import freeze
+from bidiffsr_cli.ops import native
 from bidiffsr_cli.pipeline import Plan
-from bidiffsr_cli.runtime import choose_runtime
+from bidiffsr_cli.runtime import WINDOW_THREADS, choose_runtime
 
 SMALL_TILE = {"tile": 64, "tile_overlap": 16}
 
@@ -37,10 +37,19 @@ def luma(image: Image.Image) -> torch.Tensor:
 @pytest.mark.parametrize("steps", [1, 5])
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("picture", ["kodak1", "kodak11"])
-def test_recorded_runs_are_reproduced(golden, fast, picture, scale, steps):
+@pytest.mark.parametrize(
+    "runs_on",
+    [
+        {"backend": "reference"},
+        pytest.param({"backend": "native", "precision": "fp32"}, marks=needs_native),
+        pytest.param({"backend": "native", "precision": "bf16"}, marks=needs_native),
+    ],
+    ids=str,
+)
+def test_recorded_runs_are_reproduced(golden, fast, picture, scale, steps, runs_on):
     """The whole residual-v family, with the packed weights, against the float network of another processor."""
     diffusion = fast.config.diffusion
-    network = freeze(fast.build()).to(memory_format=torch.channels_last)
+    network = choose_runtime(device="cpu", **runs_on).prepare(fast.build_packed())
     with safe_open(golden / "residual_v_cases.safetensors", "pt") as cases:
         low_res, start, out = (
             cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")
@@ -86,14 +95,16 @@ def test_odd_sizes_with_the_models_own_window(resolver, size):
         assert resolver.upscale(picture, scale=scale, steps=1).image.size == (size[0] * scale, size[1] * scale)
 
 
+@pytest.mark.parametrize("backend", [pytest.param("native", marks=needs_native), "reference"])
 @pytest.mark.parametrize("options", [{"sampler": "ddim"}, {"sampler": "ddpm"}, {"sampler": "dpmpp-2m"}, {"eta": 0.8}])
-def test_threads_and_memory_do_not_change_a_byte(small, options):
+def test_threads_and_memory_do_not_change_a_byte(small, options, backend):
     results = []
-    for threads in (1, 2, 5):
-        resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=threads)
+    for threads in (1, 2, 5, 8):
+        resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=threads, backend=backend)
         result = resolver.upscale(small, steps=3, **SMALL_TILE, **options)
         results.append(result.image.tobytes())
-        assert result.tiles.count > 2 and result.tiles.concurrent == min(threads, result.tiles.count)
+        windows = threads if backend == "reference" else max(1, threads // WINDOW_THREADS)
+        assert result.tiles.count > 2 and result.tiles.concurrent == min(windows, result.tiles.count)
     plan = resolver.plan(picture_of(small), UpscaleOptions(**SMALL_TILE))
     tight = resolver.upscale(small, steps=3, max_memory=plan.memory - 1, **SMALL_TILE, **options)
     results.append(tight.image.tobytes())
@@ -114,8 +125,9 @@ def test_a_run_that_is_left_early_leaves_no_threads(small):
     assert torch.get_num_threads() == before
 
 
+@needs_native
 def test_less_memory_computes_fewer_windows_at_once(small):
-    resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=4)
+    resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=16)
     picture = picture_of(small)
     plenty = resolver.plan(picture, UpscaleOptions(**SMALL_TILE))
     assert plenty.concurrent == 4
@@ -344,7 +356,7 @@ def test_the_result_says_what_was_done(resolver, small):
     [
         ({"device": "tpu"}, UsageError),
         ({"device": "cuda:99"}, DeviceError),
-        ({"backend": "native"}, DeviceError),
+        ({"backend": "native", "precision": "fp16", "device": "cpu"}, UsageError),
         ({"backend": "fpga"}, UsageError),
         ({"precision": "fp8"}, UsageError),
         ({"threads": 0}, UsageError),
@@ -354,6 +366,35 @@ def test_runtimes_that_are_not_there(request_, kind):
     with pytest.raises(kind) as caught:
         choose_runtime(**request_)
     assert caught.value.hint
+
+
+def test_without_the_engine_auto_is_plain_torch_and_native_says_why(monkeypatch):
+    monkeypatch.setattr(native, "_load", lambda: (None, "it was not built"))
+    runtime = choose_runtime(device="cpu", bf16_psnr=99.0)
+    assert (runtime.backend, runtime.isa, runtime.dtype) == ("reference", None, torch.float32)
+    with pytest.raises(DeviceError, match="it was not built") as caught:
+        choose_runtime(device="cpu", backend="native")
+    assert "--backend reference" in caught.value.hint
+
+
+@needs_native
+@pytest.mark.parametrize(("psnr", "multiplies", "dtype"), [(60, 1, "bfloat16"), (49, 1, "float32"), (60, 0, "float32")])
+def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multiplies, dtype, monkeypatch):
+    monkeypatch.setattr(native, "multiplies_bfloat16", lambda: bool(multiplies))
+    assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == getattr(torch, dtype)
+    assert choose_runtime(device="cpu", bf16_psnr=None).dtype == torch.float32
+    assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == torch.float32
+    assert choose_runtime(device="cpu", precision="bf16").dtype == torch.bfloat16
+
+
+@needs_native
+def test_the_environment_chooses_the_instruction_set(monkeypatch):
+    for isa in native.supported_isas():
+        monkeypatch.setenv("BIDIFFSR_CPU_ISA", isa)
+        assert choose_runtime(device="cpu").isa == isa
+    monkeypatch.setenv("BIDIFFSR_CPU_ISA", "mmx")
+    with pytest.raises(UsageError, match="mmx"):
+        choose_runtime(device="cpu")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

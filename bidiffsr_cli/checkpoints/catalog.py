@@ -25,6 +25,7 @@ class CatalogEntry:
         scales: What it enlarges by.
         summary: One sentence.
         license: Of the weights.
+        bf16_psnr: Of pictures in bf16 against those in fp32, dB: the least over the test set's pictures, scales, steps.
         scores: test set -> scale -> steps -> metric -> value.
     """
 
@@ -36,6 +37,7 @@ class CatalogEntry:
     scales: tuple[int, ...]
     summary: str
     license: str
+    bf16_psnr: float
     scores: dict[str, Any]
 
     @property
@@ -80,7 +82,7 @@ def load_checkpoint(model: str | Path) -> Checkpoint:
     checkpoint = read_checkpoint(entry.path)
     if checkpoint.sha256 != entry.sha256:
         raise CheckpointError(f"The bundled {entry.file} is not the one of the catalog.", "Install bidiffsr again.")
-    return dataclasses.replace(checkpoint, name=entry.name, revision=entry.revision)
+    return dataclasses.replace(checkpoint, name=entry.name, revision=entry.revision, bf16_psnr=entry.bf16_psnr)
 
 
 def _load_file(model: str | Path) -> Checkpoint:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ..checkpoints.catalog import catalog, load_checkpoint
 from ..configs import UpscaleOptions
 from ..errors import BidiffsrError
+from ..networks.packed import unpack
+from ..networks.unet import BiDiffSRUNet
 from ..pipeline import SuperResolver
 from ..runtime import Runtime, choose_runtime, usable_cores
 
@@ -25,9 +27,9 @@ WIDTH, HEIGHT, WINDOW, OVERLAP = 48, 32, 64, 16
 class TrainedForm(Runtime):
     """Run a network in the form in which it was trained."""
 
-    def prepare(self, network: nn.Module) -> nn.Module:
+    def prepare(self, network: BiDiffSRUNet) -> nn.Module:
         """Nothing is binarized beforehand, and nothing is packed."""
-        return network.requires_grad_(False).eval()
+        return unpack(network).requires_grad_(False).eval()
 
 
 class Subject:
@@ -39,8 +41,8 @@ class Subject:
 
     def __init__(self) -> None:
         self.checkpoint = load_checkpoint(next(iter(catalog())))
-        self.reference = choose_runtime(device="cpu", precision="fp32", threads=1)
-        self.enlarged = self.enlarge(self.reference)
+        self.runtime = choose_runtime(device="cpu", threads=1, bf16_psnr=self.checkpoint.bf16_psnr)
+        self.enlarged = self.enlarge(self.runtime)
 
     def inference_form(self) -> str:
         """The PSNR between the network's two forms.
@@ -48,8 +50,8 @@ class Subject:
         Raises:
             BidiffsrError: they differ visibly.
         """
-        fields = {field.name: getattr(self.reference, field.name) for field in dataclasses.fields(self.reference)}
-        psnr = _psnr(self.enlarged, self.enlarge(TrainedForm(**fields)))
+        plain = choose_runtime(device="cpu", precision="fp32", backend="reference")
+        psnr = _psnr(self.enlarged, self.enlarge(TrainedForm(**vars(plain))))
         found = "the same bytes as the trained form" if math.isinf(psnr) else f"{psnr:.1f} dB to the trained form"
         if psnr < LEAST_PSNR:
             raise BidiffsrError(f"The inference form is at {found}; at least {LEAST_PSNR:.0f} dB are right.")
@@ -62,7 +64,7 @@ class Subject:
             BidiffsrError: it does.
         """
         several = max(2, usable_cores())
-        many = self.enlarge(dataclasses.replace(self.reference, threads=several))
+        many = self.enlarge(dataclasses.replace(self.runtime, threads=several))
         if not torch.equal(self.enlarged, many):
             raise BidiffsrError(f"1 and {several} threads do not give the same bytes.")
         return f"1 and {several} threads give the same bytes"

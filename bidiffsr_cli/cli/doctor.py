@@ -5,8 +5,8 @@ Examples:
   bidiffsr doctor --json > doctor.json
 
 Shows versions, devices and what computes the 1-bit layers, checks the
-bundled models against their sha256, and runs a self-test: the network's
-inference form against the form it was trained in, and one thread against
+bundled models against their sha256, and runs a self-test: the network as it
+runs by default against the form it was trained in, and one thread against
 several.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import typer
 
 from .. import __version__
-from ..errors import BidiffsrError, DeviceError
+from ..errors import BidiffsrError
 from . import _options as o
 from ._errors import explain
 from ._output import out
@@ -88,10 +88,8 @@ def machine() -> list[Check]:
 
     checks = [Check(name, what) for name, what in devices().items()]
     checks.append(Check("cores", str(usable_cores())))
-    runtime = _checked(
-        "default device", lambda: f"{choose_runtime().device}, {choose_runtime().dtype}".replace("torch.", "")
-    )
-    return [*checks, runtime, *_backends(), _memory(), _disk()]
+    device = _checked("default device", lambda: str(choose_runtime().device))
+    return [*checks, device, *_backends(), _memory(), _disk()]
 
 
 def models() -> list[Check]:
@@ -123,17 +121,19 @@ def self_test() -> list[Check]:
 
 def _backends() -> list[Check]:
     """Which backends could run, and why the others cannot; none but the chosen one is needed."""
+    from ..ops import native
     from ..runtime import choose_runtime
 
-    checks = []
-    for name in ("native", "reference"):
-        try:
-            runtime = choose_runtime(backend=name)
-            chosen = " (runs by default)" if choose_runtime().backend == runtime.backend else ""
-            checks.append(Check(f"backend {name}", f"{runtime.isa or 'plain torch'}{chosen}"))
-        except DeviceError as error:
-            checks.append(Check(f"backend {name}", f"not here: {error.message}"))
-    return checks
+    def look(name: str) -> str:
+        chosen = "; runs by default" if choose_runtime().backend == name else ""
+        if name == "reference":
+            return f"plain torch{chosen}"
+        why = native.why_unavailable()
+        if why is not None:
+            return f"not here: {why}"
+        return f"{native.choose_isa()} of {', '.join(native.supported_isas())}{chosen}"
+
+    return [_checked(f"backend {name}", partial(look, name)) for name in ("native", "reference")]
 
 
 def _memory() -> Check:

@@ -1,44 +1,104 @@
-"""Inference twins of the binary convolutions, and the swap that puts them in.
+"""The binary convolution's forms for inference: packed (bits), and frozen (signs as floats, for plain torch).
 
-Nothing else in `networks/` knows of them.
+    BIConv       latent weights        what is trained
+    PackedBIConv sign bits and alpha   what packed files hold, and what the native engine takes
+    FrozenBIConv signs and alpha       what runs in plain torch, on any device
+
+`pack`, `unpack` and `freeze` bring a whole network from one form into another.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.reference import binarize
-from .quantizers import scaled_ste_sign
+from ..ops.packing import pack_signs, row_bytes, unpack_signs
+from ..ops.reference import binarize, binary_conv, channel_scales
+from .quantizers import ste_sign
 from .time_aware import BIConv, TimestepContext
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class FrozenBIConv(nn.Module):
-    """A BIConv for inference in plain torch: alpha Sign(w) is computed once, and nothing has a gradient."""
+
+class PackedBIConv(nn.Module):
+    """A BIConv whose weight is `sign`, bits as in `ops/packing.py`, and `alpha`. It computes nothing itself."""
 
     def __init__(self, trained: BIConv) -> None:
         super().__init__()
-        self.tar = copy.deepcopy(trained.tar)
-        self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
-        weight = scaled_ste_sign(trained.weight.detach())
-        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-        self.taa = trained.taa
+        outputs, self.inputs, self.kernel, _ = trained.weight.shape
+        if trained.weight.is_meta:
+            sign = torch.empty(outputs, row_bytes(trained.weight[0].numel()), dtype=torch.uint8, device="meta")
+            alpha = torch.empty(outputs, device="meta")
+        else:
+            sign, alpha = pack_signs(trained.weight.detach()), channel_scales(trained.weight)
+        self.register_buffer("sign", sign)
+        self.register_buffer("alpha", alpha)
+        self.sign: Tensor
+        self.alpha: Tensor
+        self.tar, self.taa = trained.tar, trained.taa
         self.identity = trained.identity
+
+    def signs(self) -> Tensor:
+        """The weight's signs as +1.0 and -1.0, O×I×k×k."""
+        return unpack_signs(self.sign, (self.sign.shape[0], self.inputs, self.kernel, self.kernel))
+
+
+class FrozenBIConv(nn.Module):
+    """A BIConv for inference in plain torch: signs and alpha are computed once, and nothing has a gradient."""
+
+    def __init__(self, source: BIConv | PackedBIConv) -> None:
+        super().__init__()
+        self.tar = copy.deepcopy(source.tar)
+        self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
+        if isinstance(source, PackedBIConv):
+            signs, alpha = source.signs(), source.alpha
+        else:
+            signs, alpha = ste_sign(source.weight.detach()), channel_scales(source.weight)
+        self.weight = nn.Parameter(signs.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.alpha = nn.Parameter(alpha, requires_grad=False)
+        self.taa = source.taa
+        self.identity = source.identity
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # sums of signs do not fit the few bits of bfloat16
-            y = F.conv2d(binarize(x.float(), self.tar(ctx)), self.weight, padding=self.weight.shape[-1] // 2)
+            y = binary_conv(binarize(x.float(), self.tar(ctx)), self.weight, self.alpha)
         y = self.taa(y, ctx)
         return y.add_(x) if self.identity else y  # float32 also where x is not
 
 
-def freeze(network: nn.Module) -> nn.Module:
-    """Turn a network into its inference form, in place: weights binarized once, no gradients, evaluation mode."""
+def pack(network: Network) -> Network:
+    """Every BIConv to its packed form, in place."""
+    return _swap(network, BIConv, PackedBIConv)
+
+
+def unpack(network: Network) -> Network:
+    """Every packed convolution back to a BIConv, in place; its latent weight is alpha Sign(w)."""
+
+    def trained(packed: PackedBIConv) -> BIConv:
+        outputs = packed.sign.shape[0]
+        groups = packed.tar.bias.shape[0], packed.taa.slope.shape[0]
+        with torch.device("meta"):
+            conv = BIConv(packed.inputs, outputs, packed.kernel, *groups, identity=packed.identity)
+        conv.weight = nn.Parameter(packed.signs() * packed.alpha.view(-1, 1, 1, 1))
+        conv.tar, conv.taa = packed.tar, packed.taa
+        return conv
+
+    return _swap(network, PackedBIConv, trained)
+
+
+def freeze(network: Network) -> Network:
+    """A network in its form for plain torch, in place: weights binarized once, no gradients, evaluation mode."""
+    _swap(network, (BIConv, PackedBIConv), FrozenBIConv)
+    return network.requires_grad_(False).eval()
+
+
+def _swap(network: Network, kind: type | tuple[type, ...], twin: Callable[..., nn.Module]) -> Network:
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, BIConv):
-                setattr(module, name, FrozenBIConv(child))
-    return network.requires_grad_(False).eval()
+            if isinstance(child, kind):
+                setattr(module, name, twin(child))
+    return network

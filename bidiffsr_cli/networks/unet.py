@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,7 @@ class BiDiffSRUNet(nn.Module):
         """
         ctx = TimestepContext(F.silu(self.time_embedding(t)), int(t[0]), self.config.total_steps)
         x = F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.config.pixel_unshuffle)
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.enter(x.contiguous(memory_format=torch.channels_last))
         skips = [x]
         for block in self.encoder:
             x = block(x, ctx)
@@ -106,8 +107,15 @@ class BiDiffSRUNet(nn.Module):
             x = block(x, ctx)
         for level in self.decoder:
             x = level(x, skips, ctx)
-        x = self.head(F.silu(self.head_norm(x)))
-        return F.pixel_shuffle(x, self.config.pixel_unshuffle)
+        return F.pixel_shuffle(self.leave(x), self.config.pixel_unshuffle)
+
+    def enter(self, x: Tensor) -> Any:
+        """The first features of the unshuffled inputs."""
+        return self.stem(x)
+
+    def leave(self, x: Any) -> Tensor:
+        """The output of the last features, still unshuffled."""
+        return self.head(F.silu(self.head_norm(x)))
 
 
 def meta_network(config: ModelConfig) -> BiDiffSRUNet:

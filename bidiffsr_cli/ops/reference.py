@@ -6,9 +6,13 @@ comes after the sign and contributes exactly 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from . import BinaryConv, Segment
 
 
 def binarize(x: Tensor, shift: Tensor) -> Tensor:
@@ -30,6 +34,19 @@ def channel_scales(weight: Tensor) -> Tensor:
     return weight.detach().abs().double().mean(dim=(1, 2, 3)).float()
 
 
+def binary_conv(signs: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
+    """alpha (Sign(x) * Sign(w)), of stride 1, padded with zeros: B×I×H×W -> B×O×H×W (paper, eq. 5-7).
+
+    The sums are integers below 2^24, hence exact in float32, whatever their order; alpha comes behind them.
+
+    Args:
+        signs: B×I×H×W of +1.0 and -1.0.
+        weight: O×I×k×k of +1.0 and -1.0.
+        alpha: O.
+    """
+    return F.conv2d(signs, weight, padding=weight.shape[-1] // 2).mul_(alpha.view(-1, 1, 1))
+
+
 def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     """PReLU(x + shift) + offset, per channel (ReActNet's RPReLU; TaA selects its parameters).
 
@@ -39,3 +56,65 @@ def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
         slope: C.
     """
     return F.prelu(x.add_(shift), slope).add_(offset)
+
+
+def norm_coefficients(x: Tensor, groups: int, eps: float, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """GroupNorm of B×C×H×W as a scale and a shift, B×C each: GN(x) = scale x + shift."""
+    grouped = x.double().unflatten(1, (groups, -1))
+    variance, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
+    per_group = x.shape[1] // groups
+    rate = (variance + eps).rsqrt().repeat_interleave(per_group, 1)
+    scale = gamma.double() * rate
+    return scale.float(), (beta.double() - mean.repeat_interleave(per_group, 1) * scale).float()
+
+
+def moments(x: Tensor) -> Tensor:
+    """Each row's sums of x and x² per channel, B×C×H×W -> B×H×2×C: what a GroupNorm needs of its input."""
+    return torch.stack([x.sum(3), x.square().sum(3)], dim=1).permute(0, 3, 1, 2)
+
+
+def binary_block(
+    sources: Sequence[Tensor],
+    convs: Sequence[BinaryConv],
+    *,
+    norm: tuple[Tensor, Tensor] | None = None,
+    concatenate: bool = False,
+    arrangement: str = "plain",
+    addend: Tensor | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """A block's one or two binary convolutions, with all that surrounds them.
+
+    Args:
+        sources: one or two, B×C×H×W.
+        convs: one or two; their segments choose channels of the sources.
+        norm: scale and shift, B×C each: the (one) source becomes SiLU(scale x + shift).
+        concatenate: whether two convolutions' results lie side by side in the channels or are added.
+        arrangement: plain; shuffle or unshuffle: pixel-(un)shuffle by 2 of the result.
+        addend: B×C, added to every pixel of the result; plain only.
+        residual: added to the result; plain only.
+
+    Returns:
+        B×C'×H'×W'.
+    """
+    if norm is not None:
+        scale, shift = (coefficient[:, :, None, None] for coefficient in norm)
+        sources = [F.silu(sources[0] * scale + shift)]
+    results = []
+    for conv in convs:
+        x = torch.cat([_channels(sources[segment.source], segment) for segment in conv.segments], dim=1)
+        y = binary_conv(binarize(x, conv.tar.view(-1, 1, 1)), conv.weight, conv.alpha)
+        y = rprelu(y, conv.shift.view(-1, 1, 1), conv.slope, conv.offset.view(-1, 1, 1))
+        results.append(y.add_(x) if conv.identity else y)
+    y = torch.cat(results, dim=1) if concatenate else sum(results[1:], start=results[0])
+    if arrangement == "shuffle":
+        return F.pixel_shuffle(y, 2)
+    if arrangement == "unshuffle":
+        return F.pixel_unshuffle(y, 2)
+    if addend is not None:
+        y = y + addend[:, :, None, None]
+    return y if residual is None else y + residual
+
+
+def _channels(source: Tensor, segment: Segment) -> Tensor:
+    return source[:, segment.first :: segment.step][:, : segment.count]

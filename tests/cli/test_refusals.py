@@ -61,7 +61,7 @@ SHOWN_WHEN: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
     "too little memory": (lambda: None, ["photo.png", "--max-memory", "1MB"], 6, "memory"),
     "unknown device": (lambda: None, ["photo.png", "--device", "abacus"], 2, "abacus"),
     "absent device": (lambda: None, ["photo.png", "--device", "cuda:99"], 6, "cuda:99"),
-    "absent backend": (lambda: None, ["photo.png", "--backend", "native"], 6, "native"),
+    "native in fp16": (lambda: None, ["photo.png", "--backend", "native", "--precision", "fp16"], 2, "bf16"),
     "quiet and verbose": (lambda: None, ["photo.png", "-q", "-v"], 2, "--quiet"),
 }
 

@@ -8,9 +8,11 @@ from safetensors import safe_open
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import UNetConfig
-from bidiffsr_cli.networks.packed import FrozenBIConv, freeze
+from bidiffsr_cli.networks.native import Engine, NativeUNet
+from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze, pack
 from bidiffsr_cli.networks.time_aware import BIConv, TimestepContext
 from bidiffsr_cli.networks.unet import BiDiffSRUNet
+from bidiffsr_cli.ops import native
 
 TINY = UNetConfig(inner_channel=8, norm_groups=4, channel_mults=(1, 2, 4), res_blocks=1)
 
@@ -20,10 +22,12 @@ def tiny_official(golden):
     return read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,))
 
 
-@pytest.mark.parametrize("form", ["trained", "frozen", "frozen, channels_last"])
+@pytest.mark.parametrize("form", ["trained", "frozen", "frozen, channels_last", *native.supported_isas()])
 def test_parity_with_the_authors_network(golden, tiny_official, form):
     network = tiny_official.build()
-    if form != "trained":
+    if form in native.supported_isas():
+        network = NativeUNet(pack(network), Engine(form, torch.float32))
+    elif form != "trained":
         network = freeze(network)
     if form.endswith("channels_last"):
         network = network.to(memory_format=torch.channels_last)
@@ -110,7 +114,6 @@ def test_time_steps_are_split_evenly_into_groups(t, group):
 
 def test_the_weight_is_binarized_once():
     conv = BIConv(8, 8, 3, 5, 5, identity=True)
-    frozen = FrozenBIConv(conv)
-    assert len(frozen.weight.abs().amax((1, 2, 3)).unique()) > 1
-    for channel in frozen.weight:
-        assert len(channel.abs().unique()) == 1
+    for frozen in (FrozenBIConv(conv), FrozenBIConv(PackedBIConv(conv))):
+        assert torch.equal(frozen.weight, torch.where(conv.weight >= 0, 1.0, -1.0))
+        torch.testing.assert_close(frozen.alpha, conv.weight.detach().abs().mean((1, 2, 3)))

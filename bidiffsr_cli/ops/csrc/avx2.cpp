@@ -1,0 +1,141 @@
+// AVX2: no popcount for vectors, but a byte shuffle that looks up 32 tables at once. A nibble of activations, four
+// channels of one pixel, selects one of 16 constant tables T[a][w] = popcount(a ^ w); the nibbles of 32 output channels'
+// weights are the shuffle's indices: shuffle and add make 128 binary multiply-adds.
+//
+// A word is 8 nibbles, low ones first, a byte each: activations as nibble << 4, which is their table's offset; weights as
+// they are, those of 32 outputs side by side.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "kernels.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC target("avx2")
+#endif
+
+namespace bidiffsr {
+namespace {
+
+#define LANES 8
+#include "rows.inl"
+
+alignas(64) const uint8_t T[16][16] = {
+    {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4}, {1, 0, 2, 1, 2, 1, 3, 2, 2, 1, 3, 2, 3, 2, 4, 3},
+    {1, 2, 0, 1, 2, 3, 1, 2, 2, 3, 1, 2, 3, 4, 2, 3}, {2, 1, 1, 0, 3, 2, 2, 1, 3, 2, 2, 1, 4, 3, 3, 2},
+    {1, 2, 2, 3, 0, 1, 1, 2, 2, 3, 3, 4, 1, 2, 2, 3}, {2, 1, 3, 2, 1, 0, 2, 1, 3, 2, 4, 3, 2, 1, 3, 2},
+    {2, 3, 1, 2, 1, 2, 0, 1, 3, 4, 2, 3, 2, 3, 1, 2}, {3, 2, 2, 1, 2, 1, 1, 0, 4, 3, 3, 2, 3, 2, 2, 1},
+    {1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3}, {2, 1, 3, 2, 3, 2, 4, 3, 1, 0, 2, 1, 2, 1, 3, 2},
+    {2, 3, 1, 2, 3, 4, 2, 3, 1, 2, 0, 1, 2, 3, 1, 2}, {3, 2, 2, 1, 4, 3, 3, 2, 2, 1, 1, 0, 3, 2, 2, 1},
+    {2, 3, 3, 4, 1, 2, 2, 3, 1, 2, 2, 3, 0, 1, 1, 2}, {3, 2, 4, 3, 2, 1, 3, 2, 2, 1, 3, 2, 1, 0, 2, 1},
+    {3, 4, 2, 3, 2, 3, 1, 2, 2, 3, 1, 2, 1, 2, 0, 1}, {4, 3, 3, 2, 3, 2, 2, 1, 3, 2, 2, 1, 2, 1, 1, 0},
+};
+
+void store_weights(const uint32_t* words, uint8_t* out) {
+  for (int nibble = 0; nibble < 8; nibble++)
+    for (int o = 0; o < 32; o++) *out++ = words[o] >> (4 * nibble) & 15;
+}
+
+void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits) {
+  for (int64_t pixel = 0; pixel < pixels; pixel++, x += x_stride) {
+    for (int64_t c = 0; c < words_of(channels) * 32; c += 8, bits += 2) {
+      const int64_t n = channels - c < 8 ? (channels - c < 0 ? 0 : channels - c) : 8;
+      unsigned mask = 0;
+      if (n == 8)
+        mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_add_ps(_mm256_loadu_ps(x + c), _mm256_loadu_ps(shift + c)),
+                                                _mm256_setzero_ps(), _CMP_GE_OQ));
+      else
+        for (int64_t i = 0; i < n; i++) mask |= unsigned(x[c + i] + shift[c + i] >= 0.f) << i;
+      const uint16_t nibbles = uint16_t((mask & 0x0f) << 4 | (mask & 0xf0) << 8);
+      __builtin_memcpy(bits, &nibbles, 2);
+    }
+  }
+}
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+// Bytes hold at most 255, which 63 lookups of at most 4 cannot exceed.
+constexpr int64_t FLUSH = 56;
+
+template <int P, int V>  // P pixels, V blocks of 32 outputs each
+INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+                 int64_t block_bytes, int32_t* counts, int64_t counts_stride) {
+  for (int p = 0; p < P; p++) __builtin_memset(counts + p * counts_stride, 0, V * 128);
+  for (int r = 0; r < rows; r++)
+    for (int64_t start = 0; start < run * 8; start += FLUSH) {
+      const int64_t end = start + FLUSH < run * 8 ? start + FLUSH : run * 8;
+      __m256i sum[P][V];
+      UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm256_setzero_si256();
+      for (int64_t i = start; i < end; i++, weights += 32) {
+        __m256i w[V];
+        UNROLL for (int v = 0; v < V; v++) w[v] = _mm256_loadu_si256((const __m256i*)(weights + v * block_bytes));
+        UNROLL for (int p = 0; p < P; p++) {
+          const __m128i* table = (const __m128i*)(&T[0][0] + runs[r][p * pixel_bytes + i]);
+          const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128(table));
+          UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm256_add_epi8(sum[p][v], _mm256_shuffle_epi8(t, w[v]));
+        }
+      }
+      UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) {
+        __m256i* out = (__m256i*)(counts + p * counts_stride + v * 32);
+        const __m128i half[2] = {_mm256_castsi256_si128(sum[p][v]), _mm256_extracti128_si256(sum[p][v], 1)};
+        UNROLL for (int q = 0; q < 4; q++) {
+          const __m256i wide = _mm256_cvtepu8_epi32(q % 2 ? _mm_srli_si128(half[q / 2], 8) : half[q / 2]);
+          _mm256_storeu_si256(out + q, _mm256_add_epi32(_mm256_loadu_si256(out + q), wide));
+        }
+      }
+    }
+}
+
+template <int V>
+void count_blocks(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+                  int64_t block_bytes, int64_t pixels, int32_t* counts, int64_t counts_stride) {
+  const uint8_t* at[3];
+  for (int64_t pixel = 0; pixel < pixels;) {
+    for (int r = 0; r < rows; r++) at[r] = runs[r] + pixel * pixel_bytes;
+    int32_t* out = counts + pixel * counts_stride;
+    if (pixels - pixel >= 4) {
+      tile<4, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
+      pixel += 4;
+    } else {
+      tile<1, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
+      pixel += 1;
+    }
+  }
+}
+
+void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+           int64_t blocks, int64_t pixels, int32_t* counts) {
+  const int64_t block_bytes = rows * run * 256, stride = blocks * 32;
+  int64_t block = 0;
+  for (; block + 2 <= blocks; block += 2)
+    count_blocks<2>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+                    counts + block * 32, stride);
+  for (; block < blocks; block++)
+    count_blocks<1>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+                    counts + block * 32, stride);
+}
+
+double peak(int64_t repeats) {
+  constexpr int N = 12;
+  __m256i sum[N];
+  UNROLL for (int i = 0; i < N; i++) sum[i] = _mm256_set1_epi8(char(i));
+  for (int64_t k = 0; k < repeats; k++) {
+    const __m256i t = _mm256_set1_epi8(char(k));
+    UNROLL for (int i = 0; i < N; i++) sum[i] = _mm256_add_epi8(sum[i], _mm256_shuffle_epi8(t, sum[i]));
+  }
+  UNROLL for (int i = 0; i < N; i++) asm volatile("" ::"x"(sum[i]));  // keeps the loop
+  return double(repeats) * N * 128;
+}
+
+}  // namespace
+
+const Kernels avx2_kernels = {"avx2",          8,        32,      store_weights,    pack_row, count, finish,
+                              activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
+
+}  // namespace bidiffsr
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,119 @@
+// AVX-512 with VPOPCNTDQ (Ice Lake and Zen 4 onwards): a 32-bit lane is one output channel; xor, vpopcntd, add make 512
+// binary multiply-adds. A tile of pixels × outputs stays in the 32 registers.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "kernels.h"
+
+#if defined(__clang__)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,prefer-vector-width=512")
+#endif
+
+namespace bidiffsr {
+namespace {
+
+#define LANES 16
+#include "rows.inl"
+
+void store_weights(const uint32_t* words, uint8_t* out) { __builtin_memcpy(out, words, 64); }
+
+void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits) {
+  for (int64_t pixel = 0; pixel < pixels; pixel++, x += x_stride)
+    for (int64_t c = 0; c < channels; c += 32, bits += 4) {
+      uint32_t word = 0;
+      for (int64_t half = 0; half < 32 && c + half < channels; half += 16) {
+        const int64_t left = channels - c - half;
+        const __mmask16 there = left < 16 ? (1u << left) - 1 : 0xffff;
+        const __m512 v = _mm512_add_ps(_mm512_maskz_loadu_ps(there, x + c + half),
+                                       _mm512_maskz_loadu_ps(there, shift + c + half));
+        word |= uint32_t(_mm512_mask_cmp_ps_mask(there, v, _mm512_setzero_ps(), _CMP_GE_OQ)) << half;
+      }
+      __builtin_memcpy(bits, &word, 4);
+    }
+}
+
+// GCC 12 keeps the accumulators in memory unless each of these loops is unrolled by order.
+#define UNROLL _Pragma("GCC unroll 16")
+
+template <int P, int V>  // P pixels, V vectors of 16 outputs each
+INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+                 int64_t block_bytes, int32_t* counts, int64_t counts_stride) {
+  __m512i sum[P][V];
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm512_setzero_si512();
+  for (int r = 0; r < rows; r++) {
+    const uint8_t* bits = runs[r];
+    for (int64_t i = 0; i < run; i++, bits += 4, weights += 64) {
+      __m512i w[V];
+      UNROLL for (int v = 0; v < V; v++) w[v] = _mm512_loadu_si512(weights + v * block_bytes);
+      UNROLL for (int p = 0; p < P; p++) {
+        int32_t word;
+        __builtin_memcpy(&word, bits + p * pixel_bytes, 4);
+        const __m512i a = _mm512_set1_epi32(word);
+        UNROLL for (int v = 0; v < V; v++)
+          sum[p][v] = _mm512_add_epi32(sum[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(a, w[v])));
+      }
+    }
+  }
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++)
+      _mm512_storeu_si512(counts + p * counts_stride + v * 16, sum[p][v]);
+}
+
+template <int V>
+void count_blocks(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+                  int64_t block_bytes, int64_t pixels, int32_t* counts, int64_t counts_stride) {
+  const uint8_t* at[3];
+  for (int64_t pixel = 0; pixel < pixels;) {
+    for (int r = 0; r < rows; r++) at[r] = runs[r] + pixel * pixel_bytes;
+    int32_t* out = counts + pixel * counts_stride;
+    if (pixels - pixel >= 4) {
+      tile<4, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
+      pixel += 4;
+    } else {
+      tile<1, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
+      pixel += 1;
+    }
+  }
+}
+
+void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+           int64_t blocks, int64_t pixels, int32_t* counts) {
+  const int64_t block_bytes = rows * run * 64, stride = blocks * 16;
+  int64_t block = 0;
+  for (; block + 4 <= blocks; block += 4)
+    count_blocks<4>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+                    counts + block * 16, stride);
+  for (; block + 2 <= blocks; block += 2)
+    count_blocks<2>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+                    counts + block * 16, stride);
+  for (; block < blocks; block++)
+    count_blocks<1>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+                    counts + block * 16, stride);
+}
+
+double peak(int64_t repeats) {
+  constexpr int N = 16;
+  __m512i sum[N];
+  UNROLL for (int i = 0; i < N; i++) sum[i] = _mm512_set1_epi32(i);
+  for (int64_t k = 0; k < repeats; k++) {
+    const __m512i a = _mm512_set1_epi32(int32_t(k));
+    UNROLL for (int i = 0; i < N; i++)
+      sum[i] = _mm512_add_epi32(sum[i], _mm512_popcnt_epi32(_mm512_xor_si512(a, sum[i])));
+  }
+  UNROLL for (int i = 0; i < N; i++) asm volatile("" ::"v"(sum[i]));  // keeps the loop
+  return double(repeats) * N * 512;
+}
+
+}  // namespace
+
+const Kernels avx512_kernels = {"avx512",          4,        16,      store_weights,    pack_row, count, finish,
+                                activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
+
+}  // namespace bidiffsr
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,82 @@
+// What every instruction set provides: the innermost loops, behind one table of functions. One file per instruction set
+// fills the table; `dispatch.cpp` hands them out.
+#pragma once
+
+#include <stdint.h>
+
+#include "bidiffsr_ops.h"
+
+namespace bidiffsr {
+
+// A packed pixel is a run of words, each the signs of 32 channels; channels that do not exist are zero bits, and so are
+// pixels outside of the picture. A word takes `word_bytes` bytes. Weights are stored in blocks of `block` outputs:
+// [outputs / block][kernel²][words][block] of one word each, missing outputs zero.
+//
+// A convolution is computed in three steps, each with its own loop, on a few rows that stay in the cache:
+//   pack_row:  signs of (x + shift) -> bits
+//   count:     bits, weights -> number of signs that differ
+//   finish:    alpha (taps - 2 count), RPReLU, shortcuts, sums for the next GroupNorm
+struct FinishArgs {
+  const int32_t* counts;  // pixels × counts_stride
+  int64_t counts_stride;
+  int64_t pixels, channels;
+  const int32_t* bias;  // channels: the number of taps inside the picture, and a correction for those outside
+  const float *alpha, *shift, *slope, *offset;  // channels
+  const float* identity;                        // pixels × identity_stride, or null
+  int64_t identity_stride;
+  const float* addend;  // channels, or null
+  const float* added;   // pixels × added_stride, or null; may be `out`
+  int64_t added_stride;
+  float* out;  // pixels × out_stride
+  int64_t out_stride;
+  float *sum, *square;  // channels, added to; or both null
+};
+
+struct Kernels {
+  const char* name;
+  int word_bytes, block;
+
+  // One word of weights of each of `block` outputs: bit i of words[o] is the sign of channel i.
+  void (*store_weights)(const uint32_t* words, uint8_t* out);
+
+  // pixels × channels (x_stride floats apart) -> packed pixels, word_bytes · ceil(channels / 32) bytes each.
+  void (*pack_row)(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits);
+
+  // For each of `pixels` neighbours and each of blocks·block outputs, the number of differing signs: a pixel's taps lie
+  // in `rows` runs of `run` words, runs[r] + pixel · pixel_bytes. counts is pixels × (blocks · block).
+  void (*count)(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+                int64_t blocks, int64_t pixels, int32_t* counts);
+
+  void (*finish)(const FinishArgs& args);
+
+  // SiLU(scale x + shift) of count pixels × channels without gaps; scale and shift null: x itself.
+  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* out);
+  void (*activate_bf16)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
+                        uint16_t* out);
+
+  // out = y + bias [+ residual], and sums, of pixels × channels without gaps.
+  void (*add_bias)(const float* y, int64_t pixels, int64_t channels, const float* bias, const float* residual, float* out,
+                   float* sum, float* square);
+  void (*add_bias_bf16)(const uint16_t* y, int64_t pixels, int64_t channels, const float* bias, const float* residual,
+                        float* out, float* sum, float* square);
+
+  void (*moments)(const float* x, int64_t pixels, int64_t channels, float* sum, float* square);
+
+  // `repeats` times some binary multiply-adds on registers alone; returns how many there were in all.
+  double (*peak)(int64_t repeats);
+};
+
+extern const Kernels portable_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx2_kernels, avx512_kernels;
+#elif defined(__aarch64__)
+extern const Kernels neon_kernels;
+#endif
+
+// The table of an instruction set that can run here, else null.
+const Kernels* kernels(int32_t isa);
+
+inline int64_t words_of(int64_t channels) { return (channels + 31) / 32; }
+inline int64_t blocks_of(const Kernels& k, int64_t outputs) { return (outputs + k.block - 1) / k.block; }
+
+}  // namespace bidiffsr

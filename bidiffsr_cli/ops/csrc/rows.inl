@@ -1,0 +1,154 @@
+// The float loops, written once with the compiler's vectors and compiled for each instruction set: included by its file
+// behind the target pragma, with LANES defined, inside an anonymous namespace.
+//
+// No multiply-add is fused (-ffp-contract=off) and every channel's sum runs in the order of the pixels, so that all
+// instruction sets give the same bytes.
+
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+// The first n <= LANES elements; the rest is zero. n is LANES but for a picture's last channels.
+template <class V, class T>
+INLINE V load(const T* p, int64_t n = LANES) {
+  V v = {};
+  __builtin_memcpy(&v, p, n == LANES ? sizeof v : n * sizeof(T));
+  return v;
+}
+
+template <class V, class T>
+INLINE void store(T* p, const V& v, int64_t n = LANES) {
+  __builtin_memcpy(p, &v, n == LANES ? sizeof v : n * sizeof(T));
+}
+
+// x / (1 + exp(-x)), to about two units in the last place. exp by 2^n · polynomial (Cephes' expf), for |x| < 87.
+INLINE vf silu(vf x) {
+  const vf y = -x;
+  const vf clamped = y > 87.f ? vf{} + 87.f : (y < -87.f ? vf{} - 87.f : y);
+  const float round = 12582912.f;  // 1.5 · 2^23: adding it leaves an integer in the low bits
+  const vf shifted = clamped * 1.44269504f + round;
+  const vf n = shifted - round;
+  const vf r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.f;
+  const vf power = (vf)(((vu)shifted << 23) + (127u << 23));  // 2^n: n sits in the low bits of shifted
+  return x / (1.f + p * power);
+}
+
+INLINE vf widen(vh v) { return (vf)(__builtin_convertvector(v, vu) << 16); }
+
+// To nearest even, as the processor's own conversion; NaN stays NaN.
+INLINE vh narrow(vf v) {
+  const vu bits = (vu)v;
+  const vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const vu nan = (bits >> 16) | 0x40;
+  return __builtin_convertvector((v == v) ? rounded : nan, vh);
+}
+
+INLINE vf load_as_float(const float* p, int64_t n) { return load<vf>(p, n); }
+INLINE vf load_as_float(const uint16_t* p, int64_t n) { return widen(load<vh>(p, n)); }
+INLINE void store_float(float* p, vf v, int64_t n) { store(p, v, n); }
+INLINE void store_float(uint16_t* p, vf v, int64_t n) { store(p, narrow(v), n); }
+
+// Whether channels [c, c + n) are whole vectors is known at the call, so that the compiler drops the partial loads.
+#define FOR_CHANNELS(channels, body)                              \
+  do {                                                            \
+    const int64_t whole_ = (channels) / LANES * LANES;            \
+    for (int64_t c = 0; c < whole_; c += LANES) body(c, LANES);   \
+    if (whole_ < (channels)) body(whole_, (channels) - whole_);   \
+  } while (0)
+
+template <class Out>
+static void activate(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, Out* out) {
+  for (int64_t pixel = 0; pixel < pixels; pixel++, x += channels, out += channels) {
+    const auto step = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      vf v = load<vf>(x + c, n);
+      if (scale) v = silu(v * load<vf>(scale + c, n) + load<vf>(shift + c, n));
+      store_float(out + c, v, n);
+    };
+    FOR_CHANNELS(channels, step);
+  }
+}
+
+template <bool with_moments, class In>
+static void add_bias_loop(const In* y, int64_t pixels, int64_t channels, const float* bias, const float* residual,
+                          float* out, float* sum, float* square) {
+  const auto column = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    const vf b = load<vf>(bias + c, n);
+    vf s = {}, q = {};
+    if (with_moments) s = load<vf>(sum + c, n), q = load<vf>(square + c, n);
+    for (int64_t i = c; i < pixels * channels; i += channels) {
+      vf v = load_as_float(y + i, n) + b;
+      if (residual) v += load<vf>(residual + i, n);
+      store(out + i, v, n);
+      if (with_moments) s += v, q += v * v;
+    }
+    if (with_moments) store(sum + c, s, n), store(square + c, q, n);
+  };
+  FOR_CHANNELS(channels, column);
+}
+
+template <class In>
+static void add_bias(const In* y, int64_t pixels, int64_t channels, const float* bias, const float* residual, float* out,
+                     float* sum, float* square) {
+  if (sum)
+    add_bias_loop<true>(y, pixels, channels, bias, residual, out, sum, square);
+  else
+    add_bias_loop<false>(y, pixels, channels, bias, residual, out, sum, square);
+}
+
+static void moments(const float* x, int64_t pixels, int64_t channels, float* sum, float* square) {
+  const auto column = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    vf s = load<vf>(sum + c, n), q = load<vf>(square + c, n);
+    for (int64_t i = c; i < pixels * channels; i += channels) {
+      const vf v = load<vf>(x + i, n);
+      s += v, q += v * v;
+    }
+    store(sum + c, s, n), store(square + c, q, n);
+  };
+  FOR_CHANNELS(channels, column);
+}
+
+template <bool with_identity, bool with_added, bool with_moments>
+static void finish_loop(const FinishArgs& a) {
+  const auto column = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    const vi bias = load<vi>(a.bias + c, n);
+    const vf alpha = load<vf>(a.alpha + c, n), shift = load<vf>(a.shift + c, n);
+    const vf slope = load<vf>(a.slope + c, n), offset = load<vf>(a.offset + c, n);
+    const vf addend = a.addend ? load<vf>(a.addend + c, n) : vf{};
+    vf s = {}, q = {};
+    if (with_moments) s = load<vf>(a.sum + c, n), q = load<vf>(a.square + c, n);
+    for (int64_t pixel = 0; pixel < a.pixels; pixel++) {
+      const vi count = load<vi>(a.counts + pixel * a.counts_stride + c, n);
+      vf v = __builtin_convertvector(bias - 2 * count, vf) * alpha + shift;
+      v = v > 0.f ? v : v * slope;
+      v += offset;
+      if (with_identity) v += load<vf>(a.identity + pixel * a.identity_stride + c, n);
+      v += addend;
+      if (with_added) v += load<vf>(a.added + pixel * a.added_stride + c, n);
+      store(a.out + pixel * a.out_stride + c, v, n);
+      if (with_moments) s += v, q += v * v;
+    }
+    if (with_moments) store(a.sum + c, s, n), store(a.square + c, q, n);
+  };
+  FOR_CHANNELS(a.channels, column);
+}
+
+template <bool with_identity, bool with_added>
+static void finish_with(const FinishArgs& a) {
+  a.sum ? finish_loop<with_identity, with_added, true>(a) : finish_loop<with_identity, with_added, false>(a);
+}
+
+static void finish(const FinishArgs& a) {
+  if (a.identity)
+    a.added ? finish_with<true, true>(a) : finish_with<true, false>(a);
+  else
+    a.added ? finish_with<false, true>(a) : finish_with<false, false>(a);
+}

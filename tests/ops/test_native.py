@@ -1,0 +1,296 @@
+"""The native engine equals its definition, on every instruction set of this machine and any number of threads."""
+
+import dataclasses
+import os
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import needs_native
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bidiffsr_cli.ops import BinaryConv, Segment, native, reference
+from bidiffsr_cli.ops.packing import pack_signs
+from bidiffsr_cli.runtime import one_torch_thread
+
+ISAS = native.supported_isas()
+pytestmark = needs_native
+
+SIDES = st.one_of(st.integers(1, 5), st.integers(6, 40))
+CHANNELS = st.one_of(st.integers(1, 9), st.integers(10, 150), st.sampled_from([16, 32, 64, 96, 128]))
+THREADS = st.integers(1, 5)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_torch_thread():  # for its threads spin, which a busy machine pays dearly for
+        yield
+
+
+def feature_map(*shape: int) -> Tensor:
+    return torch.randn(shape).contiguous(memory_format=torch.channels_last)
+
+
+def random_conv(
+    inputs: int, outputs: int, kernel: int, segments: tuple[Segment, ...] = (), identity=None
+) -> BinaryConv:
+    signs = torch.randint(0, 2, (outputs, inputs, kernel, kernel)).float() * 2 - 1
+    return BinaryConv(
+        weight=signs,
+        alpha=torch.rand(outputs) / inputs**0.5,
+        tar=torch.randn(inputs) * 0.3,
+        shift=torch.randn(outputs),
+        slope=torch.randn(outputs),
+        offset=torch.randn(outputs),
+        kernel=kernel,
+        identity=inputs == outputs if identity is None else identity,
+        segments=segments or (Segment(0, 0, 1, inputs),),
+    )
+
+
+def prepared(conv: BinaryConv, isa: str) -> BinaryConv:
+    weight = native.prepare(isa, pack_signs(conv.weight), conv.weight.shape[1], conv.kernel)
+    return dataclasses.replace(conv, weight=weight)
+
+
+def assert_equals_reference(sources, convs, threads: int = 2, **around) -> None:
+    """Every bit of the result is the reference's; the moments are, up to the order of a row's sum."""
+    expected = reference.binary_block(sources, convs, **around)
+    for isa in ISAS:
+        y, moments = native.binary_block(isa, threads, sources, [prepared(conv, isa) for conv in convs], **around)
+        assert torch.equal(y, expected), (isa, (y - expected).abs().max())
+        torch.testing.assert_close(moments, reference.moments(expected), rtol=1e-4, atol=1e-3)
+
+
+def test_a_machine_of_this_kind_has_more_than_the_portable_code():
+    assert ISAS[0] == "portable" and len(ISAS) > 1  # x86 since 2013, and every 64-bit Arm
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(data=st.data(), kernel=st.sampled_from([1, 3]), threads=THREADS)
+def test_sums_of_signs_are_exactly_those_of_conv2d(isa, data, kernel, threads):
+    batch, height, width = data.draw(st.integers(1, 3)), data.draw(SIDES), data.draw(SIDES)
+    inputs, outputs = data.draw(CHANNELS), data.draw(CHANNELS)
+    x = feature_map(batch, inputs, height, width)
+    neutral = torch.zeros(outputs)
+    conv = dataclasses.replace(
+        random_conv(inputs, outputs, kernel, identity=False),
+        alpha=torch.ones(outputs),
+        shift=neutral,
+        slope=torch.ones(outputs),
+        offset=neutral,
+    )
+    signs = torch.where(x + conv.tar.view(-1, 1, 1) >= 0, 1.0, -1.0)
+    expected = F.conv2d(signs, conv.weight, padding=kernel // 2)
+    y, _ = native.binary_block(isa, threads, [x], [prepared(conv, isa)])
+    assert torch.equal(y, expected)
+
+
+@given(data=st.data(), kernel=st.sampled_from([1, 3]), threads=THREADS)
+def test_one_convolution_with_everything_around_it(data, kernel, threads):
+    batch, height, width = data.draw(st.integers(1, 2)), data.draw(SIDES), data.draw(SIDES)
+    inputs = data.draw(CHANNELS)
+    outputs = data.draw(st.one_of(st.just(inputs), CHANNELS))
+    around = {}
+    if data.draw(st.booleans()):
+        around["addend"] = torch.randn(batch, outputs)
+    if data.draw(st.booleans()):
+        around["residual"] = feature_map(batch, outputs, height, width)
+    x = feature_map(batch, inputs, height, width)
+    assert_equals_reference([x], [random_conv(inputs, outputs, kernel)], threads, **around)
+
+
+@given(half=st.integers(1, 70), height=SIDES, width=SIDES, kernel=st.sampled_from([1, 3]), threads=THREADS)
+def test_channel_shuffle_fusion(half, height, width, kernel, threads):
+    channels = 2 * half
+    sources = [feature_map(2, channels, height, width) for _ in range(2)]
+    convs = [
+        random_conv(channels, channels, kernel, (Segment(0, 1, 2, half), Segment(1, 0, 2, half))),
+        random_conv(channels, channels, kernel, (Segment(0, 0, 2, half), Segment(1, 1, 2, half))),
+    ]
+    assert_equals_reference(sources, convs, threads)
+
+
+@given(half=st.integers(1, 70), height=st.integers(1, 12), width=st.integers(1, 12), threads=THREADS)
+def test_halves_added_and_unshuffled(half, height, width, threads):
+    x = feature_map(2, 2 * half, 2 * height, 2 * width)
+    convs = [random_conv(half, half, 3, (Segment(0, index * half, 1, half),)) for index in range(2)]
+    assert_equals_reference([x], convs, threads, arrangement="unshuffle")
+
+
+@given(quarter=st.integers(1, 40), height=SIDES, width=SIDES, threads=THREADS)
+def test_two_side_by_side_and_shuffled(quarter, height, width, threads):
+    channels = 4 * quarter
+    x = feature_map(2, channels, height, width)
+    convs = [random_conv(channels, channels, 3) for _ in range(2)]
+    assert_equals_reference([x], convs, threads, concatenate=True, arrangement="shuffle")
+
+
+@given(channels=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
+def test_normalized_and_activated(channels, height, width, threads):
+    """Behind SiLU bits can differ where a value is next to zero, so what differs is counted."""
+    x = feature_map(2, channels, height, width)
+    norm = torch.rand(2, channels) * 3, torch.randn(2, channels)
+    conv = random_conv(channels, channels, 3)
+    expected = reference.binary_block([x], [conv], norm=norm)
+    results = [native.binary_block(isa, threads, [x], [prepared(conv, isa)], norm=norm)[0] for isa in ISAS]
+    assert all(torch.equal(result, results[0]) for result in results)  # instruction sets agree to the bit even here
+    flipped = ~torch.isclose(results[0], expected, rtol=1e-5, atol=1e-5)
+    assert flipped.sum() <= 9 * channels  # one flipped sign reaches nine pixels
+
+
+def test_silu_of_huge_values():
+    x = torch.tensor([1e25, 90.0, 88.0, -88.0, -90.0, -1e25, float("inf")]).view(1, 7, 1, 1)
+    for isa in ISAS:
+        y = native.activate_rows(isa, x, (torch.ones(1, 7), torch.zeros(1, 7)), 0, 1, torch.float32)
+        torch.testing.assert_close(
+            y.flatten(), torch.tensor([1e25, 90.0, 88.0, 0.0, 0.0, 0.0, float("inf")]), atol=1e-10, rtol=0
+        )
+    nan = native.activate_rows(ISAS[-1], x * float("nan"), (torch.ones(1, 7), torch.zeros(1, 7)), 0, 1, torch.float32)
+    assert bool(nan.isnan().all())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(st.integers(-80, 80), st.integers(1, 40))
+def test_silu_is_exact_to_a_few_units_in_the_last_place(isa, first, width):
+    x = (first + torch.rand(1, 16, 1, width) * 3).contiguous(memory_format=torch.channels_last)
+    one, zero = torch.ones(1, 16), torch.zeros(1, 16)
+    y = native.activate_rows(isa, x, (one, zero), 0, 1, torch.float32)
+    torch.testing.assert_close(y.double(), F.silu(x.double()), rtol=5e-7, atol=1e-35)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(data=st.data())
+def test_rows_are_activated_and_those_outside_are_zero(isa, dtype, data):
+    height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(CHANNELS)
+    first = data.draw(st.integers(-2, height - 1))
+    last = data.draw(st.integers(max(first, 0) + 1, height + 2))
+    x = feature_map(1, channels, height, width)
+    norm = (torch.rand(1, channels), torch.randn(1, channels)) if data.draw(st.booleans()) else None
+    whole = x if norm is None else F.silu(x * norm[0][:, :, None, None] + norm[1][:, :, None, None])
+    padded = F.pad(whole, (0, 0, 2, 2))[:, :, first + 2 : last + 2]
+    rows = native.activate_rows(isa, x, norm, first, last, dtype)
+    if norm is None:
+        assert torch.equal(rows, padded.to(dtype))  # rounded as torch rounds
+    else:
+        torch.testing.assert_close(rows, padded.to(dtype), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(data=st.data())
+def test_rows_are_finished_in_their_place(isa, dtype, data):
+    height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(CHANNELS)
+    first = data.draw(st.integers(0, height - 1))
+    rows = data.draw(st.integers(1, height - first))
+    y, bias = feature_map(1, channels, rows, width).to(dtype), torch.randn(channels)
+    residual = feature_map(1, channels, height, width) if data.draw(st.booleans()) else None
+    out, sums = torch.full_like(feature_map(1, channels, height, width), 7.0), torch.full((1, height, 2, channels), 7.0)
+    native.finish_rows(isa, y, bias, out, sums, first, residual)
+    expected = y.float() + bias.view(-1, 1, 1)
+    if residual is not None:
+        expected = expected + residual[:, :, first : first + rows]
+    assert torch.equal(out[:, :, first : first + rows], expected)
+    torch.testing.assert_close(sums[:, first : first + rows], reference.moments(expected), rtol=1e-4, atol=1e-3)
+    rest = [*range(first), *range(first + rows, height)]
+    assert bool((out[:, :, rest] == 7).all()) and bool((sums[:, rest] == 7).all())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(data=st.data(), threads=THREADS, mean=st.sampled_from([0.0, 3.0, -30.0]))
+def test_a_norm_from_the_moments_of_rows(isa, data, threads, mean):
+    batch, groups, size = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8)), data.draw(st.integers(1, 9))
+    channels, height, width = groups * size, data.draw(st.integers(8, 40)), data.draw(st.integers(8, 40))
+    x = feature_map(batch, channels, height, width) + mean
+    gamma, beta = torch.randn(channels), torch.randn(channels)
+    sums = native.moments(isa, threads, x)
+    torch.testing.assert_close(sums, reference.moments(x), rtol=1e-4, atol=1e-3)
+    scale, shift = native.norm_coefficients(sums, width, groups, 1e-5, gamma, beta)
+    normed = x * scale[:, :, None, None] + shift[:, :, None, None]
+    torch.testing.assert_close(normed, F.group_norm(x, groups, gamma, beta), rtol=1e-3, atol=5e-3)
+    wanted = reference.norm_coefficients(x, groups, 1e-5, gamma, beta)
+    torch.testing.assert_close((scale, shift), wanted, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_bytes_do_not_depend_on_threads(isa):
+    x, time = feature_map(2, 64, 50, 37), torch.randn(2, 64)
+    norm = torch.rand(2, 64), torch.randn(2, 64)
+    conv = prepared(random_conv(64, 64, 3), isa)
+    results = [native.binary_block(isa, n, [x], [conv], norm=norm, addend=time, residual=x) for n in (1, 2, 3, 7, 64)]
+    for y, moments in results[1:]:
+        assert torch.equal(y, results[0][0]) and torch.equal(moments, results[0][1])
+
+
+def test_many_callers_at_once():
+    x, conv = feature_map(1, 64, 64, 64), prepared(random_conv(64, 64, 3), ISAS[-1])
+    expected, _ = native.binary_block(ISAS[-1], 1, [x], [conv])
+    wrong = []
+
+    def call() -> None:
+        for _ in range(20):
+            y, _ = native.binary_block(ISAS[-1], 3, [x], [conv])
+            if not torch.equal(y, expected):
+                wrong.append(y)
+
+    callers = [threading.Thread(target=call) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_forked_process_computes_too():
+    x, conv = feature_map(1, 32, 64, 64), prepared(random_conv(32, 32, 3), ISAS[-1])
+    expected, _ = native.binary_block(ISAS[-1], 4, [x], [conv])
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)  # torch's own threads do not survive a fork
+        y, _ = native.binary_block(ISAS[-1], 4, [x], [conv])
+        os._exit(0 if torch.equal(y, expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_weights_take_one_bit_each_in_memory():
+    signs = pack_signs(torch.randn(256, 256, 3, 3))
+    sizes = {isa: native.prepare(isa, signs, 256, 3).numel() for isa in ISAS}
+    taps = 256 * 9 * 4  # the number of set bits of each tap
+    assert all(size == signs.numel() * (2 if isa == "avx2" else 1) + taps for isa, size in sizes.items())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_what_does_not_fit_is_refused_before_it_is_read(isa):
+    x, conv = feature_map(1, 32, 6, 6), prepared(random_conv(32, 32, 3), isa)
+    wrong = [
+        ([torch.randn(1, 32, 6, 6)], [conv], {}),  # not channels last
+        ([x.double()], [conv], {}),
+        ([x], [dataclasses.replace(conv, weight=conv.weight[:-1])], {}),
+        ([x], [dataclasses.replace(conv, tar=conv.tar[:-1])], {}),
+        ([x], [dataclasses.replace(conv, slope=torch.zeros(64)[::2])], {}),
+        ([x], [dataclasses.replace(conv, segments=(Segment(0, 1, 1, 32),))], {}),
+        ([x], [dataclasses.replace(conv, segments=(Segment(0, 0, 2, 32),))], {}),
+        ([x], [conv], {"residual": feature_map(1, 32, 6, 7)}),
+        ([x], [conv], {"addend": torch.zeros(2, 32)}),
+        ([x], [conv], {"norm": (torch.zeros(1, 31), torch.zeros(1, 31))}),
+        ([feature_map(1, 32, 5, 6)], [conv], {"arrangement": "unshuffle"}),
+        ([x, feature_map(1, 32, 6, 5)], [conv], {}),
+    ]
+    for sources, convs, around in wrong:
+        with pytest.raises(ValueError):
+            native.binary_block(isa, 1, sources, convs, **around)
+
+
+def test_the_kernels_come_near_what_the_ports_allow():
+    """Not a matter of time: only that the figures that `bench` divides by are there and sane."""
+    clock = native.clock_rate()
+    assert 2e8 < clock < 2e10
+    for isa in ISAS[1:]:
+        assert 8 < native.peak_rate(isa) / clock < 2048
+    assert native.peak_rate("portable") == 0
