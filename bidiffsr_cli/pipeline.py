@@ -135,6 +135,7 @@ class SuperResolver:
         with runtimes.out_of_memory_explained(), self.runtime.threads_bound():
             rgb, alpha = self._enlarge(picture, plan, options, progress)
             sampled = time.perf_counter()
+            runtimes.return_freed_memory()
             enlarged = render(rgb, picture, alpha=alpha)
         ended = time.perf_counter()
         seconds = Seconds(

@@ -68,6 +68,7 @@ class Runtime:
         if self.device.type == "cuda" and self.dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
         if self.isa is not None:
+            keep_freed_memory()
             return NativeUNet(pack(network), Engine(self.isa, self.dtype))
         return freeze(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -105,7 +106,11 @@ class Runtime:
             with self.inference(), using_threads(self.threads // concurrent), out_of_memory_explained():
                 return list(zip(batch, evaluate(batch), strict=True))
 
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and concurrent == 1:
+            with self.threads_bound():
+                for item in items:
+                    yield from task((item,))
+        elif self.device.type == "cpu":
             with self.threads_bound():
                 yield from _in_threads(task, [(item,) for item in items], concurrent)
         else:
@@ -293,6 +298,17 @@ def require_memory(needed: int, limit: int | None) -> float:
             "Raise --max-memory, give a smaller --tile, or a smaller picture.",
         )
     return most
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed feature maps for the next ones; else each is fetched from the system page by page.
+
+    That was 5 to 10 % of a step of the native engine.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: larger pieces are mapped anew every time
+        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD: more free memory than this at the end is returned
 
 
 def return_freed_memory() -> None:

@@ -1,8 +1,9 @@
 """The canonical grid of windows over a picture, how their predictions are blended, and the noise under them.
 
 A network with GroupNorm and attention depends on its window, so the window belongs to the model. A picture no larger
-than it is seen whole; a larger one through windows of exactly that size, spread evenly. Between two neighbours the
-weights change over smoothly in a strip of `overlap` pixels, in the middle of what both see, so that a window counts
+than it is seen whole; a larger one through the least number of windows no larger than it, which are then made as small
+as the overlap allows, all of one size, and spread evenly: what two windows see is computed twice. Between neighbours
+the weights change over smoothly in a strip of `overlap` pixels, in the middle of what both see, so that a window counts
 where it sees its surroundings. No model in here.
 """
 
@@ -86,15 +87,18 @@ def make_grid(height: int, width: int, tile: TileConfig | None, multiple_of: int
 
     Args:
         height, width: of the enlarged picture.
-        tile: the window; None sees every picture whole.
+        tile: the largest window; None sees every picture whole.
         multiple_of: what the network needs both sides of a window to be a multiple of.
     """
 
+    def round_up(length: float) -> int:
+        return math.ceil(length / multiple_of) * multiple_of
+
     def side(length: int) -> tuple[int, int]:
         if tile is None or length <= tile.size:
-            length = math.ceil(length / multiple_of) * multiple_of
-            return length, length
-        return length, tile.size
+            return round_up(length), round_up(length)
+        count = math.ceil((length - tile.overlap) / (tile.size - tile.overlap))
+        return length, round_up((length + (count - 1) * tile.overlap) / count)
 
     (height, tile_height), (width, tile_width) = side(height), side(width)
     return Grid(height, width, tile_height, tile_width, tile.overlap if tile else 0)

@@ -1,5 +1,6 @@
 """The grid of windows, their blending, and the noise field."""
 
+import itertools
 import random
 
 import pytest
@@ -62,15 +63,26 @@ def test_the_order_of_the_windows_does_not_change_a_bit(height, width, tile, see
     assert torch.equal(blend(grid, predictions), expected)
 
 
-def test_a_window_counts_for_nothing_near_its_edge_where_a_neighbour_sees_more():
+def test_windows_are_as_few_and_then_as_small_as_the_overlap_allows():
     grid = make_grid(64, 300, TileConfig(64, 16), multiple_of=16)
-    assert grid.lefts == [0, 47, 94, 141, 188, 236]
+    assert (grid.tile_height, grid.tile_width) == (64, 64) and grid.lefts == [0, 47, 94, 141, 188, 236]
     grid = make_grid(64, 70, TileConfig(64, 16), multiple_of=16)
-    assert grid.lefts == [0, 6]  # both see columns 6 to 63; they change over in the middle of those
-    left, right = grid.column_weights
+    assert grid.tile_width == 48 and grid.lefts == [0, 22]  # (70 + 16) / 2, in multiples of 16
+    left, right = grid.column_weights  # both see columns 22 to 47; they change over in the middle of those
     assert left[:27].eq(1).all() and left[43:].eq(0).all()
-    assert right[: 27 - 6].eq(0).all() and right[43 - 6 :].eq(1).all()
+    assert right[: 27 - 22].eq(0).all() and right[43 - 22 :].eq(1).all()
     assert left[34] > 0.5 > left[35]
+
+
+@given(sides, sides, tiles)
+def test_no_window_is_larger_than_asked_for(height, width, tile):
+    grid = make_grid(height, width, tile, multiple_of=16)
+    for length, side, starts in ((height, grid.tile_height, grid.tops), (width, grid.tile_width, grid.lefts)):
+        if tile is None:
+            assert length <= side < length + 16
+        else:
+            assert side <= tile.size
+            assert all(there - here <= side - tile.overlap for here, there in itertools.pairwise(starts))
 
 
 def test_a_missing_window_is_noticed():

@@ -8,7 +8,7 @@ each with one thread: the threads change no byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,8 @@ from .packed import PackedBIConv
 from .time_aware import TimestepContext
 from .unet import BiDiffSRUNet, DecoderLevel
 
+QUERIES = 256
+"""Positions of a picture whose attention is computed at once."""
 BAND = 2**18
 """About how many values of a feature map a full-precision convolution sees at once (1 MB)."""
 
@@ -63,24 +65,47 @@ class Features:
 class NativeUNet(BiDiffSRUNet):
     """BiDiffSRUNet for inference on the native engine; takes the parameters of a packed network over."""
 
+    stem: NativeConv  # type: ignore[assignment]
+    head: NativeConv  # type: ignore[assignment]
+
     def __init__(self, network: BiDiffSRUNet, engine: Engine) -> None:
         nn.Module.__init__(self)
         self.config, self.engine = network.config, engine
         self.time_embedding = network.time_embedding
         # what the stem rounds reaches every sign: bf16 here costs 2 to 8 dB, everywhere else together less
-        self.stem = NativeConv(network.stem, replace(engine, dtype=torch.float32))  # type: ignore[assignment]
+        self.stem = NativeConv(network.stem, replace(engine, dtype=torch.float32))
         self.encoder = nn.ModuleList(twin(block, engine) for block in network.encoder)
         self.middle = nn.ModuleList(twin(block, engine) for block in network.middle)
         self.decoder = nn.ModuleList(twin(level, engine) for level in network.decoder)
         self.head_norm = network.head_norm
-        self.head = NativeConv(network.head, engine)  # type: ignore[assignment]
+        self.head = NativeConv(network.head, engine)
         self.requires_grad_(False).eval()
 
-    def enter(self, x: Tensor) -> Features:
-        return self.stem(x)
+    def enter(self, x_t: Tensor, condition: Tensor) -> Features:
+        r, stem = self.config.pixel_unshuffle, self.stem
+        batch, _, height, width = x_t.shape
+        planes = condition.contiguous(), x_t.contiguous()
+        result = empty_features(batch, stem.outputs, height // r, width // r)
+
+        def band(picture: int, first: int, last: int) -> None:
+            seen = native.unshuffle_rows([part[picture] for part in planes], r, first - stem.margin, last + stem.margin)
+            finish(self.engine, stem.convolve(seen), stem.bias, result, picture, first, None)
+
+        in_bands(band, result.data)
+        return result
 
     def leave(self, x: Features) -> Tensor:
-        return self.head(x.data, norm_coefficients(self.head_norm, x)).data
+        r, head, isa = self.config.pixel_unshuffle, self.head, self.engine.isa
+        batch, _, height, width = x.data.shape
+        norm = norm_coefficients(self.head_norm, x)
+        result = torch.empty(batch, head.outputs // r**2, height * r, width * r)
+
+        def band(picture: int, first: int, last: int) -> None:
+            seen = activate(isa, [x.data], norm, picture, first - head.margin, last + head.margin, head.weight.dtype)
+            native.shuffle_rows(head.convolve(seen), head.bias, r, first, result[picture])
+
+        in_bands(band, x.data)
+        return result
 
 
 class NativeConv(nn.Module):
@@ -93,30 +118,30 @@ class NativeConv(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         assert conv.bias is not None
         self.bias = conv.bias
-        self.margin = conv.kernel_size[0] // 2
+        self.outputs, self.margin = conv.out_channels, conv.kernel_size[0] // 2
+
+    def convolve(self, seen: Tensor) -> Tensor:
+        """The convolution of rows that bring their own margin above and below."""
+        # conv2d would leave some of these to a slower library where torch has one thread
+        return torch.mkldnn_convolution(seen, self.weight, None, (0, self.margin), (1, 1), (1, 1), 1)
 
     def forward(
         self,
-        x: Tensor,
+        *sources: Tensor,
         norm: tuple[Tensor, Tensor] | None = None,
         addend: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Features:
-        batch, channels, height, width = x.shape
-        isa, dtype, margin = self.engine.isa, self.engine.dtype, self.margin
+        batch, _, height, width = sources[0].shape
         bias = self.bias.expand(batch, -1) if addend is None else self.bias + addend
-        result = empty_features(batch, self.weight.shape[0], height, width)
-        rows = max(8, BAND // (width * channels))
+        result = empty_features(batch, self.outputs, height, width)
 
-        def band(item: tuple[int, int]) -> None:
-            picture, first = item
-            last = min(first + rows, height)
-            coefficients = None if norm is None else (norm[0][picture, None], norm[1][picture, None])
-            seen = native.activate_rows(isa, x[picture, None], coefficients, first - margin, last + margin, dtype)
-            y = torch.mkldnn_convolution(seen, self.weight, None, (0, margin), (1, 1), (1, 1), 1)
-            finish(self.engine, y, bias[picture], result, picture, first, residual)
+        def band(picture: int, first: int, last: int) -> None:
+            margin, dtype = self.margin, self.engine.dtype
+            seen = activate(self.engine.isa, sources, norm, picture, first - margin, last + margin, dtype)
+            finish(self.engine, self.convolve(seen), bias[picture], result, picture, first, residual)
 
-        parallel(band, [(picture, first) for picture in range(batch) for first in range(0, height, rows)])
+        in_bands(band, result.data)
         return result
 
 
@@ -147,8 +172,8 @@ class NativeFullResBlock(nn.Module):
         self.attention = attention_twin(block.attention, engine)
 
     def forward(self, x: Features, ctx: TimestepContext) -> Features:
-        h = self.conv1(x.data, norm_coefficients(self.norm1, x), addend=self.time(ctx.embedding))
-        return self.attention(self.conv2(h.data, norm_coefficients(self.norm2, h), residual=x.data))
+        h = self.conv1(x.data, norm=norm_coefficients(self.norm1, x), addend=self.time(ctx.embedding))
+        return self.attention(self.conv2(h.data, norm=norm_coefficients(self.norm2, h), residual=x.data))
 
 
 class NativeAttention(nn.Module):
@@ -167,24 +192,27 @@ class NativeAttention(nn.Module):
         batch, channels, height, width = x.data.shape
         scale, shift = norm_coefficients(self.norm, x)
         result = empty_features(batch, channels, height, width)
-        rows = max(1, 256 // width)
-        for picture in range(batch):
-            tokens = x.data[picture].permute(1, 2, 0)  # (H, W, C)
-            qkv = torch.empty(height, width, 3 * channels, dtype=self.engine.dtype)
+        qkv = torch.empty(3, batch, height, width, channels, dtype=self.engine.dtype)
+        tokens = x.data.permute(0, 2, 3, 1)  # (B, H, W, C)
+        rows = max(1, QUERIES // width)
+        bands = [(picture, first) for picture in range(batch) for first in range(0, height, rows)]
 
-            def project(first: int, picture: int = picture, tokens: Tensor = tokens, qkv: Tensor = qkv) -> None:
-                normed = tokens[first : first + rows] * scale[picture] + shift[picture]
-                qkv[first : first + rows] = F.linear(normed.to(self.engine.dtype), self.qkv)
+        def project(item: tuple[int, int]) -> None:
+            picture, first = item
+            normed = tokens[picture, first : first + rows] * scale[picture] + shift[picture]
+            projected = F.linear(normed.to(self.engine.dtype), self.qkv).unflatten(2, (3, channels))
+            qkv[:, picture, first : first + rows] = projected.permute(2, 0, 1, 3)
 
-            def attend(first: int, picture: int = picture, qkv: Tensor = qkv) -> None:
-                keys, values = (part.reshape(1, 1, height * width, channels) for part in qkv.chunk(3, dim=2)[1:])
-                queries = qkv[first : first + rows, :, :channels].reshape(1, 1, -1, channels)
-                y = F.linear(F.scaled_dot_product_attention(queries, keys, values), self.out)
-                y = y.view(1, -1, width, channels).permute(0, 3, 1, 2)
-                finish(self.engine, y, self.bias, result, picture, first, x.data)
+        def attend(item: tuple[int, int]) -> None:
+            picture, first = item
+            _, keys, values = qkv[:, picture].reshape(3, 1, 1, height * width, channels)
+            queries = qkv[0, picture, first : first + rows].reshape(1, 1, -1, channels)
+            y = F.linear(F.scaled_dot_product_attention(queries, keys, values), self.out)
+            y = y.view(1, -1, width, channels).permute(0, 3, 1, 2)
+            finish(self.engine, y, self.bias, result, picture, first, x.data)
 
-            for step in (project, attend):
-                parallel(step, range(0, height, rows))
+        parallel(project, bands)
+        parallel(attend, bands)
         return result
 
 
@@ -229,29 +257,25 @@ class NativeFusion(nn.Module):
 
 
 class NativeFullFusion(nn.Module):
-    """Twin of the fusions with full-precision convolutions: one matrix for x and one for the skip."""
+    """Twin of the fusions with full-precision convolutions: one matrix for x and the skip side by side."""
 
     def __init__(self, block: Any, engine: Engine) -> None:
         super().__init__()
         convs: list[Any] = [block.conv] if isinstance(block, ConcatFusion) else [block.conv1, block.conv2]
         outputs, inputs = convs[0].weight.shape[:2]
         channels = inputs // 2 if isinstance(block, ConcatFusion) else inputs
-        weights = torch.zeros(2, outputs, channels, 1, 1)
+        weight = torch.zeros(outputs, 2, channels)
         for conv, segments in zip(convs, fusion_segments(block, inputs), strict=True):
-            first = 0
-            for segment in segments:
-                place = weights[segment.source, :, segment.first :: segment.step][:, : segment.count]
-                place += conv.weight.detach()[:, first : first + segment.count]
-                first += segment.count
-        self.convs: Any = nn.ModuleList()
-        biases = torch.stack([conv.bias for conv in convs]).sum(0), torch.zeros(outputs)
-        for weight, bias in zip(weights, biases, strict=True):
-            conv = nn.Conv2d(channels, outputs, 1)
-            conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-            self.convs.append(NativeConv(conv, engine))
+            parts = conv.weight.detach().flatten(1).split([segment.count for segment in segments], dim=1)
+            for segment, part in zip(segments, parts, strict=True):
+                weight[:, segment.source, segment.first :: segment.step][:, : segment.count] += part
+        joined = nn.Conv2d(2 * channels, outputs, 1)
+        joined.weight = nn.Parameter(weight.view(outputs, 2 * channels, 1, 1))
+        joined.bias = nn.Parameter(torch.stack([conv.bias for conv in convs]).sum(0))
+        self.conv = NativeConv(joined, engine)
 
     def forward(self, x: Features, skip: Features, ctx: TimestepContext) -> Features:
-        return self.convs[1](skip.data, residual=self.convs[0](x.data).data)
+        return self.conv(x.data, skip.data)
 
 
 class NativeAdd(nn.Module):
@@ -356,6 +380,28 @@ def norm_coefficients(norm: nn.GroupNorm, x: Features) -> tuple[Tensor, Tensor]:
 def empty_features(batch: int, channels: int, height: int, width: int) -> Features:
     """Features that are yet to be computed."""
     return Features(native.new_map(batch, channels, height, width), torch.empty(batch, height, 2, channels))
+
+
+def in_bands(band: Callable[[int, int, int], None], like: Tensor) -> None:
+    """Call band(picture, first row, last row + 1) for all bands of a map, on the threads of this context."""
+    batch, channels, height, width = like.shape
+    rows = max(8, BAND // (width * channels))
+    bands = [(picture, first) for picture in range(batch) for first in range(0, height, rows)]
+    parallel(lambda item: band(*item, min(item[1] + rows, height)), bands)
+
+
+def activate(
+    isa: str,
+    sources: Sequence[Tensor],
+    norm: tuple[Tensor, Tensor] | None,
+    picture: int,
+    first: int,
+    last: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`ops.native.activate_rows` of one picture."""
+    coefficients = None if norm is None else (norm[0][picture, None], norm[1][picture, None])
+    return native.activate_rows(isa, [source[picture, None] for source in sources], coefficients, first, last, dtype)
 
 
 def finish(

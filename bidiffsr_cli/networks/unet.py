@@ -97,8 +97,7 @@ class BiDiffSRUNet(nn.Module):
             B×3×H×W.
         """
         ctx = TimestepContext(F.silu(self.time_embedding(t)), int(t[0]), self.config.total_steps)
-        x = F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.config.pixel_unshuffle)
-        x = self.enter(x.contiguous(memory_format=torch.channels_last))
+        x = self.enter(x_t, condition)
         skips = [x]
         for block in self.encoder:
             x = block(x, ctx)
@@ -107,15 +106,16 @@ class BiDiffSRUNet(nn.Module):
             x = block(x, ctx)
         for level in self.decoder:
             x = level(x, skips, ctx)
-        return F.pixel_shuffle(self.leave(x), self.config.pixel_unshuffle)
+        return self.leave(x)
 
-    def enter(self, x: Tensor) -> Any:
-        """The first features of the unshuffled inputs."""
-        return self.stem(x)
+    def enter(self, x_t: Tensor, condition: Tensor) -> Any:
+        """The first features."""
+        x = F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.config.pixel_unshuffle)
+        return self.stem(x.contiguous(memory_format=torch.channels_last))
 
     def leave(self, x: Any) -> Tensor:
-        """The output of the last features, still unshuffled."""
-        return self.head(F.silu(self.head_norm(x)))
+        """The prediction, from the last features."""
+        return F.pixel_shuffle(self.head(F.silu(self.head_norm(x))), self.config.pixel_unshuffle)
 
 
 def meta_network(config: ModelConfig) -> BiDiffSRUNet:

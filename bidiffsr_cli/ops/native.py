@@ -178,39 +178,99 @@ def norm_coefficients(
 
 
 def activate_rows(
-    isa: str, x: Tensor, norm: tuple[Tensor, Tensor] | None, first: int, last: int, dtype: torch.dtype
+    isa: str, sources: Sequence[Tensor], norm: tuple[Tensor, Tensor] | None, first: int, last: int, dtype: torch.dtype
 ) -> Tensor:
     """Rows first..last-1 of SiLU(scale x + shift), or of x itself; rows outside of the picture are zeros.
 
     Args:
         isa: what computes.
-        x: 1×C×H×W, channels last.
-        norm: scale and shift, 1×C each.
+        sources: 1×C×H×W each, channels last; their channels come to lie side by side.
+        norm: scale and shift, 1×C each; of the only source.
         first, last: may reach over the picture by any number of rows.
         dtype: float32 or bfloat16.
 
     Returns:
-        1×C×(last - first)×W, channels last.
+        1×ΣC×(last - first)×W, channels last.
     """
-    _, channels, height, width = x.shape
-    out = new_map(1, channels, last - first, width, dtype)
-    scale, shift = (None, None) if norm is None else (_pointer(coefficient, (1, channels)) for coefficient in norm)
-    _check(
-        _library().bidiffsr_activate_rows(
-            ISAS[isa],
-            _map_pointer(x, (1, channels, height, width)),
-            height,
-            width,
-            channels,
-            scale,
-            shift,
-            first,
-            last,
-            out.data_ptr(),
-            dtype == torch.bfloat16,
+    _, _, height, width = sources[0].shape
+    total = sum(source.shape[1] for source in sources)
+    out = new_map(1, total, last - first, width, dtype)
+    scale, shift = (None, None) if norm is None else (_pointer(coefficient, (1, total)) for coefficient in norm)
+    at = out.data_ptr()
+    for source in sources:
+        channels = source.shape[1]
+        _check(
+            _library().bidiffsr_activate_rows(
+                ISAS[isa],
+                _map_pointer(source, (1, channels, height, width)),
+                height,
+                width,
+                channels,
+                scale,
+                shift,
+                first,
+                last,
+                at,
+                total,
+                dtype == torch.bfloat16,
+            )
         )
-    )
+        at += channels * dtype.itemsize
     return out
+
+
+def unshuffle_rows(planes: Sequence[Tensor], r: int, first: int, last: int) -> Tensor:
+    """Rows first..last-1 of the pixel-unshuffled planes, side by side; rows outside of the picture are zeros.
+
+    Args:
+        planes: C×(H·r)×(W·r) each, float32.
+        r: what they are unshuffled by; 1 only makes them channels last.
+        first, last: may reach over the picture by any number of rows.
+
+    Returns:
+        1×(ΣC·r²)×(last - first)×W, channels last.
+    """
+    _, height, width = planes[0].shape
+    if height % r or width % r:
+        raise ValueError(f"{height}×{width} cannot be pixel-unshuffled by {r}")
+    total = sum(part.shape[0] for part in planes) * r * r
+    out = new_map(1, total, last - first, width // r)
+    at = out.data_ptr()
+    for part in planes:
+        channels = part.shape[0]
+        _library().bidiffsr_unshuffle_rows(
+            _pointer(part, (channels, height, width)), channels, height // r, width // r, r, first, last, at, total
+        )
+        at += 4 * channels * r * r
+    return out
+
+
+def shuffle_rows(y: Tensor, bias: Tensor, r: int, first: int, out: Tensor) -> None:
+    """Write rows of a convolution's result, pixel-shuffled, to their place in planes: y + bias.
+
+    Args:
+        y: 1×(C·r²)×h×W, channels last, float32 or bfloat16.
+        bias: C·r².
+        r: what y is shuffled by.
+        first: the row of y's picture where y begins.
+        out: C×(H·r)×(W·r), float32.
+    """
+    _, all_channels, rows, width = y.shape
+    channels, height = all_channels // (r * r), out.shape[1] // r
+    if first < 0 or first + rows > height:
+        raise ValueError(f"rows {first} to {first + rows} of {height}")
+    _library().bidiffsr_shuffle_rows(
+        _map_pointer(y, tuple(y.shape), y.dtype),
+        y.dtype == torch.bfloat16,
+        _pointer(bias, (channels * r * r,)),
+        rows,
+        width,
+        channels,
+        r,
+        first,
+        height,
+        _pointer(out, (channels, height * r, width * r)),
+    )
 
 
 def finish_rows(
@@ -350,7 +410,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_run_block": (_I32, [_P]),
     "bidiffsr_moments": (_I32, [_I32, _I32, _P, _I64, _I64, _I64, _P]),
     "bidiffsr_norm_coefficients": (None, [_P, _I64, _I64, _I64, _I64, _F64, _P, _P, _P, _P]),
-    "bidiffsr_activate_rows": (_I32, [_I32, _P, _I64, _I64, _I64, _P, _P, _I64, _I64, _P, _I32]),
+    "bidiffsr_activate_rows": (_I32, [_I32, _P, _I64, _I64, _I64, _P, _P, _I64, _I64, _P, _I64, _I32]),
+    "bidiffsr_unshuffle_rows": (None, [_P, _I64, _I64, _I64, _I64, _I64, _I64, _P, _I64]),
+    "bidiffsr_shuffle_rows": (None, [_P, _I32, _P, _I64, _I64, _I64, _I64, _I64, _I64, _P]),
     "bidiffsr_finish_rows": (_I32, [_I32, _P, _I32, _I64, _I64, _I64, _P, _P, _P, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),

@@ -102,7 +102,7 @@ def test_provenance(folder: Path, upscale: Run, suffix: str) -> None:
 def test_dry_run_writes_nothing(folder: Path, upscale: Run) -> None:
     finished = upscale("photo.png", "--dry-run", "--report", "run.md", "--long-side", "100")
     assert finished.code == 0 and finished.out == b""
-    for said in ("photo_x2.png 100x67", "PNG", "2 of 32x32", "overlap 8", "1 (ddim", "about", "MB", "tiny"):
+    for said in ("photo_x2.png 100x67", "PNG", "windows", "overlap 8", "1 (ddim", "about", "MB", "tiny"):
         assert said in finished.err
     assert [path.name for path in folder.iterdir()] == ["photo.png"]
 

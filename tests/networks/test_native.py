@@ -96,7 +96,7 @@ def test_few_signs_flip(fast, monkeypatch):
     def binary_block(engine, sources, convs, **around):
         data = [source.data for source in sources]
         if around.get("norm") is not None:
-            data = [native.activate_rows(engine.isa, data[0], around["norm"], 0, data[0].shape[2], torch.float32)]
+            data = [native.activate_rows(engine.isa, data, around["norm"], 0, data[0].shape[2], torch.float32)]
         for conv in convs:
             x = torch.cat([reference._channels(data[segment.source], segment) for segment in conv.segments], dim=1)
             seen["native"].append(reference.binarize(x, conv.tar.view(-1, 1, 1)) > 0)

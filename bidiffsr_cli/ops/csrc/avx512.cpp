@@ -61,16 +61,16 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
       _mm512_storeu_si512(counts + p * counts_stride + v * 16, sum[p][v]);
 }
 
-template <int V>
+template <int P, int V>
 void count_blocks(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
                   int64_t block_bytes, int64_t pixels, int32_t* counts, int64_t counts_stride) {
   const uint8_t* at[3];
   for (int64_t pixel = 0; pixel < pixels;) {
     for (int r = 0; r < rows; r++) at[r] = runs[r] + pixel * pixel_bytes;
     int32_t* out = counts + pixel * counts_stride;
-    if (pixels - pixel >= 4) {
-      tile<4, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
-      pixel += 4;
+    if (pixels - pixel >= P) {
+      tile<P, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
+      pixel += P;
     } else {
       tile<1, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
       pixel += 1;
@@ -83,13 +83,13 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
   const int64_t block_bytes = rows * run * 64, stride = blocks * 16;
   int64_t block = 0;
   for (; block + 4 <= blocks; block += 4)
-    count_blocks<4>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+    count_blocks<4, 4>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
                     counts + block * 16, stride);
   for (; block + 2 <= blocks; block += 2)
-    count_blocks<2>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+    count_blocks<8, 2>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
                     counts + block * 16, stride);
   for (; block < blocks; block++)
-    count_blocks<1>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
+    count_blocks<8, 1>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
                     counts + block * 16, stride);
 }
 

@@ -93,10 +93,22 @@ BIDIFFSR_API void bidiffsr_norm_coefficients(const float* moments, int64_t rows,
                                              float* scale, float* shift);
 
 // Rows first..last-1 of one picture (height×width×channels), as float32 or, rounded to nearest even, bfloat16; rows
-// outside of the picture are zeros. With scale and shift (channels each, or both null): SiLU(scale x + shift).
+// outside of the picture are zeros. With scale and shift (channels each, or both null): SiLU(scale x + shift). Pixels of
+// `out` are out_channels >= channels values apart.
 BIDIFFSR_API int32_t bidiffsr_activate_rows(int32_t isa, const float* x, int64_t height, int64_t width, int64_t channels,
                                             const float* scale, const float* shift, int64_t first, int64_t last,
-                                            void* out, int32_t bfloat16);
+                                            void* out, int64_t out_channels, int32_t bfloat16);
+
+// Pixel-unshuffled rows first..last-1 of a picture of planes, channels×(height r)×(width r): channel c, row y r + i,
+// column x r + j go to row y, column x, channel c r² + i r + j of `out`, whose pixels are out_channels values apart. Rows
+// outside of the picture are zeros.
+BIDIFFSR_API void bidiffsr_unshuffle_rows(const float* planes, int64_t channels, int64_t height, int64_t width, int64_t r,
+                                          int64_t first, int64_t last, float* out, int64_t out_channels);
+
+// The way back: y + bias, `rows` rows of width×(channels r²), y float32 or bfloat16, to rows first r.. of planes,
+// channels×(height r)×(width r).
+BIDIFFSR_API void bidiffsr_shuffle_rows(const void* y, int32_t bfloat16, const float* bias, int64_t rows, int64_t width,
+                                        int64_t channels, int64_t r, int64_t first, int64_t height, float* planes);
 
 // out = y + bias [+ residual], rows×width×channels, where y is float32 or bfloat16; and each row's moments, or null.
 BIDIFFSR_API int32_t bidiffsr_finish_rows(int32_t isa, const void* y, int32_t bfloat16, int64_t rows, int64_t width,

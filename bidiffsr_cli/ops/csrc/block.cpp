@@ -125,7 +125,8 @@ class Branch {
   void gather(int64_t y, float* row) {
     if (b.norm_scale) {
       const int64_t at = image * conv.inputs;
-      k.activate(source_row(conv.segments[0], y), b.width, conv.inputs, b.norm_scale + at, b.norm_shift + at, row);
+      k.activate(source_row(conv.segments[0], y), b.width, conv.inputs, b.norm_scale + at, b.norm_shift + at, row,
+                 conv.inputs);
       return;
     }
     for (int i = 0; i < conv.segment_count; i++) {

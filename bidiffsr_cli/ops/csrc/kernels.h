@@ -49,10 +49,11 @@ struct Kernels {
 
   void (*finish)(const FinishArgs& args);
 
-  // SiLU(scale x + shift) of count pixels × channels without gaps; scale and shift null: x itself.
-  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* out);
+  // SiLU(scale x + shift) of pixels × channels without gaps to pixels `stride` values apart; scale and shift null: x.
+  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* out,
+                   int64_t stride);
   void (*activate_bf16)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
-                        uint16_t* out);
+                        uint16_t* out, int64_t stride);
 
   // out = y + bias [+ residual], and sums, of pixels × channels without gaps.
   void (*add_bias)(const float* y, int64_t pixels, int64_t channels, const float* bias, const float* residual, float* out,
