@@ -163,7 +163,7 @@ class SuperResolver:
         if steps > diffusion.total_steps:
             raise UsageError(f"{steps} steps are not possible.", f"Choose 1 to {diffusion.total_steps}.")
         grid = make_grid(height, width, self._window(options), self.config.network.multiple_of)
-        window = runtimes.window_memory(self.config.network, grid.tile_height, grid.tile_width)
+        window = self.runtime.window_memory(self.config.network, grid.tile_height, grid.tile_width)
         canvas = self._canvas_memory(grid, options)
         concurrent, memory = self.runtime.share_memory(canvas, window, len(grid.tiles), options.max_memory)
         temperature = diffusion.temperature if options.temperature is None else options.temperature
@@ -274,7 +274,7 @@ class SuperResolver:
             x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
             seen = torch.stack([condition(up, tile.top, tile.left, *size) for tile in tiles])
             t = torch.full((len(tiles),), level.t, device=device)
-            return self.network(x_t.to(device), seen.to(device), t).float().cpu()
+            return self.network(x_t.to(device), seen.to(device), t, level.t).float().cpu()
 
         return self.runtime.run(evaluate, tiles, plan.concurrent)
 

@@ -5,6 +5,7 @@ import torch
 from conftest import psnr, to_tensor
 
 from bidiffsr_cli import SuperResolver
+from bidiffsr_cli.networks.packed import freeze
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -23,3 +24,14 @@ def test_reduced_precision_on_cuda(resolver, small, precision):
     expected = to_tensor(resolver.upscale(small, steps=1).image)
     cuda = SuperResolver.from_pretrained("fast", device="cuda", precision=precision)
     assert psnr(to_tensor(cuda.upscale(small, steps=1).image), expected) > 38
+
+
+def test_the_network_on_cuda_is_that_of_the_cpu(fast):
+    """Signs in fp16 change no sum: what differs is what rounding before a sign differs by."""
+    x, condition, t = torch.randn(2, 3, 64, 64), torch.randn(2, 6, 64, 64), torch.tensor([1200, 1200])
+    with torch.inference_mode():
+        expected = freeze(fast.build_packed())(x, condition, t)
+        for dtype in (torch.float32, torch.float16):
+            network = freeze(fast.build_packed(), dtype).cuda().to(memory_format=torch.channels_last)
+            result = network(x.cuda(), condition.cuda(), t.cuda(), 1200).cpu()
+            assert (result - expected).square().mean() < 1e-3 * expected.square().mean()

@@ -180,7 +180,7 @@ class Replaced(torch.nn.Module):
         super().__init__()
         self.formula = formula
 
-    def forward(self, x, condition, t):
+    def forward(self, x, condition, t, step):
         return self.formula(x, condition)
 
 
@@ -248,14 +248,15 @@ def test_windows_agree_with_the_whole_picture(resolver, pictures):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2])
-def test_4096x4096_stays_under_1500_megabytes(tmp_path, steps):
+@needs_native
+def test_4096x4096_stays_under_a_gigabyte(tmp_path, steps):
     """The whole command in a fresh process, reading and writing included; later steps need what the second needs."""
     Image.linear_gradient("L").resize((2048, 2048)).convert("RGB").save(tmp_path / "in.png")
     command = [sys.executable, "-m", "bidiffsr_cli", "upscale", "in.png", "out.png", "--threads", "2", "--json"]
     done = subprocess.run([*command, "--steps", str(steps)], capture_output=True, check=True, cwd=tmp_path)
     report = json.loads(done.stdout)
     assert report["output_size"] == [4096, 4096]
-    assert report["peak_memory_bytes"]["host"] < 1_500_000_000
+    assert report["peak_memory_bytes"]["host"] < 1_000_000_000
 
 
 def test_transparency(resolver):

@@ -48,9 +48,15 @@ class PackedBIConv(nn.Module):
 
 
 class FrozenBIConv(nn.Module):
-    """A BIConv for inference in plain torch: signs and alpha are computed once, and nothing has a gradient."""
+    """A BIConv for inference in plain torch: signs and alpha are computed once, and nothing has a gradient.
 
-    def __init__(self, source: BIConv | PackedBIConv) -> None:
+    Args:
+        source: whose parameters these are.
+        dtype: in which signs are multiplied. float16 is for devices that add its products up in float32; the sums
+            are exact up to 4096: channels are even in number, so sums are even.
+    """
+
+    def __init__(self, source: BIConv | PackedBIConv, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.tar = copy.deepcopy(source.tar)
         self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
@@ -58,14 +64,16 @@ class FrozenBIConv(nn.Module):
             signs, alpha = source.signs(), source.alpha
         else:
             signs, alpha = ste_sign(source.weight.detach()), channel_scales(source.weight)
-        self.weight = nn.Parameter(signs.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        weight = signs.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
         self.alpha = nn.Parameter(alpha, requires_grad=False)
         self.taa = source.taa
         self.identity = source.identity
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # sums of signs do not fit the few bits of bfloat16
-            y = binary_conv(binarize(x.float(), self.tar(ctx)), self.weight, self.alpha)
+            signs = binarize(x.float(), self.tar(ctx)).to(self.weight.dtype)
+            y = binary_conv(signs, self.weight, self.alpha)
         y = self.taa(y, ctx)
         return y.add_(x) if self.identity else y  # float32 also where x is not
 
@@ -90,9 +98,14 @@ def unpack(network: Network) -> Network:
     return _swap(network, PackedBIConv, trained)
 
 
-def freeze(network: Network) -> Network:
-    """A network in its form for plain torch, in place: weights binarized once, no gradients, evaluation mode."""
-    _swap(network, (BIConv, PackedBIConv), FrozenBIConv)
+def freeze(network: Network, dtype: torch.dtype = torch.float32) -> Network:
+    """A network in its form for plain torch, in place: weights binarized once, no gradients, evaluation mode.
+
+    Args:
+        network: trained or packed.
+        dtype: in which signs are multiplied, see `FrozenBIConv`.
+    """
+    _swap(network, (BIConv, PackedBIConv), lambda conv: FrozenBIConv(conv, dtype))
     return network.requires_grad_(False).eval()
 
 

@@ -85,18 +85,20 @@ class BiDiffSRUNet(nn.Module):
         self.head_norm = nn.GroupNorm(config.norm_groups, widths[0])
         self.head = nn.Conv2d(widths[0], 3 * r2, 3, padding=1)
 
-    def forward(self, x_t: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
         """Predict what the diffusion's parameterization asks for.
 
         Args:
             x_t: B×3×H×W, the noisy picture; H and W multiples of `config.multiple_of`.
             condition: B×C×H×W, the enlarged picture and whatever else the network was trained to see.
             t: B, integers in 0..T-1, all in one TaR/TaA group.
+            step: t[0]; spares a device from being asked and waited for.
 
         Returns:
             B×3×H×W.
         """
-        ctx = TimestepContext(F.silu(self.time_embedding(t)), int(t[0]), self.config.total_steps)
+        embedding = F.silu(self.time_embedding(t))
+        ctx = TimestepContext(embedding, int(t[0]) if step is None else step, self.config.total_steps)
         x = self.enter(x_t, condition)
         skips = [x]
         for block in self.encoder:

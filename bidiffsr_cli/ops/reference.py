@@ -41,10 +41,13 @@ def binary_conv(signs: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
 
     Args:
         signs: B×I×H×W of +1.0 and -1.0.
-        weight: O×I×k×k of +1.0 and -1.0.
-        alpha: O.
+        weight: O×I×k×k of +1.0 and -1.0, of the same type.
+        alpha: O, float32.
+
+    Returns:
+        B×O×H×W, float32.
     """
-    return F.conv2d(signs, weight, padding=weight.shape[-1] // 2).mul_(alpha.view(-1, 1, 1))
+    return F.conv2d(signs, weight, padding=weight.shape[-1] // 2).float().mul_(alpha.view(-1, 1, 1))
 
 
 def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def test_max_memory(folder: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch)
     args = ["large.png", "-", "--threads", "64", "--tile", "64"]
     plan = upscale(*args, "--dry-run", "--json").json
     assert plan["tiles"]["concurrent"] == 16
-    memory = f"{plan['estimate']['memory_bytes'] - 25_000_000}B"  # of about 50 MB that 16 windows take, 4 threads each
+    memory = f"{plan['estimate']['memory_bytes'] - 12_000_000}B"  # of about 30 MB that 16 windows take, 4 threads each
     assert 1 <= upscale(*args, "--dry-run", "--json", "--max-memory", memory).json["tiles"]["concurrent"] < 16
     assert pixels(upscale(*args)) == pixels(upscale(*args, "--max-memory", memory))
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from bidiffsr_cli.ops.reference import binarize, channel_scales, rprelu
+from bidiffsr_cli.ops.reference import binarize, binary_conv, channel_scales, rprelu
 
 
 def test_sign_is_plus_one_from_zero_on():
@@ -24,6 +24,13 @@ def test_scales_of_equal_magnitudes_are_exact():
     alpha = torch.rand(64)
     signs = torch.randn(64, 37, 3, 3).sign()
     assert torch.equal(channel_scales(signs * alpha.view(-1, 1, 1, 1)), alpha)
+
+
+def test_sums_in_half_precision_are_exact():
+    signs, weight = torch.ones(1, 450, 6, 6), torch.where(torch.rand(8, 450, 3, 3) < 0.02, -1.0, 1.0)
+    expected = binary_conv(signs, weight, torch.ones(8))
+    assert 3000 < expected.max() < 4096  # of at most 4050
+    assert torch.equal(binary_conv(signs.half(), weight.half(), torch.ones(8)), expected)
 
 
 def test_rprelu_is_the_formula():
