@@ -130,6 +130,7 @@ class SuperResolver:
         started = time.perf_counter()
         options = dataclasses.replace(options or UpscaleOptions(), **changes)
         picture = image if isinstance(image, Picture) else read_picture(image)
+        runtimes.return_freed_memory()  # what decoding left behind
         plan = self.plan(picture, options)
         decoded = time.perf_counter()
         with runtimes.out_of_memory_explained(), self.runtime.threads_bound():

@@ -1,8 +1,8 @@
 """Where and how the network runs: device, precision, backend, threads, memory. Chooses, explains, and prepares.
 
-On a CPU torch computes every operation with one thread. The native engine lets several work on one window, in bands
-that do not depend on their number; the reference backend computes several windows at once. So the number of threads and
-the memory change the speed of a run and never a byte of its result.
+On a CPU torch computes every operation with one thread. Threads share the windows; where there are more threads than
+windows, the native engine lets several work on one, in bands that do not depend on their number. So the number of
+threads and the memory change the speed of a run and never a byte of its result.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ from .ops.threads import using_threads
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_BATCH = 64
-WINDOW_THREADS = 4
-"""Threads that the native engine keeps busy with one window; where there are more, it computes several windows."""
 LEAST_PSNR = 50.0
 """How near to float32's a picture in reduced precision must be for --precision auto, dB."""
 KERNELS = 80_000_000
@@ -88,7 +86,7 @@ class Runtime:
     def run(
         self, evaluate: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], concurrent: int
     ) -> Generator[tuple[Item, Tensor]]:
-        """Evaluate items, several at once: threads of one item each on a CPU, batches elsewhere.
+        """Evaluate items, several at once: threads on a CPU, batches elsewhere.
 
         Close the generator when it is left early: that ends the threads.
 
@@ -105,7 +103,7 @@ class Runtime:
         """
 
         def task(batch: Sequence[Item]) -> list[tuple[Item, Tensor]]:
-            with self.inference(), using_threads(self.threads // concurrent), out_of_memory_explained():
+            with self.inference(), using_threads(math.ceil(self.threads / concurrent)), out_of_memory_explained():
                 return list(zip(batch, evaluate(batch), strict=True))
 
         if self.device.type == "cpu" and concurrent == 1:
@@ -148,7 +146,7 @@ class Runtime:
             require_memory(needed, limit)
             return max(1, min(windows, LARGEST_BATCH, device_free_memory(self.device) // (2 * window))), needed
         most = require_memory(needed + window, limit)
-        concurrent = min(windows, self.threads if self.isa is None else max(1, self.threads // WINDOW_THREADS))
+        concurrent = min(windows, self.threads)
         if most < math.inf:
             concurrent = min(concurrent, int(most - needed) // window)
         return concurrent, needed + concurrent * window
@@ -246,6 +244,10 @@ def cpu_name() -> str:
 
 def peak_memory() -> int | None:
     """The most memory this process ever had resident, bytes; None where the system does not tell."""
+    with contextlib.suppress(OSError):  # on Linux getrusage would begin with the peak of the process that started this
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
     try:
         import resource  # not on Windows
     except ImportError:
@@ -305,12 +307,13 @@ def require_memory(needed: int, limit: int | None) -> float:
 def keep_freed_memory() -> None:
     """Let glibc keep freed feature maps for the next ones; else each is fetched from the system page by page.
 
-    That was 5 to 10 % of a step of the native engine.
+    Without it 5 to 10 % of a step of the native engine went there. Canvases, which are larger, do come and go.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: larger pieces are mapped anew every time
-        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD: more free memory than this at the end is returned
+        libc.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD: larger pieces are mapped anew every time
+        libc.mallopt(-1, 256 * 2**20)  # M_TRIM_THRESHOLD: more free memory than this at the end is returned
+        libc.mallopt(-8, 1)  # M_ARENA_MAX: the threads share what is kept
 
 
 def return_freed_memory() -> None:

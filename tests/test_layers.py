@@ -12,6 +12,7 @@ PACKAGE = Path(bidiffsr_cli.__file__).parent
 LAYERS = [
     {"cli"},
     {"reports"},
+    {"evaluation"},
     {"pipeline"},
     {"runtime"},
     {"checkpoints"},

@@ -12,8 +12,9 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import BidiffsrError, OutputError, UsageError
@@ -73,6 +74,14 @@ class Output:
         """A small table of names and values for the person at the terminal."""
         if not (self.quiet or self.as_json):
             self._print_rows(list(rows))
+
+    def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]], note: str, words: int) -> None:
+        """A table with a title above and a remark below it; behind the first `words` columns numbers stand."""
+        if not (self.quiet or self.as_json):
+            self._print(f"\n{title}")
+            self._print_table(header, rows, words)
+            for line in textwrap.wrap(note, min(self.console.width, 80) - 2):
+                self._print(f"  {line}")
 
     def warning(self, text: str) -> None:
         """Something that is not as the user may expect; with --json it stands in the object."""
@@ -151,6 +160,17 @@ class Output:
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             self._print(Text.assemble((f"  {name:<{width}}  ", "bold"), printable(value)))
+
+    def _print_table(self, header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> None:
+        from rich.padding import Padding
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for index, name in enumerate(header):
+            table.add_column(name, justify="left" if index < words else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*map(printable, row))
+        self._print(Padding(table, (0, 0, 0, 2), expand=False))
 
     def _labelled(self, label: str, colour: str, text: str) -> None:
         try:

@@ -26,7 +26,7 @@ Parameterization = Callable[[Tensor, Tensor, NoiseLevel], tuple[Tensor, Tensor]]
 Noise = Callable[[int], Tensor]
 """(index of the step) -> fresh N(0, 1) of x_t's shape."""
 
-BAND = 256
+BAND = 32
 """Rows that are updated at once."""
 
 

@@ -385,7 +385,7 @@ def empty_features(batch: int, channels: int, height: int, width: int) -> Featur
 def in_bands(band: Callable[[int, int, int], None], like: Tensor) -> None:
     """Call band(picture, first row, last row + 1) for all bands of a map, on the threads of this context."""
     batch, channels, height, width = like.shape
-    rows = max(8, BAND // (width * channels))
+    rows = max(8, min(BAND // (width * channels), -(-height // 4)))
     bands = [(picture, first) for picture in range(batch) for first in range(0, height, rows)]
     parallel(lambda item: band(*item, min(item[1] + rows, height)), bands)
 

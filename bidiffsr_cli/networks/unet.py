@@ -44,7 +44,8 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Tensor, skips: list[Tensor], ctx: TimestepContext) -> Tensor:
         for fusion, block in zip(self.fusions, self.blocks, strict=True):
-            x = block(fusion(x, skips.pop(), ctx), ctx)
+            x = fusion(x, skips.pop(), ctx)
+            x = block(x, ctx)
         return x if self.up is None else self.up(x, ctx)
 
 

@@ -10,8 +10,8 @@ HEADER = ("picture", "from", "to", "model", "steps", "windows", "seconds", "s pe
 
 def as_markdown(results: Sequence[dict[str, Any]]) -> str:
     """A table with one row for each result, and a list of conditions for each machine and setting among them."""
-    lines = ["# Pictures enlarged by bidiffsr", "", _row(HEADER), _row(["---"] * len(HEADER))]
-    lines += [_row(_cells(result)) for result in results]
+    lines = ["# Pictures enlarged by bidiffsr", "", table_row(HEADER), table_row(["---"] * len(HEADER))]
+    lines += [table_row(_cells(result)) for result in results]
     lines += ["", "Conditions:", ""]
     lines += dict.fromkeys(f"- {_conditions(result)}" for result in results)
     notes = [f"- {_plain(result['input'])}: {_plain(warning)}" for result in results for warning in result["warnings"]]
@@ -60,7 +60,8 @@ def model_name(model: dict[str, str]) -> str:
     return f"{model['name']}@{model['revision']}" if model["revision"] else model["name"]
 
 
-def _row(cells: Sequence[str]) -> str:
+def table_row(cells: Sequence[str]) -> str:
+    """One line of a table."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -31,9 +31,11 @@ sys.exit(f"imported: {heavy}" if heavy else code)
         (["--version"], 0),
         (["upscale", "--help"], 0),
         (["doctor", "-h"], 0),
+        (["bench", "-h"], 0),
         ([], 2),
         (["upscale"], 2),
         (["upscale", "photo.png", "--steps", "0"], 2),
+        (["bench", "--json", "--markdown"], 2),
         (["upscale", "there-is-no-such-file.png"], 4),
         (["upscale", "no-such-photo.png", "--report", "run.txt"], 4),
     ],
@@ -54,7 +56,7 @@ def test_version(run: Run, flag: str) -> None:
 
 def test_help_fits_80_columns_and_lists_the_commands() -> None:
     text = finish(spawn(["--help"])).out.decode()
-    assert "upscale" in text and "doctor" in text and "Exit codes" in text
+    assert "upscale" in text and "doctor" in text and "bench" in text and "Exit codes" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

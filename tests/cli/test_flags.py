@@ -119,10 +119,10 @@ def test_max_memory(folder: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch)
     """It lowers what runs at once, and never changes a pixel."""
     monkeypatch.setattr(runtime, "resident_memory", lambda: 0)  # that of the other tests is none of its business
     picture(size=(200, 150)).save("large.png")
-    args = ["large.png", "-", "--threads", "64", "--tile", "64"]
+    args = ["large.png", "-", "--threads", "16", "--tile", "64"]
     plan = upscale(*args, "--dry-run", "--json").json
     assert plan["tiles"]["concurrent"] == 16
-    memory = f"{plan['estimate']['memory_bytes'] - 12_000_000}B"  # of about 30 MB that 16 windows take, 4 threads each
+    memory = f"{plan['estimate']['memory_bytes'] - 12_000_000}B"  # of about 30 MB that 16 windows take
     assert 1 <= upscale(*args, "--dry-run", "--json", "--max-memory", memory).json["tiles"]["concurrent"] < 16
     assert pixels(upscale(*args)) == pixels(upscale(*args, "--max-memory", memory))
 

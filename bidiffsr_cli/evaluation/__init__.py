@@ -1,0 +1,1 @@
+"""How fast the package is on a machine: `benchmark` measures, `upstream_style` is what it is measured against."""

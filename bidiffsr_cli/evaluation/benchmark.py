@@ -1,0 +1,277 @@
+"""How a benchmark measures, and what comes of it: alternating candidates, rows of figures, and their conditions.
+
+    candidates = [Candidate("native", "float32", "avx512", 2, run), Candidate("reference", "float32", None, 2, other)]
+    rows = measure("step", "published 256x256", candidates, repeats=7)
+
+`layers`, `steps` and `picture` say what is measured. The JSON has schema "bidiffsr-bench/1".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from ..ops import native
+from ..runtime import Runtime, choose_runtime, devices, environment
+
+SCHEMA = "bidiffsr-bench/1"
+NATIVE, REFERENCE, UPSTREAM_STYLE = "native", "reference", "upstream-style"
+SHORTEST = 0.02
+"""Seconds that one measurement takes at least: what is quicker is called several times."""
+REST = 0.005
+"""Seconds between two candidates, in which the threads of the one before go to sleep."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute what is measured.
+
+    Attributes:
+        what: native, reference or upstream-style.
+        dtype: of the full-precision layers.
+        isa: the native engine's instruction set.
+        threads: how many compute.
+        run: computes it once, and is finished when it returns.
+        most_repeats: measurements that suffice, however many are asked for.
+    """
+
+    what: str
+    dtype: str
+    isa: str | None
+    threads: int
+    run: Callable[[], object]
+    most_repeats: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one candidate; None where a figure does not apply.
+
+    Attributes:
+        kind: layer, step, profile or picture.
+        name: of what was computed, its size included.
+        what, dtype, isa, threads: as of the candidate.
+        repeats: how many measurements there are.
+        median, min: seconds of them.
+        ratio: how many times as long the reference takes with the same number of threads, in medians.
+        ratio_upstream_style: likewise the upstream style, which has all of torch's threads.
+        part: of a profile: the kind of work.
+        macs: multiply-adds.
+        mac_per_cycle: multiply-adds in one cycle of one core.
+        port_share: what part that is of what the core could do at most.
+        peak_memory_bytes: of a process that did nothing else.
+    """
+
+    kind: str
+    name: str
+    what: str
+    dtype: str
+    isa: str | None
+    threads: int
+    repeats: int
+    median: float
+    min: float
+    ratio: float | None = None
+    ratio_upstream_style: float | None = None
+    part: str | None = None
+    macs: int | None = None
+    mac_per_cycle: float | None = None
+    port_share: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What figures depend on.
+
+    Attributes:
+        started: date and time, UTC.
+        load_average: of the last minute before; None where the system does not tell.
+        device: what computes, and its name.
+        threads: of native and reference.
+        torch_threads: torch's own default, which the upstream style uses.
+        isa, isas: the native engine's instruction set, and all that could run.
+        native_missing: why there are no native figures; None if there are.
+        precisions: of the full-precision layers, in native figures.
+        clock: cycles per second, measured now; None without the native engine.
+        port_limit: binary multiply-adds per cycle of one core on registers alone; None where it is not known.
+        repeats: measurements of each figure.
+        environment: versions, platform, processor.
+    """
+
+    started: str
+    load_average: float | None
+    device: str
+    threads: int
+    torch_threads: int
+    isa: str | None
+    isas: list[str]
+    native_missing: str | None
+    precisions: list[str]
+    clock: float | None
+    port_limit: float | None
+    repeats: int
+    environment: dict[str, str]
+
+
+def as_dict(conditions: Conditions, rows: Sequence[Row]) -> dict[str, Any]:
+    """The JSON object of a benchmark."""
+    return {"schema": SCHEMA, "conditions": asdict(conditions), "rows": [asdict(row) for row in rows]}
+
+
+def choose_runtimes(device: str, precision: str, backend: str, threads: int | None) -> list[Runtime]:
+    """Where to measure: the native engine in each precision that it may run in, and always the reference in float32.
+
+    Args:
+        device, backend, threads: as for `choose_runtime`.
+        precision: likewise; auto is float32, and bfloat16 too where the CPU multiplies it.
+
+    Raises:
+        UsageError, DeviceError: as `choose_runtime`.
+    """
+    chosen = choose_runtime(device, precision, backend, threads)
+    reference = choose_runtime(str(chosen.device), "fp32", "reference", chosen.threads)
+    if chosen == reference:
+        return [reference]
+    if chosen.isa is None or precision != "auto":
+        return [chosen, reference]
+    dtypes = [torch.float32, *([torch.bfloat16] if native.multiplies_bfloat16() else [])]
+    return [*(replace(chosen, dtype=dtype) for dtype in dtypes), reference]
+
+
+def look_at_conditions(runtimes: Sequence[Runtime], backend: str, repeats: int) -> Conditions:
+    """The conditions now; `runtimes` as `choose_runtimes` gives them."""
+    first = runtimes[0]
+    missing = f"the backend is {backend}" if backend == REFERENCE else native.why_unavailable()
+    if first.device.type != "cpu":
+        missing = f"it runs on the CPU, not on {first.device.type}"
+    name = str(first.device)
+    return Conditions(
+        started=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        device=f"{name} ({devices().get(name) or devices().get(f'{name}:0', 'unknown')})",
+        threads=first.threads,
+        torch_threads=torch.get_num_threads(),
+        isa=first.isa,
+        isas=native.supported_isas(),
+        native_missing=missing,
+        precisions=[dtype_name(runtime.dtype) for runtime in runtimes if runtime.isa],
+        clock=clock_rate() if first.isa else None,
+        port_limit=port_limit(first.isa) if first.isa else None,
+        repeats=repeats,
+        environment=environment(),
+    )
+
+
+def clock_rate() -> float:
+    """Cycles per second now: the best of three, for what else runs can only make it look slower."""
+    return max(native.clock_rate() for _ in range(3))
+
+
+def port_limit(isa: str) -> float | None:
+    """The most binary multiply-adds of one core in a cycle; None for portable, where nobody knows."""
+    return max(native.peak_rate(isa) for _ in range(9)) / clock_rate() or None
+
+
+def measure(kind: str, name: str, candidates: Sequence[Candidate], repeats: int, **more: Any) -> list[Row]:
+    """Time candidates that compute the same; one row for each, in their order, with `more` of its fields."""
+    times = alternate(candidates, repeats)
+    return with_ratios([describe(kind, name, *pair, **more) for pair in zip(candidates, times, strict=True)])
+
+
+def alternate(candidates: Sequence[Candidate], repeats: int) -> list[list[float]]:
+    """Seconds of every measurement of every candidate.
+
+    All are warmed up, then measured in rounds, each candidate once in a round, so that whatever else the machine does
+    falls on all of them. Garbage is not collected meanwhile.
+    """
+    calls = [_warm_up(candidate) for candidate in candidates]
+    times: list[list[float]] = [[] for _ in candidates]
+    with _no_garbage_collection():
+        for done in range(repeats):
+            for candidate, count, seconds in zip(candidates, calls, times, strict=True):
+                if done < candidate.most_repeats:
+                    time.sleep(REST)
+                    seconds.append(_time(candidate, count))
+    return times
+
+
+def describe(kind: str, name: str, candidate: Candidate, seconds: Sequence[float], **more: Any) -> Row:
+    """The row of a candidate's measurements."""
+    return Row(
+        kind,
+        name,
+        candidate.what,
+        candidate.dtype,
+        candidate.isa,
+        candidate.threads,
+        len(seconds),
+        statistics.median(seconds),
+        min(seconds),
+        **more,
+    )
+
+
+def with_ratios(rows: Sequence[Row]) -> list[Row]:
+    """The same rows, compared with the reference and the upstream style among them."""
+    references = {row.threads: row.median for row in rows if (row.what, row.dtype) == (REFERENCE, "float32")}
+    upstream = next((row.median for row in rows if row.what == UPSTREAM_STYLE), None)
+    return [
+        replace(
+            row,
+            ratio=references[row.threads] / row.median if row.threads in references else None,
+            ratio_upstream_style=None if upstream is None else upstream / row.median,
+        )
+        for row in rows
+    ]
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute every operation with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """float32, bfloat16, float16."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _warm_up(candidate: Candidate) -> int:
+    """Run it twice; how many calls make one measurement."""
+    candidate.run()
+    return max(1, math.ceil(SHORTEST / max(_time(candidate, 1), 1e-9)))
+
+
+def _time(candidate: Candidate, calls: int) -> float:
+    """Seconds of one call, on average."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        candidate.run()
+    return (time.perf_counter() - started) / calls
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

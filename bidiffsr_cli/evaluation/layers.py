@@ -1,0 +1,155 @@
+"""The binary layers of a benchmark, each with all that is fused with it: native against plain torch.
+
+A 3x3 layer is the first half of a ResBlock (GroupNorm, Swish, TaR, sign, convolution, TaA, shortcut, time embedding), a
+1x1 layer a whole CS-Fusion. Both run in one thread, which is how the reference backend computes a window; the native
+engine is measured with all threads too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..configs import UNetConfig
+from ..networks import native as twins
+from ..networks.binary_conv import binary_conv
+from ..networks.blocks import CSFusion, ResBlock
+from ..networks.packed import freeze, pack
+from ..networks.time_aware import TimestepContext
+from ..ops import native
+from ..ops.threads import using_threads
+from ..runtime import Runtime
+from .benchmark import NATIVE, REFERENCE, Candidate, Row, clock_rate, measure, torch_threads
+
+CONFIG = UNetConfig()
+CONTEXT_STEP = 900
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A binary layer at one size.
+
+    Attributes:
+        kernel: 3 is half a ResBlock, 1 a CS-Fusion.
+        channels: C.
+        size: height and width of its input.
+    """
+
+    kernel: int
+    channels: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Such as 3x3, 64 ch, 256x256."""
+        return f"{self.kernel}x{self.kernel}, {self.channels} ch, {self.size}x{self.size}"
+
+    @property
+    def macs(self) -> int:
+        """Binary multiply-adds; a CS-Fusion has two convolutions."""
+        per_pixel = self.kernel**2 * self.channels**2 * (2 if self.kernel == 1 else 1)
+        return per_pixel * self.size**2
+
+
+LAYERS = tuple(
+    Layer(*shape) for shape in ((3, 32, 256), (3, 64, 256), (3, 128, 128), (3, 256, 64), (3, 512, 32), (1, 512, 32))
+)
+"""The sizes of the published network and, first, that of the bundled one."""
+
+
+def measure_layers(runtime: Runtime, repeats: int, limit: float | None = None) -> list[Row]:
+    """Rows of all layers, on a CPU: of the reference, and if the runtime is native of that in one thread and in all.
+
+    Args:
+        runtime: instruction set and threads.
+        repeats: measurements of each.
+        limit: binary multiply-adds per cycle that a core can do at most.
+    """
+    return [row for layer in LAYERS for row in measure_layer(layer, runtime, repeats, limit)]
+
+
+def measure_layer(layer: Layer, runtime: Runtime, repeats: int, limit: float | None = None) -> list[Row]:
+    """Likewise of one layer."""
+    candidates = [Candidate(REFERENCE, "float32", None, 1, _in_one_torch_thread(reference_run(layer)))]
+    if runtime.isa is None:
+        return measure("layer", layer.name, candidates, repeats, macs=layer.macs)
+    run = _in_one_torch_thread(native_run(layer, runtime.isa))
+    for threads in sorted({1, runtime.threads}):
+        candidates.append(Candidate(NATIVE, "float32", runtime.isa, threads, _in_threads(run, threads)))
+    clock = clock_rate()
+    rows = measure("layer", layer.name, candidates, repeats, macs=layer.macs)
+    clock = (clock + clock_rate()) / 2  # it may change meanwhile
+    return [_with_rates(row, layer.macs, clock, limit) for row in rows]
+
+
+def reference_run(layer: Layer) -> Callable[[], Tensor]:
+    """The layer in plain torch, channels last: one call computes it."""
+    block, maps, ctx = _subject(layer)
+    block = freeze(block).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        if layer.kernel == 1:
+            return block(*maps, ctx)
+        h = block.conv1(F.silu(block.norm1(maps[0])), ctx)
+        h += block.time(ctx.embedding)[:, :, None, None]
+        return h
+
+    return run
+
+
+def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
+    """The layer on the native engine, on the threads of the calling context."""
+    block, maps, ctx = _subject(layer)
+    engine = twins.Engine(isa, torch.float32)
+    twin: Any = twins.twin(pack(block), engine).requires_grad_(False)
+    features = [twins.Features(x, native.moments(isa, 1, x)) for x in maps]
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        if layer.kernel == 1:
+            return twin(*features, ctx).data
+        norm, addend = twins.norm_coefficients(twin.norm1, features[0]), twin.time(ctx.embedding)
+        return twins.binary_block(engine, features, [twin.conv1.at(ctx)], norm=norm, addend=addend).data
+
+    return run
+
+
+def _subject(layer: Layer) -> tuple[Any, list[Tensor], TimestepContext]:
+    """(the block in its trained form, its inputs, a time step): the same for every way to compute it."""
+    conv = binary_conv(CONFIG)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        block = CSFusion(layer.channels, conv) if layer.kernel == 1 else ResBlock(layer.channels, CONFIG, conv)
+        shape = 1, layer.channels, layer.size, layer.size
+        maps = [torch.randn(shape) for _ in range(2 if layer.kernel == 1 else 1)]
+        embedding = torch.randn(1, CONFIG.inner_channel)
+    ctx = TimestepContext(embedding, CONTEXT_STEP, CONFIG.total_steps)
+    return block, [x.contiguous(memory_format=torch.channels_last) for x in maps], ctx
+
+
+def _with_rates(row: Row, macs: int, clock: float, limit: float | None) -> Row:
+    """The row with multiply-adds per cycle and core, and of the native engine also what part of the limit they are."""
+    rate = macs / (row.median * clock * row.threads)
+    return replace(row, mac_per_cycle=rate, port_share=rate / limit if limit and row.what == NATIVE else None)
+
+
+def _in_one_torch_thread(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def wrapped() -> Tensor:
+        with torch_threads(1):
+            return run()
+
+    return wrapped
+
+
+def _in_threads(run: Callable[[], Tensor], threads: int) -> Callable[[], Tensor]:
+    def wrapped() -> Tensor:
+        with using_threads(threads):
+            return run()
+
+    return wrapped

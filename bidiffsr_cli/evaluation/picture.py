@@ -1,0 +1,88 @@
+"""A whole picture of a benchmark: `bidiffsr upscale` in a process of its own, whose peak memory nothing else spoils."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..checkpoints.files import Checkpoint
+from ..errors import BidiffsrError
+from ..runtime import Runtime
+from .benchmark import NATIVE, REFERENCE, Candidate, Row, describe, with_ratios
+
+SIZE = 512
+MOST_REPEATS = 3
+
+
+def measure_picture(
+    checkpoint: Checkpoint, model: str, runtimes: Sequence[Runtime], precision: str, repeats: int
+) -> list[Row]:
+    """Rows of a picture of SIZE×SIZE, enlarged in the model's default number of steps.
+
+    The seconds are those from the picture's file to that of the result, without loading the model.
+
+    Args:
+        checkpoint: of the model.
+        model: its name or path.
+        runtimes: as `benchmark.choose_runtimes` gives them; the first one's backend runs, and the reference in float32.
+        precision: of the first, as `upscale` takes it.
+        repeats: pictures on each, at most 3; they alternate.
+
+    Raises:
+        BidiffsrError: a process failed; the message is its own.
+    """
+    scale, first = checkpoint.config.scales[0], runtimes[0]
+    ways = [(first.backend, precision), *([(REFERENCE, "fp32")] if len(runtimes) > 1 else [])]
+    common = ["-m", model, "-s", str(scale), "--device", str(first.device), "--threads", str(first.threads)]
+    results: list[list[dict[str, Any]]] = [[] for _ in ways]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "picture.png"
+        synthetic_picture(SIZE).save(source)
+        for _ in range(min(repeats, MOST_REPEATS)):
+            for way, runs in zip(ways, results, strict=True):
+                runs.append(_upscale(source, [*common, "--backend", way[0], "--precision", way[1]]))
+    name = f"{checkpoint.name} {SIZE}x{SIZE} -> {SIZE * scale}x{SIZE * scale}"
+    return with_ratios([_row(name, runs) for runs in results])
+
+
+def synthetic_picture(size: int) -> Image.Image:
+    """Slopes, waves of growing frequency, and an edge: size×size, RGB."""
+    at = torch.linspace(0, 1, size)
+    x, y = at.view(1, -1).expand(size, size), at.view(-1, 1).expand(size, size)
+    waves = 0.5 + 0.5 * torch.sin(24 * math.pi * x * y)
+    edge = (x + 0.5 * y > 0.75).float()
+    pixels = (255 * torch.stack([x, waves, (y + edge) / 2], dim=2)).round().to(torch.uint8)
+    return Image.frombytes("RGB", (size, size), bytes(pixels.flatten().tolist()))
+
+
+def _upscale(source: Path, options: Sequence[str]) -> dict[str, Any]:
+    """Run `bidiffsr upscale` beside the picture, and return its JSON."""
+    target = str(source.with_name("enlarged.png"))
+    command = [sys.executable, "-m", "bidiffsr_cli", "upscale", str(source), target, *options, "--json", "--overwrite"]
+    finished = subprocess.run(command, capture_output=True, check=False)
+    try:
+        result = json.loads(finished.stdout)
+    except ValueError:
+        raise BidiffsrError(f"Enlarging the picture failed with exit code {finished.returncode}.") from None
+    if result["status"] != "done":
+        raise BidiffsrError(f"Enlarging the picture failed: {result['error']['message']}", result["error"]["hint"])
+    return result
+
+
+def _row(name: str, runs: Sequence[dict[str, Any]]) -> Row:
+    first = runs[0]
+    what = NATIVE if first["backend"] == "native" else REFERENCE
+    candidate = Candidate(what, first["dtype"], first["isa"], first["threads"], lambda: None)
+    seconds = [run["seconds"]["total"] - run["seconds"]["load_model"] for run in runs]
+    peaks = [run["peak_memory_bytes"]["host"] for run in runs]
+    known = [peak for peak in peaks if peak is not None]
+    return describe("picture", name, candidate, seconds, peak_memory_bytes=max(known, default=None))

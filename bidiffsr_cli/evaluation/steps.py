@@ -1,0 +1,213 @@
+"""One step of a network at one window: native, reference and, where asked for, in the style of the authors' code.
+
+Native and reference may use all threads of the runtime on the one window, the upstream style all that torch takes by
+itself, as its users get them. A profile says where the time of a native step goes.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.files import Checkpoint
+from ..configs import UNetConfig
+from ..networks import native as twins
+from ..networks.unet import BiDiffSRUNet
+from ..ops.threads import using_threads
+from ..runtime import Runtime
+from .benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, dtype_name, measure, torch_threads
+from .upstream_style import UpstreamStyleUNet
+
+PUBLISHED_SIZE = 256
+UPSTREAM_REPEATS = 3
+STEP = 900
+
+PARTS: dict[type[nn.Module], str] = {
+    twins.NativeResBlock: "binary blocks",
+    twins.NativeFullResBlock: "full-precision blocks",
+    twins.NativeAttention: "attention",
+    twins.NativeFusion: "fusions",
+    twins.NativeFullFusion: "fusions",
+    twins.NativeAdd: "fusions",
+    twins.NativeResample: "resampling",
+}
+"""What kind of work a module of the native network does; a module inside of another one counts by itself."""
+METHODS = {"enter": "stem", "leave": "head"}
+"""Likewise of what its methods do."""
+ORDER = ("stem", *dict.fromkeys(PARTS.values()), "head", "rest")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and the window it is asked about.
+
+    Attributes:
+        name: Of both.
+        build: Makes the network in its trained form.
+        condition_channels: Channels of the condition.
+        size: Height and width of the window.
+    """
+
+    name: str
+    build: Callable[[], BiDiffSRUNet]
+    condition_channels: int
+    size: int
+
+    def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """(x_t, condition, t) of one window."""
+        generator = torch.Generator().manual_seed(0)
+        maps = (torch.randn(1, c, self.size, self.size, generator=generator) for c in (3, self.condition_channels))
+        x_t, condition = (drawn.to(device) for drawn in maps)
+        return x_t, condition, torch.tensor([STEP], device=device)
+
+
+def published() -> Subject:
+    """The network of the paper, with random weights: 98.65 G binary multiply-adds and 33.6 G others."""
+
+    def build() -> BiDiffSRUNet:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return BiDiffSRUNet(UNetConfig())
+
+    return Subject(f"published {PUBLISHED_SIZE}x{PUBLISHED_SIZE}", build, 3, PUBLISHED_SIZE)
+
+
+def bundled(checkpoint: Checkpoint) -> Subject:
+    """A model's network and window."""
+    config = checkpoint.config
+    size = config.tile.size
+    return Subject(f"{checkpoint.name} {size}x{size}", checkpoint.build, config.condition_channels, size)
+
+
+def measure_steps(
+    subject: Subject, runtimes: Sequence[Runtime], repeats: int, *, against_upstream_style: bool = False
+) -> list[Row]:
+    """Rows of one step on every runtime, and in the upstream style.
+
+    Raises:
+        UsageError: the network has no upstream style.
+    """
+    network = subject.build()
+    candidates = [step_on(runtime, subject, copy.deepcopy(network)) for runtime in runtimes]
+    if against_upstream_style:
+        candidates.append(upstream_step(subject, network, runtimes[0].device))
+    return measure("step", subject.name, candidates, repeats)
+
+
+def step_on(runtime: Runtime, subject: Subject, network: BiDiffSRUNet) -> Candidate:
+    """A step on a runtime, by all of its threads; `network` is used up."""
+    prepared = runtime.prepare(network)
+    inputs = subject.inputs(runtime.device)
+
+    def run() -> None:
+        with running(runtime):
+            prepared(*inputs)
+            finish(runtime.device)
+
+    what = REFERENCE if runtime.isa is None else NATIVE
+    return Candidate(what, dtype_name(runtime.dtype), runtime.isa, runtime.threads, run)
+
+
+def upstream_step(subject: Subject, network: BiDiffSRUNet, device: torch.device) -> Candidate:
+    """A step as the authors' code computes it.
+
+    What `Runtime.prepare` changed for the whole process, such as how memory is allocated, serves it too.
+
+    Raises:
+        UsageError: the network has no upstream style.
+    """
+    style = UpstreamStyleUNet(network).to(device)
+    inputs = subject.inputs(device)
+
+    @torch.no_grad()
+    def run() -> None:
+        style(*inputs)
+        finish(device)
+
+    return Candidate(UPSTREAM_STYLE, "float32", None, torch.get_num_threads(), run, UPSTREAM_REPEATS)
+
+
+def profile_step(subject: Subject, runtime: Runtime, repeats: int) -> list[Row]:
+    """Rows of the kinds of work in one step on a native runtime; empty on any other."""
+    if runtime.isa is None:
+        return []
+    network = runtime.prepare(subject.build())
+    inputs = subject.inputs(runtime.device)
+    runs = []
+    with running(runtime):
+        for _ in range(repeats + 2):
+            with timed_parts(network) as parts:
+                started = time.perf_counter()
+                network(*inputs)
+                parts["rest"] = time.perf_counter() - started - sum(parts.values())
+            runs.append(parts)
+    candidate = Candidate(NATIVE, dtype_name(runtime.dtype), runtime.isa, runtime.threads, lambda: None)
+    return [
+        describe("profile", subject.name, candidate, [parts[part] for parts in runs[2:]], part=part)
+        for part in ORDER
+        if statistics.median(parts[part] for parts in runs) > 0
+    ]
+
+
+@contextmanager
+def timed_parts(network: nn.Module) -> Iterator[dict[str, float]]:
+    """Add up the seconds of each kind of work while the network runs, those of modules inside of others apart.
+
+    The methods `enter` and `leave` of the network are its stem and its head.
+    """
+    parts: defaultdict[str, float] = defaultdict(float)
+    running: list[list[float]] = []  # of all that has begun: when, and the seconds of what was inside of it
+
+    def begin(*_: object) -> None:
+        running.append([time.perf_counter(), 0.0])
+
+    def end(part: str, *_: object) -> None:
+        started, inside = running.pop()
+        seconds = time.perf_counter() - started
+        parts[part] += seconds - inside
+        if running:
+            running[-1][1] += seconds
+
+    def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any) -> Any:
+            begin()
+            result = method(*args)
+            end(part)
+            return result
+
+        return wrapped
+
+    with ExitStack() as stack:
+        for name, part in METHODS.items():
+            if hasattr(network, name):
+                setattr(network, name, timed(part, getattr(network, name)))
+                stack.callback(delattr, network, name)
+        for module in network.modules():
+            if type(module) in PARTS:
+                stack.callback(module.register_forward_pre_hook(begin).remove)
+                stack.callback(module.register_forward_hook(partial(end, PARTS[type(module)])).remove)
+        yield parts
+
+
+@contextmanager
+def running(runtime: Runtime) -> Iterator[None]:
+    """Gradients off, precision set, and all threads for one window: torch's own where it computes alone."""
+    count = runtime.threads if runtime.isa is None else 1
+    with runtime.inference(), using_threads(runtime.threads), torch_threads(count):
+        yield
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has computed everything."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
