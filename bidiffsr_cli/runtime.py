@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -102,20 +103,25 @@ class Runtime:
             DeviceError: memory ran out.
         """
 
-        def task(batch: Sequence[Item]) -> list[tuple[Item, Tensor]]:
-            with self.inference(), using_threads(math.ceil(self.threads / concurrent)), out_of_memory_explained():
+        def task(batch: Sequence[Item], threads: int = 1) -> list[tuple[Item, Tensor]]:
+            with self.inference(), using_threads(threads), out_of_memory_explained():
                 return list(zip(batch, evaluate(batch), strict=True))
 
-        if self.device.type == "cpu" and concurrent == 1:
-            with self.threads_bound():
-                for item in items:
-                    yield from task((item,))
-        elif self.device.type == "cpu":
-            with self.threads_bound():
-                yield from _in_threads(task, [(item,) for item in items], concurrent)
-        else:
+        if self.device.type != "cpu":
             for batch in _batched(items, concurrent):
                 yield from task(batch)
+            return
+        last_round = len(items) % concurrent or concurrent  # fewer windows, for each of which there are more threads
+        shares = [concurrent] * (len(items) - last_round) + [last_round] * last_round
+        tasks = [
+            partial(task, (item,), math.ceil(self.threads / share)) for item, share in zip(items, shares, strict=True)
+        ]
+        with self.threads_bound():
+            if concurrent == 1:
+                for one in tasks:
+                    yield from one()
+            else:
+                yield from _in_threads(tasks, concurrent)
 
     def window_memory(self, config: UNetConfig, height: int, width: int) -> int:
         """About how many bytes one forward pass of a window takes.
@@ -375,18 +381,16 @@ one_torch_thread = _OneTorchThread()
 
 
 def _in_threads(
-    task: Callable[[Sequence[Item]], list[tuple[Item, Tensor]]], batches: Sequence[Sequence[Item]], workers: int
+    tasks: Iterable[Callable[[], list[tuple[Item, Tensor]]]], workers: int
 ) -> Iterator[tuple[Item, Tensor]]:
     """Run tasks in threads; at most two per worker are waiting or finished at any time."""
-    remaining = iter(batches)
+    remaining = iter(tasks)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="window")
     try:
-        pending: set[Future[list[tuple[Item, Tensor]]]] = {
-            pool.submit(task, batch) for batch in islice(remaining, 2 * workers)
-        }
+        pending: set[Future[list[tuple[Item, Tensor]]]] = {pool.submit(task) for task in islice(remaining, 2 * workers)}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            pending |= {pool.submit(task, batch) for batch in islice(remaining, len(done))}
+            pending |= {pool.submit(task) for task in islice(remaining, len(done))}
             for future in done:
                 yield from future.result()
     finally:  # also on Ctrl-C: start nothing more, and let the windows in flight end

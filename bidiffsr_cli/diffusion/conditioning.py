@@ -51,7 +51,7 @@ class Enlarged:
         above, before = self._first(rows), self._first(columns)
         low_res = self.low_res[:, above : self._last(rows), before : self._last(columns)]
         up = upsample(low_res, self.scale, self.config)
-        return up[:, rows - self.scale * above][:, :, columns - self.scale * before]
+        return _take(_take(up, rows - self.scale * above, dim=1), columns - self.scale * before, dim=2)
 
     def _first(self, sources: Tensor) -> int:
         """The first pixel of the small picture that these rows or columns depend on; cubics reach two pixels far."""
@@ -83,6 +83,14 @@ def condition(up: Enlarged, top: int, left: int, height: int, width: int) -> Ten
         str(up.scale)
     ]
     return torch.cat([window * (high - low) + low, detail])
+
+
+def _take(x: Tensor, indices: Tensor, dim: int) -> Tensor:
+    """Rows or columns of x; a view where they follow one another, as they do inside of a picture."""
+    first, count = int(indices[0]), len(indices)
+    if int(indices[-1]) - first == count - 1 and bool((indices.diff() == 1).all()):
+        return x.narrow(dim, first, count)
+    return x.index_select(dim, indices)
 
 
 def _convolve(x: Tensor, kernel: list[float], dim: int) -> Tensor:
