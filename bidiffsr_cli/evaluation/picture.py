@@ -67,7 +67,18 @@ def synthetic_picture(size: int) -> Image.Image:
 def _upscale(source: Path, options: Sequence[str]) -> dict[str, Any]:
     """Run `bidiffsr upscale` beside the picture, and return its JSON."""
     target = str(source.with_name("enlarged.png"))
-    command = [sys.executable, "-m", "bidiffsr_cli", "upscale", str(source), target, *options, "--json", "--overwrite"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "bidiffsr_cli",
+        "upscale",
+        str(source),
+        target,
+        *options,
+        "--json",
+        "--overwrite",
+    ]
     finished = subprocess.run(command, capture_output=True, check=False)
     try:
         result = json.loads(finished.stdout)

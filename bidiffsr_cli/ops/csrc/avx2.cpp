@@ -21,6 +21,8 @@ namespace {
 #define LANES 8
 #include "rows.inl"
 
+constexpr int BLOCK = 32, WORD_BYTES = 8;
+
 alignas(64) const uint8_t T[16][16] = {
     {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4}, {1, 0, 2, 1, 2, 1, 3, 2, 2, 1, 3, 2, 3, 2, 4, 3},
     {1, 2, 0, 1, 2, 3, 1, 2, 2, 3, 1, 2, 3, 4, 2, 3}, {2, 1, 1, 0, 3, 2, 2, 1, 3, 2, 2, 1, 4, 3, 3, 2},
@@ -89,33 +91,12 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
   }
 }
 
-template <int V>
-void count_blocks(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                  int64_t block_bytes, int64_t pixels, int32_t* counts, int64_t counts_stride) {
-  const uint8_t* at[3];
-  for (int64_t pixel = 0; pixel < pixels;) {
-    for (int r = 0; r < rows; r++) at[r] = runs[r] + pixel * pixel_bytes;
-    int32_t* out = counts + pixel * counts_stride;
-    if (pixels - pixel >= 4) {
-      tile<4, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
-      pixel += 4;
-    } else {
-      tile<1, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
-      pixel += 1;
-    }
-  }
-}
+#include "count.inl"
 
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
            int64_t blocks, int64_t pixels, int32_t* counts) {
-  const int64_t block_bytes = rows * run * 256, stride = blocks * 32;
-  int64_t block = 0;
-  for (; block + 2 <= blocks; block += 2)
-    count_blocks<2>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
-                    counts + block * 32, stride);
-  for (; block < blocks; block++)
-    count_blocks<1>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
-                    counts + block * 32, stride);
+  const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
+  count_blocks<4, 1>(args, count_blocks<4, 2>(args, 0));
 }
 
 double peak(int64_t repeats) {
@@ -132,7 +113,7 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2",          8,        32,      store_weights,    pack_row, count, finish,
+const Kernels avx2_kernels = {"avx2",          WORD_BYTES, BLOCK,   store_weights,    pack_row, count, finish,
                               activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
 
 }  // namespace bidiffsr

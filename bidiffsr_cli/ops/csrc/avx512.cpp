@@ -18,6 +18,8 @@ namespace {
 #define LANES 16
 #include "rows.inl"
 
+constexpr int BLOCK = 16, WORD_BYTES = 4;
+
 void store_weights(const uint32_t* words, uint8_t* out) { __builtin_memcpy(out, words, 64); }
 
 void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits) {
@@ -61,36 +63,12 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
       _mm512_storeu_si512(counts + p * counts_stride + v * 16, sum[p][v]);
 }
 
-template <int P, int V>
-void count_blocks(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                  int64_t block_bytes, int64_t pixels, int32_t* counts, int64_t counts_stride) {
-  const uint8_t* at[3];
-  for (int64_t pixel = 0; pixel < pixels;) {
-    for (int r = 0; r < rows; r++) at[r] = runs[r] + pixel * pixel_bytes;
-    int32_t* out = counts + pixel * counts_stride;
-    if (pixels - pixel >= P) {
-      tile<P, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
-      pixel += P;
-    } else {
-      tile<1, V>(at, rows, run, pixel_bytes, weights, block_bytes, out, counts_stride);
-      pixel += 1;
-    }
-  }
-}
+#include "count.inl"
 
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
            int64_t blocks, int64_t pixels, int32_t* counts) {
-  const int64_t block_bytes = rows * run * 64, stride = blocks * 16;
-  int64_t block = 0;
-  for (; block + 4 <= blocks; block += 4)
-    count_blocks<4, 4>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
-                    counts + block * 16, stride);
-  for (; block + 2 <= blocks; block += 2)
-    count_blocks<8, 2>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
-                    counts + block * 16, stride);
-  for (; block < blocks; block++)
-    count_blocks<8, 1>(runs, rows, run, pixel_bytes, weights + block * block_bytes, block_bytes, pixels,
-                    counts + block * 16, stride);
+  const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
+  count_blocks<8, 1>(args, count_blocks<8, 2>(args, count_blocks<4, 4>(args, 0)));
 }
 
 double peak(int64_t repeats) {
@@ -108,7 +86,7 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512",          4,        16,      store_weights,    pack_row, count, finish,
+const Kernels avx512_kernels = {"avx512",        WORD_BYTES, BLOCK,   store_weights,    pack_row, count, finish,
                                 activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
 
 }  // namespace bidiffsr

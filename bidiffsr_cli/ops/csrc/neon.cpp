@@ -11,6 +11,8 @@ namespace {
 #define LANES 4
 #include "rows.inl"
 
+constexpr int BLOCK = 16, WORD_BYTES = 4;
+
 void store_weights(const uint32_t* words, uint8_t* out) { __builtin_memcpy(out, words, 64); }
 
 void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits) {
@@ -32,9 +34,10 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 
 constexpr int64_t FLUSH = 31;  // a byte holds at most 255, and a word adds at most 8 to it
 
-template <int P>  // pixels × a block of 16 outputs
+template <int P, int V>  // P pixels × one block of 16 outputs
 INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                 int32_t* counts, int64_t counts_stride) {
+                 int64_t, int32_t* counts, int64_t counts_stride) {
+  static_assert(V == 1, "there are not more registers");
   uint32x4_t total[P][4];
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < 4; v++) total[p][v] = vdupq_n_u32(0);
   for (int r = 0; r < rows; r++)
@@ -59,23 +62,12 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
       vst1q_s32(counts + p * counts_stride + 4 * v, vreinterpretq_s32_u32(total[p][v]));
 }
 
+#include "count.inl"
+
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
            int64_t blocks, int64_t pixels, int32_t* counts) {
-  const int64_t block_bytes = rows * run * 64, stride = blocks * 16;
-  const uint8_t* at[3];
-  for (int64_t block = 0; block < blocks; block++)
-    for (int64_t pixel = 0; pixel < pixels;) {
-      for (int r = 0; r < rows; r++) at[r] = runs[r] + pixel * pixel_bytes;
-      const uint8_t* w = weights + block * block_bytes;
-      int32_t* out = counts + pixel * stride + block * 16;
-      if (pixels - pixel >= 2) {
-        tile<2>(at, rows, run, pixel_bytes, w, out, stride);
-        pixel += 2;
-      } else {
-        tile<1>(at, rows, run, pixel_bytes, w, out, stride);
-        pixel += 1;
-      }
-    }
+  const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
+  count_blocks<2, 1>(args, 0);
 }
 
 double peak(int64_t repeats) {
@@ -92,7 +84,7 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon",          4,        16,      store_weights,    pack_row, count, finish,
+const Kernels neon_kernels = {"neon",          WORD_BYTES, BLOCK,   store_weights,    pack_row, count, finish,
                               activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
 
 }  // namespace bidiffsr
