@@ -50,7 +50,7 @@ class Runtime:
 
     Attributes:
         device: Where the network's arithmetic happens.
-        dtype: Of the full-precision layers; signs and their sums are always exact.
+        dtype: Of the full-precision layers; signs stay signs.
         backend: What computes the network: "native" is the 1-bit engine, "reference" is plain torch.
         isa: The instruction set of the native backend, None elsewhere.
         threads: How many may compute on a CPU.
@@ -67,7 +67,6 @@ class Runtime:
         if self.device.type == "cuda" and self.dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
         if self.isa is not None:
-            keep_freed_memory()
             return NativeUNet(pack(network), Engine(self.isa, self.dtype))
         half = self.device.type == "cuda" and self.dtype != torch.float32  # tensor cores add up in float32
         network = freeze(network, torch.float16 if half else torch.float32)
@@ -112,10 +111,9 @@ class Runtime:
                 yield from task(batch)
             return
         last_round = len(items) % concurrent or concurrent  # fewer windows, for each of which there are more threads
-        shares = [concurrent] * (len(items) - last_round) + [last_round] * last_round
-        tasks = [
-            partial(task, (item,), math.ceil(self.threads / share)) for item, share in zip(items, shares, strict=True)
-        ]
+        full_rounds = (len(items) - last_round) // concurrent
+        shares = _shares(self.threads, concurrent) * full_rounds + _shares(self.threads, last_round)
+        tasks = [partial(task, (item,), share) for item, share in zip(items, shares, strict=True)]
         with self.threads_bound():
             if concurrent == 1:
                 for one in tasks:
@@ -187,6 +185,8 @@ def choose_runtime(
         raise UsageError(f"{threads} threads are not possible.", "Choose 1 or more.")
     chosen = _choose_device(device)
     isa = _choose_isa(backend, chosen, precision)
+    if isa and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise UsageError("torch cannot compute bf16 convolutions on this processor.", "Choose --precision fp32.")
     if precision != "auto":
         dtype = PRECISIONS[precision]
     elif isa and native.multiplies_bfloat16() and (bf16_psnr or 0.0) >= LEAST_PSNR:
@@ -313,7 +313,8 @@ def require_memory(needed: int, limit: int | None) -> float:
 def keep_freed_memory() -> None:
     """Let glibc keep freed feature maps for the next ones; else each is fetched from the system page by page.
 
-    Without it 5 to 10 % of a step of the native engine went there. Canvases, which are larger, do come and go.
+    Without it 5 to 10 % of a step of the native engine went there. Canvases, which are larger, do come and go. It holds
+    for the whole process, so the commands call it and the library does not.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
@@ -378,6 +379,11 @@ class _OneTorchThread:
 
 one_torch_thread = _OneTorchThread()
 """A context in which torch uses one thread for each operation; contexts may overlap."""
+
+
+def _shares(threads: int, windows: int) -> list[int]:
+    """The threads of each of so many windows that are computed at once."""
+    return [max(1, threads // windows + (index < threads % windows)) for index in range(windows)]
 
 
 def _in_threads(

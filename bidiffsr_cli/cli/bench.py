@@ -137,8 +137,9 @@ def _measure(
     """The rows of each section, as soon as they are there."""
     from ..evaluation.layers import measure_layers
     from ..evaluation.picture import measure_picture
-    from ..runtime import out_of_memory_explained
+    from ..runtime import keep_freed_memory, out_of_memory_explained
 
+    keep_freed_memory()  # as `upscale` does
     with out_of_memory_explained():
         if only in ("all", "layers") and runtimes[0].device.type == "cpu":
             yield measure_layers(runtimes[0], request.repeats, request.port_limit)

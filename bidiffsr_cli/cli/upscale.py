@@ -100,6 +100,7 @@ def upscale(
     from ..checkpoints.catalog import catalog
     from ..images import choose_format
     from ..pipeline import SuperResolver
+    from ..runtime import keep_freed_memory
 
     started = time.perf_counter()
     picture = read_source(source)
@@ -113,6 +114,7 @@ def upscale(
         resampling=(width, height, long_side),
     )
     writing.check_size(picture, scale, options.max_memory)
+    keep_freed_memory()
     resolver = SuperResolver.from_pretrained(
         model or next(iter(catalog())), device=device, precision=precision, backend=backend, threads=threads
     )

@@ -23,7 +23,7 @@ from ..networks.packed import freeze, pack
 from ..networks.time_aware import TimestepContext
 from ..ops import native
 from ..ops.threads import using_threads
-from ..runtime import Runtime, keep_freed_memory
+from ..runtime import Runtime
 from .benchmark import NATIVE, REFERENCE, Candidate, Row, clock_rate, measure, torch_threads
 
 CONFIG = UNetConfig()
@@ -70,7 +70,6 @@ def measure_layers(runtime: Runtime, repeats: int, limit: float | None = None) -
         repeats: measurements of each.
         limit: binary multiply-adds per cycle that a core can do at most.
     """
-    keep_freed_memory()  # as for a whole network
     return [row for layer in LAYERS for row in measure_layer(layer, runtime, repeats, limit)]
 
 

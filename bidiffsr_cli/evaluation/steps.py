@@ -121,7 +121,7 @@ def step_on(runtime: Runtime, subject: Subject, network: BiDiffSRUNet) -> Candid
 def upstream_step(subject: Subject, network: BiDiffSRUNet, device: torch.device) -> Candidate:
     """A step as the authors' code computes it.
 
-    What `Runtime.prepare` changed for the whole process, such as how memory is allocated, serves it too.
+    How the process allocates memory (`runtime.keep_freed_memory`) serves it too.
 
     Raises:
         UsageError: the network has no upstream style.

@@ -122,8 +122,12 @@ class NativeConv(nn.Module):
 
     def convolve(self, seen: Tensor) -> Tensor:
         """The convolution of rows that bring their own margin above and below."""
-        # conv2d would leave some of these to a slower library where torch has one thread
-        return torch.mkldnn_convolution(seen, self.weight, None, (0, self.margin), (1, 1), (1, 1), 1)
+        if torch.backends.mkldnn.is_available():
+            # conv2d would leave some of these to a slower library where torch has one thread
+            y = torch.mkldnn_convolution(seen, self.weight, None, (0, self.margin), (1, 1), (1, 1), 1)
+        else:
+            y = F.conv2d(seen, self.weight, padding=(0, self.margin))
+        return y.contiguous(memory_format=torch.channels_last)
 
     def forward(
         self,

@@ -134,6 +134,8 @@ def binary_block(
         if height % 2 or width % 2:
             raise ValueError(f"{height}×{width} cannot be pixel-unshuffled")
         channels, height, width = channels * 4, height // 2, width // 2
+    if arrangement != "plain" and (addend is not None or residual is not None):
+        raise ValueError("nothing is added to a result that is pixel-(un)shuffled")
     if addend is not None:
         block.addend = _pointer(addend, (batch, channels))
     if residual is not None:
@@ -351,11 +353,16 @@ def _fill(target: _Conv, conv: BinaryConv, sources: Sequence[Tensor], isa: str) 
     """Write down one convolution, after checking that all of it fits together."""
     inputs = sum(segment.count for segment in conv.segments)
     outputs = conv.alpha.shape[0]
+    if conv.kernel not in (1, 3):
+        raise ValueError(f"kernels are 1 or 3 wide, not {conv.kernel}")
     if conv.identity and inputs != outputs:
         raise ValueError(f"there is no identity from {inputs} to {outputs} channels")
     for index, segment in enumerate(conv.segments):
         last = segment.first + (segment.count - 1) * segment.step
-        if min(segment.first, segment.step - 1, segment.count - 1) < 0 or last >= sources[segment.source].shape[1]:
+        if (
+            min(segment.source, segment.first, segment.step - 1, segment.count - 1) < 0
+            or last >= sources[segment.source].shape[1]
+        ):
             raise ValueError(f"{segment} reaches beyond the channels of its source")
         target.segments[index] = _Segment(segment.source, segment.first, segment.step, segment.count)
     size = _library().bidiffsr_prepared_bytes(ISAS[isa], outputs, inputs, conv.kernel)

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -54,7 +54,9 @@ def parallel(task: Callable[[Item], object], items: Sequence[Item]) -> None:
     finally:
         for item in remaining:  # after an exception: nothing more is begun
             del item
-        for future in futures:
+        started = [future for future in futures if not future.cancel()]  # others never had anything to do
+        wait(started)
+        for future in started:
             future.result()
 
 

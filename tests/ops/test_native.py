@@ -306,6 +306,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         ([x], [conv], {"norm": (torch.zeros(1, 31), torch.zeros(1, 31))}),
         ([feature_map(1, 32, 5, 6)], [conv], {"arrangement": "unshuffle"}),
         ([x, feature_map(1, 32, 6, 5)], [conv], {}),
+        ([x], [conv], {"arrangement": "shuffle", "addend": torch.zeros(1, 32)}),
+        ([x], [dataclasses.replace(conv, kernel=5)], {}),
+        ([x], [dataclasses.replace(conv, segments=(Segment(-1, 0, 1, 32),))], {}),
     ]
     for sources, convs, around in wrong:
         with pytest.raises(ValueError):

@@ -297,8 +297,8 @@ struct Bands {
 
 // Rows of a band: three bands for each thread even out their speeds; a band packs up to two rows of its neighbours.
 int64_t band_rows(const bidiffsr_block& b) {
-  if (b.threads < 2) return b.height;
-  const int64_t rows = (b.height + 3 * b.threads - 1) / (3 * b.threads);
+  const int64_t bands = b.threads < 2 ? 1 : int64_t(3) * b.threads;
+  const int64_t rows = (b.height + bands - 1) / bands;
   return rows < 8 ? 8 : (rows + 1) / 2 * 2;
 }
 

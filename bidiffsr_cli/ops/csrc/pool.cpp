@@ -4,7 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <system_error>
+#include <exception>
 #include <thread>
 
 #if !defined(_WIN32)
@@ -30,7 +30,7 @@ struct Pool {
   std::mutex mutex;
   std::condition_variable wake, done;
   std::deque<Job*> wanted;  // one entry for each helper that a job can still use
-  int threads = 0;
+  int threads = 0, busy = 0;  // threads that there are; those that are inside of a job
 
   void help() {
     std::unique_lock<std::mutex> lock(mutex);
@@ -38,10 +38,11 @@ struct Pool {
       wake.wait(lock, [&] { return !wanted.empty(); });
       Job* job = wanted.front();
       wanted.pop_front();
-      job->running++;
+      job->running++, busy++;
       lock.unlock();
       job->drain();
       lock.lock();
+      busy--;
       if (--job->running == 0) done.notify_all();
     }
   }
@@ -49,12 +50,12 @@ struct Pool {
   void run(Job& job, int helpers) {
     {
       std::lock_guard<std::mutex> lock(mutex);
+      wanted.insert(wanted.end(), helpers, &job);
       try {
-        for (; threads < helpers; threads++) std::thread(&Pool::help, this).detach();
-      } catch (const std::system_error&) {
+        for (; threads < busy + int(wanted.size()); threads++) std::thread(&Pool::help, this).detach();
+      } catch (const std::exception&) {
         // the system gives no more threads: those that there are, and the caller, do the work
       }
-      wanted.insert(wanted.end(), helpers, &job);
     }
     helpers == 1 ? wake.notify_one() : wake.notify_all();
     job.drain();
