@@ -9,8 +9,8 @@ Examples:
   bidiffsr upscale - < photo.jpg > big.png
 
 Without OUTPUT the result lies beside the input; - is stdin or stdout.
-The result depends on picture, model, scale, steps, sampler, seed and
-window, and not on memory or threads.
+The result depends on picture, model, scale, steps, sampler, seed, window
+and precision, and not on memory or threads.
 """
 
 from __future__ import annotations
@@ -225,6 +225,8 @@ def _provenance(result: UpscaleResult, options: UpscaleOptions) -> dict[str, str
         "tile": str(options.tile),
         "tile_overlap": str(result.tiles.overlap),
         "color_fix": options.color_fix,
+        "precision": result.dtype,
+        "backend": result.backend,
     }
 
 

@@ -414,7 +414,7 @@ def finish(
     """Put a band of a convolution's result in its place, from row `first` of one picture on."""
     native.finish_rows(
         engine.isa,
-        y.contiguous(memory_format=torch.channels_last),
+        y,
         bias,
         result.data[picture, None],
         result.moments[picture, None],

@@ -96,6 +96,7 @@ def test_provenance(folder: Path, upscale: Run, suffix: str) -> None:
     record = read_provenance(decoded(Path(f"with.{suffix}")))
     assert record is not None
     assert {"model": "tiny", "steps": "1", "seed": "5", "sampler": "ddim"}.items() <= record.items()
+    assert record["precision"] in ("float32", "bfloat16") and record["backend"] in ("native", "reference")
     assert read_provenance(decoded(Path(f"without.{suffix}"))) is None
 
 

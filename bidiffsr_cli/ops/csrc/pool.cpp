@@ -3,8 +3,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <exception>
+#include <mutex>
 #include <thread>
 
 #if !defined(_WIN32)
