@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from . import __version__
 from .configs import UNetConfig
 from .errors import DeviceError, UsageError, is_out_of_memory, out_of_memory
+from .networks.graphs import GraphedUNet
 from .networks.native import Engine, NativeUNet
 from .networks.packed import freeze, pack
 from .networks.unet import BiDiffSRUNet
@@ -70,7 +71,8 @@ class Runtime:
             return NativeUNet(pack(network), Engine(self.isa, self.dtype))
         half = self.device.type == "cuda" and self.dtype != torch.float32  # tensor cores add up in float32
         network = freeze(network, torch.float16 if half else torch.float32)
-        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return GraphedUNet(network) if self.device.type == "cuda" else network
 
     def threads_bound(self) -> contextlib.AbstractContextManager[None]:
         """Keep torch to one thread in each of ours, where the CPU computes the windows."""

@@ -5,6 +5,7 @@ import torch
 from conftest import psnr, to_tensor
 
 from bidiffsr_cli import SuperResolver
+from bidiffsr_cli.networks.graphs import GraphedUNet
 from bidiffsr_cli.networks.packed import freeze
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -35,3 +36,16 @@ def test_the_network_on_cuda_is_that_of_the_cpu(fast):
             network = freeze(fast.build_packed(), dtype).cuda().to(memory_format=torch.channels_last)
             result = network(x.cuda(), condition.cuda(), t.cuda(), 1200).cpu()
             assert (result - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_a_replayed_graph_computes_what_the_network_computes(fast, dtype):
+    network = freeze(fast.build_packed(), dtype or torch.float32).cuda().to(memory_format=torch.channels_last)
+    graphed = GraphedUNet(network)
+    with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=dtype is not None):
+        for step in (1999, 1200, 1999, 1999, 1200, 1200):  # seen, captured and replayed in two groups
+            x, condition = torch.randn(2, 3, 64, 64).cuda(), torch.randn(2, 6, 64, 64).cuda()
+            t = torch.full((2,), step).cuda()
+            expected = network(x, condition, t, step)
+            assert psnr(graphed(x, condition, t, step).clone(), expected) > 60
+    assert len(graphed.graphs) == 2 and all(graphed.graphs.values())

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ MOST_REPEATS = 3
 def measure_picture(
     checkpoint: Checkpoint, model: str, runtimes: Sequence[Runtime], precision: str, repeats: int
 ) -> list[Row]:
-    """Rows of a picture of SIZE×SIZE, enlarged in the model's default number of steps.
+    """Rows of a picture of SIZE×SIZE, enlarged in the model's default number of steps; the last row of two at once.
 
-    The seconds are those from the picture's file to that of the result, without loading the model.
+    The seconds are those from the picture's file to that of the result, without loading the model; of two at once,
+    each with all threads, those of the later one.
 
     Args:
         checkpoint: of the model.
@@ -41,17 +44,21 @@ def measure_picture(
         BidiffsrError: a process failed; the message is its own.
     """
     scale, first = checkpoint.config.scales[0], runtimes[0]
-    ways = [(first.backend, precision), *([(REFERENCE, "fp32")] if len(runtimes) > 1 else [])]
+    ways = [(first.backend, precision, 1), *([(REFERENCE, "fp32", 1)] if len(runtimes) > 1 else [])]
+    ways.append((first.backend, precision, 2))
     common = ["-m", model, "-s", str(scale), "--device", str(first.device), "--threads", str(first.threads)]
-    results: list[list[dict[str, Any]]] = [[] for _ in ways]
+    results: list[list[list[dict[str, Any]]]] = [[] for _ in ways]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "picture.png"
         synthetic_picture(SIZE).save(source)
         for _ in range(min(repeats, MOST_REPEATS)):
-            for way, runs in zip(ways, results, strict=True):
-                runs.append(_upscale(source, [*common, "--backend", way[0], "--precision", way[1]]))
+            for (backend, dtype, jobs), runs in zip(ways, results, strict=True):
+                enlarge = partial(_upscale, source, [*common, "--backend", backend, "--precision", dtype])
+                with ThreadPoolExecutor(jobs) as pool:
+                    runs.append(list(pool.map(enlarge, range(jobs))))
     name = f"{checkpoint.name} {SIZE}x{SIZE} -> {SIZE * scale}x{SIZE * scale}"
-    return with_ratios([_row(name, runs) for runs in results])
+    *alone, two = results
+    return [*with_ratios([_row(name, runs) for runs in alone]), _row(f"two at once: {checkpoint.name}", two)]
 
 
 def synthetic_picture(size: int) -> Image.Image:
@@ -64,9 +71,9 @@ def synthetic_picture(size: int) -> Image.Image:
     return Image.frombytes("RGB", (size, size), bytes(pixels.flatten().tolist()))
 
 
-def _upscale(source: Path, options: Sequence[str]) -> dict[str, Any]:
+def _upscale(source: Path, options: Sequence[str], job: int) -> dict[str, Any]:
     """Run `bidiffsr upscale` beside the picture, and return its JSON."""
-    target = str(source.with_name("enlarged.png"))
+    target = str(source.with_name(f"enlarged{job}.png"))
     command = [
         sys.executable,
         "-P",
@@ -89,11 +96,12 @@ def _upscale(source: Path, options: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def _row(name: str, runs: Sequence[dict[str, Any]]) -> Row:
-    first = runs[0]
+def _row(name: str, runs: Sequence[Sequence[dict[str, Any]]]) -> Row:
+    """The row of what ran in turn, each time one process or several at once."""
+    first = runs[0][0]
     what = NATIVE if first["backend"] == "native" else REFERENCE
     candidate = Candidate(what, first["dtype"], first["isa"], first["threads"], lambda: None)
-    seconds = [run["seconds"]["total"] - run["seconds"]["load_model"] for run in runs]
-    peaks = [run["peak_memory_bytes"]["host"] for run in runs]
+    seconds = [max(job["seconds"]["total"] - job["seconds"]["load_model"] for job in jobs) for jobs in runs]
+    peaks = [job["peak_memory_bytes"]["host"] for jobs in runs for job in jobs]
     known = [peak for peak in peaks if peak is not None]
     return describe("picture", name, candidate, seconds, peak_memory_bytes=max(known, default=None))

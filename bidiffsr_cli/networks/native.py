@@ -209,9 +209,10 @@ class NativeAttention(nn.Module):
 
         def attend(item: tuple[int, int]) -> None:
             picture, first = item
-            _, keys, values = qkv[:, picture].reshape(3, 1, 1, height * width, channels)
-            queries = qkv[0, picture, first : first + rows].reshape(1, 1, -1, channels)
-            y = F.linear(F.scaled_dot_product_attention(queries, keys, values), self.out)
+            _, keys, values = qkv[:, picture].reshape(3, height * width, channels)
+            queries = qkv[0, picture, first : first + rows].reshape(-1, channels) * channels**-0.5
+            scores = (queries @ keys.T).softmax(1, torch.float32).to(self.engine.dtype)
+            y = F.linear(scores @ values, self.out)
             y = y.view(1, -1, width, channels).permute(0, 3, 1, 2)
             finish(self.engine, y, self.bias, result, picture, first, x.data)
 

@@ -112,9 +112,10 @@ def test_a_native_engine_that_is_asked_for_must_be_there(bench: Run) -> None:
 def test_the_reference_alone(bench: Run) -> None:
     finished = bench("--backend", "reference", "--only", "picture", "--threads", "1", "--json")
     assert finished.code == 0, finished.err
-    (row,) = finished.json["rows"]
-    assert (row["what"], row["threads"], row["ratio"]) == ("reference", 1, 1.0)
-    assert row["name"] == "tiny 32x32 -> 64x64"
+    alone, two = finished.json["rows"]
+    assert (alone["what"], alone["threads"], alone["ratio"]) == ("reference", 1, 1.0)
+    assert alone["name"] == "tiny 32x32 -> 64x64"
+    assert (two["name"], two["what"], two["ratio"]) == ("two at once: tiny", "reference", None)
 
 
 def test_quiet(bench: Run) -> None:

@@ -64,6 +64,8 @@ template <int P, int V>  // P pixels, V blocks of 32 outputs each
 INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
                  int64_t block_bytes, int32_t* counts, int64_t counts_stride) {
   for (int p = 0; p < P; p++) __builtin_memset(counts + p * counts_stride, 0, V * 128);
+  const uint8_t* tables = &T[0][0];
+  asm("" : "+r"(tables));  // else GCC fetches the address for every pixel
   for (int r = 0; r < rows; r++) {
     const uint8_t* bits = runs[r];
     for (int64_t start = 0; start < run * 8; start += FLUSH) {
@@ -71,12 +73,15 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
       __m256i sum[P][V];
       UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm256_setzero_si256();
       for (int64_t i = start; i < end; i++, weights += 32) {
-        __m256i w[V];
-        UNROLL for (int v = 0; v < V; v++) w[v] = _mm256_loadu_si256((const __m256i*)(weights + v * block_bytes));
+        const uint8_t* offset = bits + i;
         UNROLL for (int p = 0; p < P; p++) {
-          const __m128i* table = (const __m128i*)(&T[0][0] + bits[p * pixel_bytes + i]);
+          const __m128i* table = (const __m128i*)(tables + offset[p * pixel_bytes]);
           const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128(table));
-          UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm256_add_epi8(sum[p][v], _mm256_shuffle_epi8(t, w[v]));
+          UNROLL for (int v = 0; v < V; v++) {
+            const __m256i w = _mm256_loadu_si256((const __m256i*)(weights + v * block_bytes));
+            sum[p][v] = _mm256_add_epi8(sum[p][v], _mm256_shuffle_epi8(t, w));
+            asm("" : "+x"(sum[p][v]));  // else GCC gives the sum a second register, and spills weights
+          }
         }
       }
       UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) {
