@@ -51,21 +51,21 @@ class UNetConfig:
     """K of the time-aware activation (TaA); 1 is a plain RPReLU."""
 
     def __post_init__(self) -> None:
-        _one_of(self, "type", {"bi_diffsr"})
-        _one_of(self, "method", {"bi_diffsr"})
-        _one_of(self, "fusion", {"cs", "split", "concat", "add"})
-        _one_of(self, "resample", {"cp", "conv"})
-        _between(self, "inner_channel", 2, 1024)
-        _between(self, "res_blocks", 1, 8)
-        _between(self, "norm_groups", 1, 1024)
-        _between(self, "total_steps", 1, 1_000_000)
-        _between(self, "tar_groups", 1, 100)
-        _between(self, "taa_groups", 1, 100)
-        _between(self, "pixel_unshuffle", 1, 8)
-        _check(self.channel_mults in [(1, 2, 4, 8, 16, 32)[:levels] for levels in range(1, 7)], self, "channel_mults")
-        _check(set(self.full_precision_levels) <= set(range(self.levels)), self, "full_precision_levels")
-        _check(self.inner_channel % 2 == 0, self, "inner_channel")
-        _check(self.inner_channel % self.norm_groups == 0, self, "norm_groups")
+        check_one_of(self, "type", {"bi_diffsr"})
+        check_one_of(self, "method", {"bi_diffsr"})
+        check_one_of(self, "fusion", {"cs", "split", "concat", "add"})
+        check_one_of(self, "resample", {"cp", "conv"})
+        check_between(self, "inner_channel", 2, 1024)
+        check_between(self, "res_blocks", 1, 8)
+        check_between(self, "norm_groups", 1, 1024)
+        check_between(self, "total_steps", 1, 1_000_000)
+        check_between(self, "tar_groups", 1, 100)
+        check_between(self, "taa_groups", 1, 100)
+        check_between(self, "pixel_unshuffle", 1, 8)
+        check(self.channel_mults in [(1, 2, 4, 8, 16, 32)[:levels] for levels in range(1, 7)], self, "channel_mults")
+        check(set(self.full_precision_levels) <= set(range(self.levels)), self, "full_precision_levels")
+        check(self.inner_channel % 2 == 0, self, "inner_channel")
+        check(self.inner_channel % self.norm_groups == 0, self, "norm_groups")
 
     @property
     def levels(self) -> int:
@@ -112,29 +112,29 @@ class DiffusionConfig:
     """Number of steps of the presets fast, balanced and best."""
 
     def __post_init__(self) -> None:
-        _one_of(self, "parameterization", {"epsilon", "v"})
-        _one_of(self, "target", {"image", "residual"})
-        _one_of(self, "schedule", {"linear", "angle"})
-        _one_of(self, "input_gain", {"none", "alpha"})
-        _one_of(self, "upsample", {"bicubic_075", "bicubic_075_clipped"})
-        _one_of(self, "spacing", {"leading", "trailing"})
-        _between(self, "total_steps", 1, 1_000_000)
-        _between(self, "default_steps", 1, self.total_steps)
-        _between(self, "temperature", 0, 1)
+        check_one_of(self, "parameterization", {"epsilon", "v"})
+        check_one_of(self, "target", {"image", "residual"})
+        check_one_of(self, "schedule", {"linear", "angle"})
+        check_one_of(self, "input_gain", {"none", "alpha"})
+        check_one_of(self, "upsample", {"bicubic_075", "bicubic_075_clipped"})
+        check_one_of(self, "spacing", {"leading", "trailing"})
+        check_between(self, "total_steps", 1, 1_000_000)
+        check_between(self, "default_steps", 1, self.total_steps)
+        check_between(self, "temperature", 0, 1)
         # in float32, the first level must have some noise, and the last one some signal
-        _check(1e-7 <= self.beta_start <= self.beta_end < 1, self, "beta_start")
+        check(1e-7 <= self.beta_start <= self.beta_end < 1, self, "beta_start")
         last = self.total_steps * (math.log1p(-self.beta_start) + math.log1p(-self.beta_end)) / 2
-        _check(last > -60, self, "beta_end")
-        _check(self.condition in {("low_res",), ("low_res", "detail")}, self, "condition")
-        _check(-100 <= self.condition_range[0] < self.condition_range[1] <= 100, self, "condition_range")
-        _check(self.clip is None or -100 <= self.clip[0] < self.clip[1] <= 100, self, "clip")
-        _check(set(self.presets) <= set(IMAGE_PRESETS), self, "presets")
-        _check(all(1 <= steps <= self.total_steps for steps in self.presets.values()), self, "presets")
+        check(last > -60, self, "beta_end")
+        check(self.condition in {("low_res",), ("low_res", "detail")}, self, "condition")
+        check(-100 <= self.condition_range[0] < self.condition_range[1] <= 100, self, "condition_range")
+        check(self.clip is None or -100 <= self.clip[0] < self.clip[1] <= 100, self, "clip")
+        check(set(self.presets) <= set(IMAGE_PRESETS), self, "presets")
+        check(all(1 <= steps <= self.total_steps for steps in self.presets.values()), self, "presets")
         scales = self.residual_scale or {}
         needed = self.target == "residual" or "detail" in self.condition
-        _check(bool(scales) or not needed, self, "residual_scale")
-        _check(all(name.isdecimal() and 1e-4 <= s <= 100 for name, s in scales.items()), self, "residual_scale")
-        _check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
+        check(bool(scales) or not needed, self, "residual_scale")
+        check(all(name.isdecimal() and 1e-4 <= s <= 100 for name, s in scales.items()), self, "residual_scale")
+        check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ class TileConfig:
     overlap: int = 48
 
     def __post_init__(self) -> None:
-        _between(self, "size", 16, 16384)
-        _between(self, "overlap", 0, self.size // 4)  # so that no three windows count at one place
+        check_between(self, "size", 16, 16384)
+        check_between(self, "overlap", 0, self.size // 4)  # so that no three windows count at one place
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         sound = (isinstance(scale, int) and 1 <= scale <= 16 for scale in self.scales)
-        _check(1 <= len(self.scales) <= 16 and all(sound), self, "scales")
-        _check(self.tile.size % self.network.multiple_of == 0, self, "tile")
-        _check(self.network.total_steps == self.diffusion.total_steps, self, "diffusion")
+        check(1 <= len(self.scales) <= 16 and all(sound), self, "scales")
+        check(self.tile.size % self.network.multiple_of == 0, self, "tile")
+        check(self.network.total_steps == self.diffusion.total_steps, self, "diffusion")
         scaled = self.diffusion.residual_scale
-        _check(scaled is None or all(str(scale) in scaled for scale in self.scales), self, "scales")
+        check(scaled is None or all(str(scale) in scaled for scale in self.scales), self, "scales")
 
     @property
     def condition_channels(self) -> int:
@@ -186,7 +186,7 @@ class ModelConfig:
             value = json.loads(text)
         except (ValueError, RecursionError):
             raise CheckpointError("The checkpoint's config is not JSON.") from None
-        return _parse(cls, value, "config")
+        return parse_config(cls, value, "The checkpoint's config")
 
 
 @dataclass(frozen=True)
@@ -260,49 +260,51 @@ class UpscaleOptions:
         )
 
 
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Build a value of the annotated type `kind` from parsed JSON, strictly."""
+def parse_config(kind: Any, value: Any, where: str) -> Any:
+    """Build a value of the annotated type `kind` from parsed JSON or TOML, strictly; `where` begins error messages."""
     if dataclasses.is_dataclass(kind):
         return _parse_dataclass(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):  # every union here is "something or None"
-        return None if value is None else _parse(arguments[0], value, where)
+        return None if value is None else parse_config(arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
         variadic = arguments[-1] is Ellipsis
         if variadic or len(value) == len(arguments):
-            return tuple(_parse(arguments[0], item, where) for item in value)
+            return tuple(parse_config(arguments[0], item, where) for item in value)
     elif origin is dict and isinstance(value, dict):
-        return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+        return {name: parse_config(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30:
         return float(value)
     elif kind in (int, str, bool) and type(value) is kind:
         return value
-    raise CheckpointError(f"The checkpoint's {where} has a value of the wrong kind: {_shorten(value)}.")
+    raise CheckpointError(f"{where} has a value of the wrong kind: {_shorten(value)}.")
 
 
 def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise CheckpointError(f"The checkpoint's {where} is not a JSON object.")
+        raise CheckpointError(f"{where} is not a JSON object.")
     hints = get_type_hints(kind)
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise CheckpointError(
-            f"The checkpoint's {where} has a field that this version does not know: {_shorten(unknown[0])}.",
+            f"{where} has a field that this version does not know: {_shorten(unknown[0])}.",
             "It may have been written by a newer bidiffsr: upgrade, or convert it again.",
         )
     try:
-        return kind(**{name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+        return kind(**{name: parse_config(hints[name], item, f"{where}.{name}") for name, item in value.items()})
     except TypeError:  # a field without a default is missing
         required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-        raise CheckpointError(f"The checkpoint's {where} lacks {sorted(required - set(value))[0]!r}.") from None
+        raise CheckpointError(f"{where} lacks {sorted(required - set(value))[0]!r}.") from None
 
 
-def _check(sound: bool, config: object, name: str) -> None:
+def check(sound: bool, config: object, name: str) -> None:
+    """Raise CheckpointError for a field of a config that is not sound."""
     if not sound:
         raise CheckpointError(f"{type(config).__name__}.{name} cannot be {_shorten(getattr(config, name))}.")
 
 
-def _one_of(config: object, name: str, choices: set[str]) -> None:
+def check_one_of(config: object, name: str, choices: set[str]) -> None:
+    """Likewise for one that is none of the known words."""
     if getattr(config, name) not in choices:
         raise CheckpointError(
             f"{type(config).__name__}.{name} cannot be {_shorten(getattr(config, name))}.",
@@ -310,8 +312,9 @@ def _one_of(config: object, name: str, choices: set[str]) -> None:
         )
 
 
-def _between(config: object, name: str, low: float, high: float) -> None:
-    _check(low <= getattr(config, name) <= high, config, name)
+def check_between(config: object, name: str, low: float, high: float) -> None:
+    """Likewise for one that is out of range."""
+    check(low <= getattr(config, name) <= high, config, name)
 
 
 def _shorten(value: object) -> str:

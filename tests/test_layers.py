@@ -12,7 +12,7 @@ PACKAGE = Path(bidiffsr_cli.__file__).parent
 LAYERS = [
     {"cli"},
     {"reports"},
-    {"evaluation"},
+    {"evaluation", "training"},
     {"pipeline"},
     {"runtime"},
     {"checkpoints"},

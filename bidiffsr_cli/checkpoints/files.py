@@ -27,6 +27,8 @@ from .upstream import from_upstream, infer_config, read_pth, to_upstream
 FORMAT = "bidiffsr"
 FORMAT_VERSION = "1"
 _METADATA = ("format", "format_version", "storage", "config", "license", "origin")
+EXACT = ("stem", "norm", "norm1", "norm2", "head_norm", "tar", "taa")
+"""Layers whose values reach a sign next: what training packs keeps them in float32."""
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}
 _FLOATS = ("F32", "F16")
 
@@ -150,6 +152,11 @@ def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> b
 
 def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: str) -> bytes:
     values = (FORMAT, FORMAT_VERSION, storage, checkpoint.config.to_json(), checkpoint.license, checkpoint.origin)
+    return serialize_tensors(tensors, dict(zip(_METADATA, values, strict=True)))
+
+
+def serialize_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file, the same for the same content."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}  # alive while pointed at
     specs = {
         name: safetensors.TensorSpec(
@@ -160,7 +167,7 @@ def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: s
         )
         for name, tensor in kept.items()
     }
-    return _with_sorted_metadata(bytes(safetensors.serialize(specs, dict(zip(_METADATA, values, strict=True)))))
+    return _with_sorted_metadata(bytes(safetensors.serialize(specs, dict(metadata))))
 
 
 def _with_sorted_metadata(file: bytes) -> bytes:

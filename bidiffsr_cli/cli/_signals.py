@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from ._errors import interrupted
 from ._output import out
@@ -64,4 +65,44 @@ def stoppable() -> Iterator[Signals]:
     finally:
         signals.settle()
         for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Deferred:
+    """Calls itself true once a signal came; the second one stops the process."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Remember the first one, and hand the second one on."""
+        if self.received is not None:
+            before = self._before[number]
+            signal.signal(number, before if callable(before) else signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = number
+        out.message("Stopping behind this iteration, to save the state; once more stops at once.")
+
+    def raise_again(self) -> None:
+        """Behind the work: let the command end as a stopped one."""
+        if self.received is not None:
+            os.kill(os.getpid(), self.received)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Deferred]:
+    """Within it, SIGINT and SIGTERM are only noted: work that must be put away in order asks for them."""
+    stop = Deferred()
+    if threading.current_thread() is threading.main_thread():
+        for caught in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(caught) is not signal.SIG_IGN:
+                stop._before[caught] = signal.signal(caught, stop.handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in stop._before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What users write as options, turned into values: bytes, seeds and tiles."""
+"""What users write as options, turned into values: bytes, times, seeds and tiles."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise UsageError(f"{text!r} of memory is not possible.", "Give more than 0.")
     return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90s", "50m", "1.5h", "2d".
+
+    Raises:
+        UsageError: it is no number with a unit, or not more than 0.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])", text.strip())
+    if found is None or not float(found[1]):
+        raise UsageError(f"{text!r} is no time.", "Give a number and a unit, such as 90s, 50m or 2h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def parse_seed(text: str) -> int:

@@ -71,18 +71,39 @@ def condition(up: Enlarged, top: int, left: int, height: int, width: int) -> Ten
     Returns:
         C×height×width: `low_res` mapped to the config's range, then `detail` where the config has it.
     """
-    low, high = up.config.condition_range
-    if "detail" not in up.config.condition:
-        return up.crop(top, left, height, width) * (high - low) + low
-    assert up.config.residual_scale is not None
-    kernel = _gaussian(0.75 * up.scale)
-    radius = len(kernel) // 2
+    radius = detail_radius(up.scale, up.config)
     around = up.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
-    window = around[:, radius : radius + height, radius : radius + width]
-    detail = (window - _convolve(_convolve(around, kernel, dim=1), kernel, dim=2)) / up.config.residual_scale[
-        str(up.scale)
-    ]
-    return torch.cat([window * (high - low) + low, detail])
+    return condition_of(around, up.scale, up.config)
+
+
+def detail_radius(scale: int, config: DiffusionConfig) -> int:
+    """How far around a window the condition looks, in pixels of the enlarged picture."""
+    return math.floor(3 * _deviation(scale)) if "detail" in config.condition else 0
+
+
+def condition_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
+    """The condition, from up(LR) in a window and `detail_radius` pixels around it.
+
+    Args:
+        around: …×3×(H+2r)×(W+2r).
+
+    Returns:
+        …×C×H×W, as `condition`.
+    """
+    low, high = config.condition_range
+    if "detail" not in config.condition:
+        return around * (high - low) + low
+    assert config.residual_scale is not None
+    kernel = _gaussian(_deviation(scale))
+    radius = len(kernel) // 2
+    window = around[..., radius : around.shape[-2] - radius, radius : around.shape[-1] - radius]
+    smooth = _convolve(_convolve(around, kernel, dim=-2), kernel, dim=-1)
+    return torch.cat([window * (high - low) + low, (window - smooth) / config.residual_scale[str(scale)]], dim=-3)
+
+
+def _deviation(scale: int) -> float:
+    """Standard deviation of the Gaussian that detail is told by, pixels."""
+    return 0.75 * scale
 
 
 def _take(x: Tensor, indices: Tensor, dim: int) -> Tensor:

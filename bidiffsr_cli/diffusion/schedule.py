@@ -56,6 +56,13 @@ def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
     return [at(time, total) for time in times] + [CLEAN]
 
 
+def signal_and_noise(config: DiffusionConfig) -> tuple[Tensor, Tensor]:
+    """alpha and sigma of all T time steps, T values each, float32."""
+    at = _angle if config.schedule == "angle" else _Linear(config)
+    levels = [at(float(t), config.total_steps) for t in range(config.total_steps)]
+    return torch.tensor([level.alpha for level in levels]), torch.tensor([level.sigma for level in levels])
+
+
 def _angle(time: float, total: int) -> NoiseLevel:
     """phi(t) = pi/2 (t+1)/T, alpha = cos phi, sigma = sin phi; `time` may lie between two steps."""
     phi = math.pi / 2 * (time + 1) / total

@@ -24,7 +24,8 @@ class FullPrecisionConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:  # type: ignore[override]
-        return super().forward(x)
+        y = super().forward(x)
+        return y.to(x.dtype) if self.training else y  # autocast computes it in few bits, training adds it up in many
 
 
 def binary_conv(config: UNetConfig) -> ConvFactory:

@@ -33,7 +33,12 @@ class SelfAttention(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + Conv2(Swish(GN(Conv1(Swish(GN(x))) + time))), and self-attention where asked for."""
+    """x + Conv2(Swish(GN(Conv1(Swish(GN(x))) + time))), and self-attention where asked for.
+
+    In training, `dropout` of the values before Conv2 are left out.
+    """
+
+    dropout = 0.0
 
     def __init__(self, channels: int, config: UNetConfig, conv: ConvFactory, attention: bool = False) -> None:
         super().__init__()
@@ -47,7 +52,10 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)), ctx)
         h += self.time(ctx.embedding)[:, :, None, None]
-        h = self.conv2(F.silu(self.norm2(h)), ctx)
+        h = F.silu(self.norm2(h))
+        if self.training and self.dropout:
+            h = F.dropout(h, self.dropout)
+        h = self.conv2(h, ctx)
         h += x
         return self.attention(h)
 

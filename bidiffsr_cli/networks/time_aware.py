@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.reference import rprelu
+from ..ops import reference
+from . import quantizers
 from .quantizers import approx_sign, scaled_ste_sign
 
 
@@ -57,6 +58,7 @@ class TaA(nn.Module):
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         group = ctx.group(self.slope.shape[0])
+        rprelu = quantizers.rprelu if torch.is_grad_enabled() else reference.rprelu  # which overwrites x
         return rprelu(x, self.shift[group].view(1, -1, 1, 1), self.slope[group], self.offset[group].view(1, -1, 1, 1))
 
 
@@ -79,7 +81,14 @@ class BIConv(nn.Module):
             nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        signs = approx_sign(x + self.tar(ctx))
-        y = F.conv2d(signs, scaled_ste_sign(self.weight), padding=self.weight.shape[-1] // 2)
-        y = self.taa(y, ctx)
+        dtype = conv_dtype(x)
+        signs = approx_sign(x + self.tar(ctx), dtype)
+        y = F.conv2d(signs, scaled_ste_sign(self.weight, dtype), padding=self.weight.shape[-1] // 2)
+        y = self.taa(y.to(x.dtype), ctx)
         return y + x if self.identity else y
+
+
+def conv_dtype(x: Tensor) -> torch.dtype:
+    """In what convolutions of x compute: autocast's type where that is on, else x's own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

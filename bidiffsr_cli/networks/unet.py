@@ -114,7 +114,8 @@ class BiDiffSRUNet(nn.Module):
     def enter(self, x_t: Tensor, condition: Tensor) -> Any:
         """The first features."""
         x = F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.config.pixel_unshuffle)
-        return self.stem(x.contiguous(memory_format=torch.channels_last))
+        y = self.stem(x.contiguous(memory_format=torch.channels_last))
+        return y.to(x.dtype) if self.training else y
 
     def leave(self, x: Any) -> Tensor:
         """The prediction, from the last features."""

@@ -1,0 +1,310 @@
+"""Train a model, from pictures to a checkpoint.
+
+Examples:
+  bidiffsr train smoke --data photos/                  a minute, to see it work
+  bidiffsr train fast --data DIV2K/ --time-limit 2h    the bundled model's recipe
+  bidiffsr train --resume --run run-fast               go on after a stop
+  bidiffsr train mine.toml --set optimizer.lr=2e-3     any field, in a file or here
+  bidiffsr train --show fast > mine.toml               all that there is to set
+  torchrun --nproc-per-node 4 -m bidiffsr_cli train paper-x2 --data DF2K/
+
+Presets: base, fast, paper-x2, paper-x4, smoke. A run is a folder: config,
+log, state, and the model so far (model.safetensors, for upscale --model).
+Ctrl-C and SIGTERM save the state first; whatever else happens, it is as old
+as run.save_every seconds at most.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from . import _options as o
+from ._output import out
+from ._signals import deferred
+from ._values import parse_duration, parse_size
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..checkpoints.files import Checkpoint
+    from ..training.config import TrainConfig
+    from ..training.data import Pictures
+    from ..training.run import Figures
+
+RUN, LIMITS = "Run", "Limits"
+
+
+def train(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="A preset, or a TOML file.", show_default=False)
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="FOLDER", help="Pictures to train on; may be repeated.", rich_help_panel=RUN),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the config.", rich_help_panel=RUN),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the run lies.", show_default="run-CONFIG", rich_help_panel=RUN),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar=o.FLAG, help="Go on with the run.", rich_help_panel=RUN)
+    ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Begin with a model's weights.", rich_help_panel=RUN),
+    ] = None,
+    validate: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Originals to score the model on.", rich_help_panel=RUN),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            envvar="BIDIFFSR_CACHE",
+            help="Where decoded pictures are kept.",
+            show_default="the user's cache",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", metavar=o.FLAG, help="Also log to RUN/tensorboard.", rich_help_panel=RUN),
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", metavar=o.FLAG, help="Print the config as TOML and end.", rich_help_panel=RUN)
+    ] = False,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Training time, such as 50m or 2h; the schedule fits it.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Iterations instead of a time.", rich_help_panel=LIMITS),
+    ] = None,
+    state_budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Also write a compact state of at most this size.", rich_help_panel=LIMITS),
+    ] = None,
+    max_file: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Cut it into files of at most this size.", rich_help_panel=LIMITS),
+    ] = None,
+    device: o.DeviceOption = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of the CPU.", show_default="all cores", rich_help_panel=o.MACHINE),
+    ] = None,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Read the config, prepare the folder, train; the help is the module's docstring."""
+    out.configure(quiet=quiet, json=json, debug=debug)
+    from ..training.config import to_toml
+
+    folder = run or Path(f"run-{Path(config).stem}" if config else "run")
+    wanted = list(changes or [])
+    wanted += [f"data.pictures={list(map(_absolute, data))}"] if data else []
+    if time_limit is not None:
+        wanted += [f"run.seconds={parse_duration(time_limit)}", "run.iterations=null"]
+    if iterations is not None:
+        wanted += [f"run.iterations={iterations}", "run.seconds=null"]
+    if time_limit is not None and iterations is not None:
+        raise UsageError("--time-limit and --iterations exclude each other.", "Give one of them.")
+    chosen = _config(config, wanted, folder, resume=resume)
+    if show:
+        out.data(to_toml(chosen).encode())
+        return
+    if max_file is not None and state_budget is None:
+        raise UsageError("--max-file cuts the compact state.", "Add --state-budget.")
+    budget = None if state_budget is None else parse_size(state_budget)
+    pieces = None if max_file is None else parse_size(max_file)
+
+    from .. import runtime
+    from ..training.run import Outputs, describe_data, prepare_folder, resumed
+    from ..training.run import train as train_run
+    from ..training.trainer import Trainer
+
+    prepare_folder(folder, resume=resume)
+    runtime.keep_freed_memory()
+    count = threads or runtime.usable_cores()
+    with _processes(device) as (place, rank), runtime.one_torch_thread(), deferred() as stop:
+        pictures = _pictures(chosen, cache)
+        out.quiet = out.quiet or rank > 0
+        _tell_pictures(pictures)
+        from ..training.data import CropSampler
+
+        trainer = Trainer(
+            chosen,
+            CropSampler(pictures, chosen, place),
+            place,
+            perceptual=_perceptual(chosen, place),
+            weights=_weights(init, chosen),
+            threads=count if place.type == "cpu" and not _launched() and not chosen.loss.dropout else 1,
+        )
+        if resume:
+            out.message(resumed(trainer, folder))
+        outputs = Outputs(
+            folder,
+            describe_data(pictures.sha256, len(pictures.stored), chosen),
+            budget,
+            pieces,
+            _validation(validate, place) if rank == 0 else None,
+            [_tell, *([_tensorboard(folder)] if tensorboard and rank == 0 else [])],
+        )
+        done = train_run(trainer, outputs, stop)
+        progress = trainer.progress
+    if rank == 0:
+        state = "Done" if done else "Stopped; the state is saved, go on with --resume"
+        out.message(f"{state}: {progress.iteration} iterations, {progress.samples} crops, {progress.seconds:.0f} s.")
+        out.message(f"The model so far: {folder / 'model.safetensors'}")
+        if out.as_json:
+            out.json({"schema": "bidiffsr-train/1", "run": str(folder), "done": done, **vars(progress)})
+    stop.raise_again()
+
+
+def _config(name: str | None, changes: list[str], folder: Path, *, resume: bool) -> TrainConfig:
+    """Of a new run by its name; of a resumed one that of its state, with changes."""
+    from ..training.config import changed, read_config
+    from ..training.state import has_state, read_config_of
+
+    if resume and has_state(folder):
+        return changed(read_config_of(folder), changes)
+    if name is None:
+        raise UsageError("There is no config.", "Name a preset or a TOML file: bidiffsr train fast --data FOLDER")
+    return read_config(name, changes)
+
+
+def _absolute(name: str) -> str:
+    return os.path.abspath(name)  # noqa: PTH100 - Path.resolve would follow links
+
+
+def _pictures(config: TrainConfig, cache: Path | None) -> Pictures:
+    from ..training.data import open_pictures
+
+    def progress(done: int, count: int) -> None:
+        if done % 100 == 0:
+            out.message(f"Decoding pictures: {done} of {count}")
+
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may be relative
+    return open_pictures(config.data, config.model.scales, cache or Path(home, "bidiffsr", "pictures"), progress)
+
+
+def _tell_pictures(pictures: Pictures) -> None:
+    out.message(
+        f"{len(pictures.stored)} pictures, {len(pictures.pixels) / 1e6:.1f} million pixels with the small ones."
+    )
+    for name, reason in list(pictures.skipped.items())[:10]:
+        out.warning(f"Skipped {name}: {reason}")
+    if pictures.skipped:
+        out.warning(f"{len(pictures.skipped)} files were skipped.")
+
+
+def _weights(init: str | None, config: TrainConfig) -> dict[str, torch.Tensor] | None:
+    """The weights of a model to begin with."""
+    if init is None:
+        return None
+    from ..checkpoints.catalog import load_checkpoint
+
+    checkpoint = load_checkpoint(init)
+    if checkpoint.config.network != config.model.network:
+        raise UsageError(f"The network of {init} is not the config's.", "Choose another preset, or leave --init out.")
+    return dict(checkpoint.build().state_dict())
+
+
+def _perceptual(config: TrainConfig, device: torch.device) -> Any:
+    """LPIPS on the device, if the loss has it."""
+    if not config.loss.lpips:
+        return None
+    from ..evaluation.metrics import load_lpips
+
+    return load_lpips().to(device)
+
+
+def _validation(folder: Path | None, device: torch.device) -> Callable[[Checkpoint], Figures] | None:
+    if folder is None:
+        return None
+    from ..evaluation.validate import Validation
+    from ..runtime import choose_runtime
+
+    validation = Validation(folder)
+    return lambda checkpoint: validation(checkpoint, choose_runtime(str(device)))
+
+
+def _tell(figures: Figures) -> None:
+    """One line of the log for the person at the terminal."""
+    if "scores" in figures:
+        for scale, by_steps in figures["scores"].items():
+            for steps, score in by_steps.items():
+                out.message(f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}")
+        return
+    groups = " ".join(f"{group}:{loss:.3f}" for group, loss in figures["loss_by_group"].items())
+    out.message(
+        f"{figures['part_done']:6.1%}  iteration {figures['iteration']}  loss {figures['loss']:.4f}  ({groups})  "
+        f"lr {figures['lr']:.1e}  flips {figures['flip_rate']:.1e}  {figures['samples_per_second']:.1f} crops/s"
+    )
+
+
+def _tensorboard(folder: Path) -> Callable[[Figures], None]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("TensorBoard is not installed.", "pip install tensorboard") from None
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(figures: Figures) -> None:
+        for name, value in _flat(figures):
+            writer.add_scalar(name, value, figures["iteration"])
+        writer.flush()
+
+    return write
+
+
+def _flat(figures: Figures, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
+
+
+def _launched() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def _processes(device: str) -> Iterator[tuple[torch.device, int]]:
+    """The device of this process and its rank; joins the others if torchrun started several."""
+    import torch
+    import torch.distributed as distributed
+
+    from ..runtime import choose_runtime
+
+    if not _launched():
+        yield choose_runtime(device).device, 0
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+    place = torch.device("cuda", local) if cuda else choose_runtime(device if device != "auto" else "cpu").device
+    if cuda:
+        torch.cuda.set_device(place)
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield place, distributed.get_rank()
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Training: from pictures to a checkpoint, stoppable at any time."""

@@ -1,0 +1,275 @@
+"""What a training run is, as frozen dataclasses read from TOML: a preset, a user's file, and single fields on top.
+
+    config = read_config("fast", ["data.pictures=['photos']", "optimizer.lr=2e-3"])
+
+A file names the preset that it changes in `preset = "..."`. The presets lie in `training/presets`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..configs import ModelConfig, check, check_between, check_one_of, parse_config
+from ..errors import CheckpointError, UsageError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Pictures, and what is cut out of them."""
+
+    pictures: tuple[str, ...] = ()
+    """Folders (searched with all that is in them) or files: the originals, HR."""
+    low_res: dict[str, str] = field(default_factory=dict)
+    """Scale -> folder of small pictures, named as the originals or as sets usually are; others are made by bicubic."""
+    crop: int = 64
+    """Side of a crop, pixels of the original."""
+    batch: int = 32
+    """Crops of one iteration, on each process."""
+    candidates: int = 2
+    """Crops that are drawn for each one taken: the one with most detail."""
+    augment: bool = True
+    """Mirror and transpose at random."""
+    blur: float = 0.0
+    """Degrade small pictures by a Gaussian of up to this standard deviation, pixels."""
+    noise: float = 0.0
+    """Likewise by noise of up to this standard deviation, levels of 255."""
+    jpeg: int = 100
+    """Likewise by JPEG of qualities down to this; 100 leaves it out."""
+
+    def __post_init__(self) -> None:
+        check_between(self, "crop", 16, 4096)
+        check_between(self, "batch", 1, 4096)
+        check_between(self, "candidates", 1, 16)
+        check_between(self, "blur", 0, 10)
+        check_between(self, "noise", 0, 100)
+        check_between(self, "jpeg", 10, 100)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the network is asked at training, and how its answer is judged."""
+
+    kind: str = "mse"
+    """mse or l1, of what the network predicts."""
+    times: str = "grid"
+    """grid: mostly the few steps that few-step samplers visit, all of a batch in one TaR/TaA group; uniform: one t for
+    each micro-batch, as the authors draw it."""
+    last: float = 0.35
+    """Of grid: the share of batches at T-1, where the first step of every sampler is."""
+    grid: float = 0.35
+    """Of grid: the share at the last t of the other groups; the rest is uniform inside of one group."""
+    micro_batch: int = 4
+    """Of uniform: pictures that share a t (the authors had 4 on each of 4 GPUs)."""
+    lpips: float = 0.0
+    """Weight of LPIPS between the picture that a prediction comes to and the original."""
+    lpips_groups: int = 2
+    """In how many groups, from the low-noise end, LPIPS counts."""
+    dropout: float = 0.0
+    """In the second half of ResBlocks."""
+
+    def __post_init__(self) -> None:
+        check_one_of(self, "kind", {"mse", "l1"})
+        check_one_of(self, "times", {"grid", "uniform"})
+        check_between(self, "last", 0, 1)
+        check_between(self, "grid", 0, 1 - self.last)
+        check_between(self, "micro_batch", 1, 4096)
+        check_between(self, "lpips", 0, 1000)
+        check_between(self, "lpips_groups", 1, 100)
+        check_between(self, "dropout", 0, 0.9)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam, its schedule and the average of weights."""
+
+    lr: float = 1e-3
+    latent_lr: float = 1.0
+    """Learning rate of binary convolutions' weights, in units of `lr`."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = 200
+    """Iterations over which the learning rate grows from 0."""
+    decay: float = 0.33
+    """Last part of the run over which it falls linearly to 0."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.999
+    """Decay of the average of weights, reached slowly; 0 takes the weights themselves."""
+
+    def __post_init__(self) -> None:
+        check_between(self, "lr", 0, 1)
+        check_between(self, "latent_lr", 0, 100)
+        check(all(0 <= beta < 1 for beta in self.betas), self, "betas")
+        check_between(self, "warmup", 0, 1_000_000)
+        check_between(self, "decay", 0, 1)
+        check(self.clip is None or 0 < self.clip < 1e6, self, "clip")
+        check(0 <= self.ema < 1, self, "ema")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how, and what is written when."""
+
+    iterations: int | None = None
+    """End after so many."""
+    seconds: float | None = None
+    """End after so much training time, interruptions not counted; of the two, the schedule follows what ends first."""
+    seed: int = 0
+    precision: str = "bf16"
+    """Of convolutions and what lies between them: bf16 or fp32. Weights, sums and norms are fp32."""
+    compile: bool = False
+    """Let torch compile the network (worth it on a GPU)."""
+    log_every: int = 50
+    """Iterations between two lines of the log."""
+    save_every: float = 60.0
+    """Seconds between two states: what a killed run loses at most."""
+    validate_every: float = 600.0
+    """Seconds between two validations; 0 validates at the end only."""
+
+    def __post_init__(self) -> None:
+        check(self.iterations is None or 1 <= self.iterations <= 10**9, self, "iterations")
+        check(self.seconds is None or 0 < self.seconds <= 10**9, self, "seconds")
+        check(self.iterations is not None or self.seconds is not None, self, "iterations")
+        check_between(self, "seed", 0, 2**31)
+        check_one_of(self, "precision", {"bf16", "fp32"})
+        check_between(self, "log_every", 1, 1_000_000)
+        check_between(self, "save_every", 0, 1e9)
+        check_between(self, "validate_every", 0, 1e9)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything about a training run but where it lies."""
+
+    model: ModelConfig
+    data: DataConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    run: RunConfig
+
+    def __post_init__(self) -> None:
+        step = self.model.network.multiple_of
+        check(self.data.crop % step == 0, self.data, "crop")
+        check(all(self.data.crop % scale == 0 for scale in self.model.scales), self.data, "crop")
+        check(set(self.data.low_res) <= {str(scale) for scale in self.model.scales}, self.data, "low_res")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as JSON knows it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> TrainConfig:
+        """Read what `to_dict` gave, or what TOML holds.
+
+        Raises:
+            UsageError: a field is unknown, missing, of the wrong type or out of range.
+        """
+        try:
+            return parse_config(cls, value, "The training config")
+        except CheckpointError as error:
+            raise UsageError(error.message, "The presets show all fields: bidiffsr train --show fast") from None
+
+
+def presets() -> list[str]:
+    """Names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def read_config(name: str, changes: Iterable[str] = ()) -> TrainConfig:
+    """A preset or a TOML file, with changes.
+
+    Args:
+        name: of a preset, or the path of a file.
+        changes: "table.field=value" each, the value as in TOML; a bare word is a string.
+
+    Raises:
+        UsageError: there is no such preset or file, or it is no sound config.
+    """
+    value = _read(name)
+    for change in changes:
+        _apply(value, change)
+    return TrainConfig.from_dict(value)
+
+
+def changed(config: TrainConfig, changes: Iterable[str]) -> TrainConfig:
+    """A config with changes, as `read_config` takes them."""
+    value = json.loads(json.dumps(config.to_dict()))
+    for change in changes:
+        _apply(value, change)
+    return TrainConfig.from_dict(value)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """A TOML file of all fields, which `read_config` reads."""
+    return "\n".join(_tables(json.loads(json.dumps(config.to_dict())), ""))
+
+
+def _tables(value: dict[str, Any], path: str) -> Iterator[str]:
+    plain = {key: item for key, item in value.items() if not isinstance(item, dict)}
+    if path:
+        yield f"[{path}]"
+    yield from (f"{_quoted(key)} = {json.dumps('null' if item is None else item)}" for key, item in plain.items())
+    yield ""
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _tables(item, f"{path}.{_quoted(key)}" if path else _quoted(key))
+
+
+def _quoted(key: str) -> str:
+    return key if key.isidentifier() else json.dumps(key)
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = PRESETS / f"{name}.toml" if name in presets() else Path(name)
+    if not path.is_file():
+        raise UsageError(f"There is no preset or file {name!r}.", f"Presets: {', '.join(presets())}.")
+    try:
+        value = _with_none(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name} is not readable TOML: {error}.", "Mend it there.") from None
+    preset = value.pop("preset", None)
+    if preset is None:
+        return value
+    if preset not in presets():
+        raise UsageError(f"{name} names the preset {preset!r}.", f"Presets: {', '.join(presets())}.")
+    return _merged(_read(preset), value)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _apply(value: dict[str, Any], change: str) -> None:
+    path, equals, text = change.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise UsageError(f"{change!r} changes nothing.", "Write it as table.field=value.")
+    try:
+        new = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        new = text.strip()
+    for key in keys[:-1]:
+        value = value.setdefault(key, {})
+        if not isinstance(value, dict):
+            raise UsageError(
+                f"{path.strip()!r} is no field.", "The presets show all fields: bidiffsr train --show fast"
+            )
+    value[keys[-1]] = _with_none(new)
+
+
+def _with_none(value: Any) -> Any:
+    """TOML has no null: the word "null" stands for it."""
+    if isinstance(value, dict):
+        return {key: _with_none(item) for key, item in value.items()}
+    return None if value == "null" else value

@@ -1,0 +1,293 @@
+"""Pictures for training: decoded once into one file, which is mapped into memory, and crops drawn from it in batches.
+
+pictures = open_pictures(config.data, config.model.scales, cache)
+batch = CropSampler(pictures, config, device).draw(scale, generator)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffusion.conditioning import condition_of, detail_radius
+from ..errors import BidiffsrError, InputError, OutputError, UsageError
+from ..images.pairing import by_original, list_pictures
+from ..images.pixels import to_bytes
+from ..images.reading import read_picture
+from ..images.resizing import downscale_bicubic
+from .config import DataConfig, TrainConfig
+from .degradations import degrade
+
+FORMAT = 1
+MARGIN = 6
+"""Pixels of the small picture that a crop is given beyond its edges: two for the bicubic, the rest for the detail."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One picture in the file: where its bytes (H×W×3) begin, and those of the small ones by scale."""
+
+    name: str
+    height: int
+    width: int
+    offset: int
+    small: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures.
+
+    Attributes:
+        pixels: N×3 uint8, the pixels of all pictures, mapped from the file.
+        stored: where each one lies.
+        sha256: of all pixels: what a model was trained on.
+        skipped: file -> why it was left out.
+    """
+
+    pixels: Tensor
+    stored: list[Stored]
+    sha256: str
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops: hr and up are B×3×H×W in [0, 1], condition is B×C×H×W as the network sees it."""
+
+    hr: Tensor
+    up: Tensor
+    condition: Tensor
+    scale: int
+
+
+def open_pictures(
+    config: DataConfig, scales: Sequence[int], cache: Path, progress: Callable[[int, int], None] = lambda *_: None
+) -> Pictures:
+    """Decode the config's pictures, or map what an earlier run decoded.
+
+    Args:
+        config: which pictures.
+        scales: of the small ones.
+        cache: folder of decoded pictures; one sub-folder for each set of files as they are now.
+        progress: is told (pictures done, of how many) while they are decoded.
+
+    Raises:
+        UsageError: no folder is given, or a small picture is missing for an original.
+        InputError: there is not one usable picture.
+        OutputError: the cache cannot be written.
+    """
+    files = _files(config)
+    low_res = {scale: _low_res_of(files, Path(folder), int(scale)) for scale, folder in config.low_res.items()}
+    folder = cache / _key(files, low_res, scales, config.crop)
+    if not (folder / "index.json").is_file():
+        try:
+            _decode(files, low_res, scales, config.crop, folder, progress)
+        except OSError as error:
+            raise OutputError(
+                f"The decoded pictures cannot be written to '{cache}': {error.strerror or error}.",
+                "Choose another folder with --cache.",
+            ) from None
+    index = json.loads((folder / "index.json").read_text())
+    size = (folder / "pixels").stat().st_size
+    pixels = torch.from_file(str(folder / "pixels"), size=size, dtype=torch.uint8).view(-1, 3)
+    return Pictures(pixels, [Stored(**item) for item in index["stored"]], index["sha256"], index["skipped"])
+
+
+class CropSampler:
+    """Draws crops with the small picture around them, on any device.
+
+    Args:
+        pictures: what to draw from; kept on the device as far as that is no CPU.
+        config: size and number of crops, augmentation, degradations; the diffusion's condition.
+        device: where batches are made.
+    """
+
+    def __init__(self, pictures: Pictures, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.diffusion, self.device = config.data, config.model.diffusion, device
+        self.pixels = pictures.pixels.to(device)
+        stored = pictures.stored
+        table = torch.tensor([[item.height, item.width, item.offset // 3] for item in stored])
+        self.heights, self.widths, self.offsets = table.T.contiguous().to(device)
+        self.small = {
+            scale: torch.tensor([item.small[str(scale)] // 3 for item in stored], device=device)
+            for scale in config.model.scales
+        }
+        self.shares = torch.tensor([item.height * item.width for item in stored], dtype=torch.float64)
+
+    def draw(self, scale: int, generator: torch.Generator) -> Batch:
+        """One batch; `generator` is on the CPU, so that every device is given the same crops."""
+        config, size = self.config, self.config.crop
+        count = config.batch * config.candidates
+        which = torch.multinomial(self.shares, count, replacement=True, generator=generator)
+        places = torch.rand(2, count, generator=generator, dtype=torch.float64).to(self.device)
+        flips = torch.randint(2, (3, count), generator=generator, dtype=torch.bool).to(self.device)
+        flips &= config.augment
+        which = which.to(self.device)
+        tops, lefts = (
+            (place * ((sides[which] - size) // scale + 1)).long() * scale
+            for place, sides in zip(places, (self.heights, self.widths), strict=True)
+        )
+        hr = self._gather(self.offsets[which], self.widths[which], self._grid(tops, lefts, size, flips))
+        grid = self._grid(tops // scale - MARGIN, lefts // scale - MARGIN, size // scale + 2 * MARGIN, flips)
+        heights, widths = self.heights[which] // scale, self.widths[which] // scale
+        inside = [at.clamp(torch.zeros_like(n), n - 1) for at, n in zip(grid, _columns(heights, widths), strict=True)]
+        low_res = self._gather(self.small[scale][which], widths, inside)
+        if config.blur or config.noise or config.jpeg < 100:
+            low_res = degrade(low_res, config, generator)
+        up = F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
+        if self.diffusion.upsample == "bicubic_075_clipped":
+            up = up.clamp_(0, 1)
+        inner = _trimmed(up, MARGIN * scale)
+        if config.candidates > 1:
+            detail = (hr - inner).square().mean((1, 2, 3)).view(config.candidates, config.batch)
+            chosen = detail.argmax(0) * config.batch + torch.arange(config.batch, device=self.device)
+            hr, up, inner = hr[chosen], up[chosen], inner[chosen]
+        around = _trimmed(up, MARGIN * scale - detail_radius(scale, self.diffusion))
+        return Batch(hr, inner, condition_of(around, scale, self.diffusion), scale)
+
+    def _grid(self, tops: Tensor, lefts: Tensor, size: int, flips: Tensor) -> tuple[Tensor, Tensor]:
+        """Row and column, B×size×size each, that every pixel of a mirrored and transposed crop is taken from."""
+        at = torch.arange(size, device=self.device)
+        down, right, transposed = flips[:, :, None]
+        rows, columns = torch.where(down, size - 1 - at, at)[:, :, None], torch.where(right, size - 1 - at, at)[:, None]
+        transposed = transposed[:, :, None]
+        y, x = torch.where(transposed, columns, rows), torch.where(transposed, rows, columns)
+        return tops.view(-1, 1, 1) + y, lefts.view(-1, 1, 1) + x
+
+    def _gather(self, offsets: Tensor, widths: Tensor, grid: Sequence[Tensor]) -> Tensor:
+        """B×3×size×size in [0, 1]."""
+        y, x = grid
+        at = offsets.view(-1, 1, 1) + y * widths.view(-1, 1, 1) + x
+        return self.pixels[at].permute(0, 3, 1, 2) / 255
+
+
+def _columns(*values: Tensor) -> tuple[Tensor, ...]:
+    return tuple(value.view(-1, 1, 1) for value in values)
+
+
+def _trimmed(x: Tensor, by: int) -> Tensor:
+    return x[..., by : x.shape[-2] - by, by : x.shape[-1] - by]
+
+
+def _files(config: DataConfig) -> list[Path]:
+    if not config.pictures:
+        raise UsageError("There are no pictures to train on.", "Name folders of pictures with --data.")
+    files: list[Path] = []
+    for name in config.pictures:
+        path = Path(name)
+        if not path.exists():
+            raise InputError(f"There is no folder or file '{name}'.", "Check its name.")
+        files += list_pictures(path) if path.is_dir() else [path]
+    return files
+
+
+def _low_res_of(files: Sequence[Path], folder: Path, scale: int) -> dict[Path, Path]:
+    """The small picture of every original."""
+    if not folder.is_dir():
+        raise InputError(f"There is no folder '{folder}'.", "Check data.low_res.")
+    known = by_original(list_pictures(folder), scale)
+    pairs = {file: known.get(file.stem, []) for file in files}
+    wrong = [file.name for file, found in pairs.items() if len(found) != 1]
+    if wrong:
+        raise UsageError(
+            f"{len(wrong)} originals have no small picture, or several, in '{folder}': {', '.join(wrong[:5])}.",
+            f"Name each as its original, or with x{scale} behind it.",
+        )
+    return {file: found[0] for file, found in pairs.items()}
+
+
+def _key(files: Sequence[Path], low_res: dict[str, dict[Path, Path]], scales: Sequence[int], crop: int) -> str:
+    """What the decoded pictures depend on, as a name."""
+
+    def facts(path: Path) -> tuple[str, int, int]:
+        status = path.stat()
+        return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns)
+
+    pairs = {scale: [facts(pair[file]) for file in files] for scale, pair in low_res.items()}
+    value = [FORMAT, crop, list(scales), [facts(file) for file in files], pairs]
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _decode(
+    files: Sequence[Path],
+    low_res: dict[str, dict[Path, Path]],
+    scales: Sequence[int],
+    crop: int,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write `pixels` and `index.json` into a folder, which appears when it is complete."""
+    making = folder.with_name(f"{folder.name}.{os.getpid()}")
+    making.mkdir(parents=True, exist_ok=True)
+    try:
+        stored: list[dict[str, Any]] = []
+        skipped: dict[str, str] = {}
+        digest, offset = hashlib.sha256(), 0
+        with (making / "pixels").open("wb") as file:
+            for done, path in enumerate(files):
+                progress(done, len(files))
+                try:
+                    pictures = list(_originals_and_small(path, low_res, scales, crop))
+                except BidiffsrError as error:
+                    skipped[path.name] = error.message
+                    continue
+                height, width = pictures[0].shape[1:]
+                small: dict[str, int] = {}
+                item = {"name": path.name, "height": height, "width": width, "small": small}
+                for scale, picture in zip((None, *scales), pictures, strict=True):
+                    data = to_bytes(picture.permute(1, 2, 0))
+                    item |= {"offset": offset} if scale is None else {}
+                    if scale is not None:
+                        small[str(scale)] = offset
+                    file.write(data)
+                    digest.update(data)
+                    offset += len(data)
+                stored.append(item)
+        if not stored:
+            reason = next(iter(skipped.values()), "there is none")
+            raise InputError(f"No picture can be used: {reason}", "Give folders of pictures larger than a crop.")
+        index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest()}
+        (making / "index.json").write_text(json.dumps(index))
+        making.rename(folder)
+    except OSError:
+        if not (folder / "index.json").is_file():  # else another process was quicker
+            raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _originals_and_small(
+    path: Path, low_res: dict[str, dict[Path, Path]], scales: Sequence[int], crop: int
+) -> Iterator[Tensor]:
+    """The original, cut to a multiple of all scales, and a small picture for each scale: 3×H×W uint8."""
+    original = _levels(path)
+    multiple = math.lcm(*scales)
+    height, width = (side // multiple * multiple for side in original.shape[1:])
+    if min(height, width) < crop:
+        raise InputError(f"{path.name} is smaller than a crop of {crop} pixels.", "Leave it out.")
+    original = original[:, :height, :width]
+    yield original
+    for scale in scales:
+        if str(scale) in low_res:
+            small = _levels(low_res[str(scale)][path])
+            if small.shape[1] < height // scale or small.shape[2] < width // scale:
+                raise InputError(f"{path.name}: its small picture is too small for x{scale}.", "Make it again.")
+            yield small[:, : height // scale, : width // scale]
+        else:
+            yield downscale_bicubic(original, scale)
+
+
+def _levels(path: Path) -> Tensor:
+    return (read_picture(path).rgb * 255).round().to(torch.uint8)

@@ -1,0 +1,155 @@
+"""What a network is asked at training, and how far off its answer is.
+
+    loss = objective(network, batch, generator)
+
+Two ways to draw t: the grid of few-step samplers (recipe "ours"), and the authors' one t for each micro-batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..configs import ModelConfig
+from ..diffusion.schedule import signal_and_noise
+from .config import LossConfig
+from .data import Batch
+
+Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(x_t, condition, t, step) -> prediction, as BiDiffSRUNet."""
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""Pictures B×3×H×W in [0, 1], originals -> B distances."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Crops, their time steps (B, on the CPU, all in one TaR/TaA group), and noise of unit variance, B×3×H×W."""
+
+    batch: Batch
+    t: Tensor
+    noise: Tensor
+
+    def split(self, count: int) -> list[Question]:
+        """The same in `count` parts, fewer where there are fewer crops."""
+        size = -(-len(self.t) // count)
+        return [self[first : first + size] for first in range(0, len(self.t), size)]
+
+    def __getitem__(self, which: slice) -> Question:
+        batch = self.batch
+        return Question(
+            Batch(batch.hr[which], batch.up[which], batch.condition[which], batch.scale),
+            self.t[which],
+            self.noise[which],
+        )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Of one question.
+
+    Attributes:
+        total: what is minimized.
+        prediction: the part of it that the prediction is off by, detached.
+        group: the TaR/TaA group.
+        count: how many crops it is the mean of.
+    """
+
+    total: Tensor
+    prediction: Tensor
+    group: int
+    count: int
+
+    def detached(self) -> Loss:
+        """Without what it was computed from."""
+        return replace(self, total=self.total.detach())
+
+
+class Objective:
+    """The loss of a network on a batch.
+
+    Args:
+        model: network and diffusion.
+        config: of the loss.
+        device: of batches.
+        perceptual: LPIPS, where the config gives it a weight.
+    """
+
+    def __init__(
+        self, model: ModelConfig, config: LossConfig, device: torch.device, perceptual: Perceptual | None = None
+    ) -> None:
+        self.diffusion, self.config, self.perceptual = model.diffusion, config, perceptual
+        self.groups = math.lcm(model.network.tar_groups, model.network.taa_groups)
+        self.alphas, self.sigmas = (table.to(device) for table in signal_and_noise(model.diffusion))
+
+    def ask(self, batch: Batch, generator: torch.Generator, noise_generator: torch.Generator) -> list[Question]:
+        """Draw time steps (`generator` is on the CPU) and noise (`noise_generator` is on the batch's device)."""
+        noise = torch.empty_like(batch.hr).normal_(generator=noise_generator)
+        questions = []
+        for first, t in self.draw_times(len(batch.hr), generator):
+            whole = Question(batch, t.new_zeros(len(batch.hr)), noise)[first : first + len(t)]
+            questions.append(Question(whole.batch, t, whole.noise))
+        return questions
+
+    def __call__(self, network: Network, question: Question) -> Loss:
+        """The loss of a network's answer."""
+        batch, t, noise = question.batch, question.t, question.noise
+        total = self.diffusion.total_steps
+        alpha, sigma = (table[t.to(table.device)].view(-1, 1, 1, 1) for table in (self.alphas, self.sigmas))
+        x0 = self.clean(batch)
+        x_t = alpha * x0 + sigma * noise
+        wanted = noise if self.diffusion.parameterization == "epsilon" else alpha * noise - sigma * x0
+        seen = alpha * x_t if self.diffusion.input_gain == "alpha" else x_t
+        step = -(
+            -total * self.group(int(t[0])) // self.groups
+        )  # says the group; the first t of it, to be the same every time
+        predicted = network(seen, batch.condition, t.to(x_t.device), step).float()
+        loss = F.mse_loss(predicted, wanted) if self.config.kind == "mse" else F.l1_loss(predicted, wanted)
+        detached = loss.detach()
+        if self.config.lpips and self.group(int(t[0])) < self.config.lpips_groups:
+            assert self.perceptual is not None
+            if self.diffusion.parameterization == "epsilon":
+                x0_predicted = (x_t - sigma * predicted) / alpha
+            else:
+                x0_predicted = alpha * x_t - sigma * predicted
+            distances = self.perceptual(self.picture(x0_predicted, batch), batch.hr)
+            loss = loss + self.config.lpips * distances.mean()
+        return Loss(loss, detached, self.group(int(t[0])), len(t))
+
+    def clean(self, batch: Batch) -> Tensor:
+        """x_0: the picture, or the residual in units of s."""
+        return (batch.hr - batch.up) / self._scale(batch) if self.diffusion.target == "residual" else batch.hr
+
+    def picture(self, x0: Tensor, batch: Batch) -> Tensor:
+        """The picture that x_0 stands for, in [0, 1]."""
+        return (batch.up + self._scale(batch) * x0 if self.diffusion.target == "residual" else x0).clamp(0, 1)
+
+    def group(self, t: int) -> int:
+        """The TaR/TaA group of a time step."""
+        return t * self.groups // self.diffusion.total_steps
+
+    def draw_times(self, count: int, generator: torch.Generator) -> list[tuple[int, Tensor]]:
+        """(first picture, the time steps of it and those that follow), in each of which all t are of one group."""
+        total = self.diffusion.total_steps
+        if self.config.times == "uniform":
+            size = self.config.micro_batch
+            starts = range(0, count, size)
+            times = torch.randint(total, (len(starts),), generator=generator)
+            return [(first, t.expand(min(size, count - first))) for first, t in zip(starts, times, strict=True)]
+        kind = float(torch.rand((), generator=generator))
+        if kind < self.config.last:
+            return [(0, torch.full((count,), total - 1))]
+        others = kind < self.config.last + self.config.grid  # the groups that do not end at T-1
+        group = int(torch.randint(max(1, self.groups - others), (), generator=generator))
+        if others:
+            return [(0, torch.full((count,), total * (group + 1) // self.groups - 1))]
+        low, high = -(-total * group // self.groups), -(-total * (group + 1) // self.groups)
+        return [(0, torch.randint(low, high, (count,), generator=generator))]
+
+    def _scale(self, batch: Batch) -> float:
+        assert self.diffusion.residual_scale is not None
+        return self.diffusion.residual_scale[str(batch.scale)]

@@ -1,0 +1,295 @@
+"""The loop: draw, predict, step, average; and what it says about itself.
+
+    trainer = Trainer(config, sampler, device)
+    trainer.run(on_log, on_pause)
+
+The learning rate follows the part of the run that is over, in iterations or in seconds, so that a run always ends with
+a small one. With iterations alone, a run that was stopped and resumed takes exactly the steps of one that was not.
+
+On a CPU every thread computes its share of the batch, and later its share of the weights, with one of torch's threads:
+the many small operations of a step gain little from more, and nothing spins.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import BidiffsrError
+from ..networks.blocks import ResBlock
+from ..networks.time_aware import BIConv
+from ..networks.unet import BiDiffSRUNet
+from .config import TrainConfig
+from .data import CropSampler
+from .objective import Loss, Objective, Perceptual, Question
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        iteration: steps taken.
+        samples: crops seen, by all processes together.
+        seconds: of training, without interruptions and validations.
+    """
+
+    iteration: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+
+class Share:
+    """Some of a network's parameters, which one thread updates: gradients, Adam, moving average."""
+
+    def __init__(self, named: Sequence[tuple[str, nn.Parameter]], latent: set[str], config: TrainConfig) -> None:
+        self.config = config.optimizer
+        self.named = list(named)
+        self.parameters: list[Tensor] = [parameter for _, parameter in named]
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        of_latents = [parameter for name, parameter in named if name in latent]
+        others = [parameter for name, parameter in named if name not in latent]
+        groups = [
+            {"params": of_latents, "factor": self.config.latent_lr},
+            {"params": others, "factor": 1.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.optimizer = torch.optim.Adam(groups, lr=self.config.lr, betas=self.config.betas, fused=True)
+
+    def square_norm(self) -> Tensor:
+        """Of the gradient."""
+        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
+        return torch.stack(list(norms)).square().sum()
+
+    @torch.no_grad()
+    def update(self, factor: Tensor, lr: float, decay: float) -> None:
+        """One step of Adam on the gradient times `factor`, and of the average."""
+        torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+
+
+class Trainer:
+    """A network in training.
+
+    Args:
+        config: of the run.
+        sampler: draws the batches.
+        device: where the network is.
+        perceptual: LPIPS on that device, if the config gives it a weight.
+        weights: to start from; names as of BiDiffSRUNet.
+        threads: of a CPU. Results depend on their number in the last bits, as sums of gradients do.
+
+    Attributes:
+        network: what is trained, float32.
+        progress: how far the run is.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        sampler: CropSampler,
+        device: torch.device,
+        perceptual: Perceptual | None = None,
+        weights: dict[str, Tensor] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.config, self.sampler, self.device, self.threads = config, sampler, device, threads
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.run.seed)
+            network = BiDiffSRUNet(config.model.network, config.model.condition_channels)
+        if weights is not None:
+            network.load_state_dict(weights)
+        for block in network.modules():
+            if isinstance(block, ResBlock):
+                block.dropout = config.loss.dropout
+        self.network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.objective = Objective(config.model, config.loss, device, perceptual)
+        self.shares = self._share_out()
+        parallel = distributed.is_initialized()
+        self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
+        seed = config.run.seed * 1000 + self.rank
+        self.generator = torch.Generator().manual_seed(seed)
+        self.noise_generator = torch.Generator(device).manual_seed(seed)
+        self.progress = Progress()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train") if threads > 1 else None
+        self._forward: Any = torch.compile(self.network) if config.run.compile else self.network
+        if self.world > 1:
+            self._forward = DistributedDataParallel(self._forward)
+        self._losses: list[Loss]
+        self._norms: list[Tensor]
+        self._signs: dict[str, Tensor]
+        self.forget_figures()
+
+    def part_done(self) -> float:
+        """The part of the run that is over, 0 to 1."""
+        run, progress = self.config.run, self.progress
+        parts = [
+            progress.iteration / run.iterations if run.iterations else 0.0,
+            progress.seconds / run.seconds if run.seconds else 0.0,
+        ]
+        return min(1.0, max(parts))
+
+    def learning_rate(self) -> float:
+        """Of the next step: grows over `warmup`, stays, falls linearly over the last `decay` of the run."""
+        config = self.config.optimizer
+        growing = min(1.0, (self.progress.iteration + 1) / max(1, config.warmup))
+        falling = min(1.0, (1 - self.part_done()) / config.decay) if config.decay else 1.0
+        return config.lr * growing * falling
+
+    def step(self) -> None:
+        """One iteration."""
+        scales = self.config.model.scales
+        scale = scales[int(torch.randint(len(scales), (), generator=self.generator))]
+        batch = self.sampler.draw(scale, self.generator)
+        questions = self.objective.ask(batch, self.generator, self.noise_generator)
+        pieces = [piece for question in questions for piece in question.split(self.threads)]
+        self._losses += self._differentiate(pieces, len(batch.hr))
+        norm = torch.stack(list(self._map(Share.square_norm, self.shares))).sum().sqrt()
+        self._norms.append(norm)
+        clip, iteration = self.config.optimizer.clip, self.progress.iteration + 1
+        factor = torch.ones_like(norm) if clip is None else (clip / (norm + 1e-6)).clamp(max=1.0)
+        decay = min(self.config.optimizer.ema, (1 + iteration) / (10 + iteration))
+        self._map(partial(Share.update, factor=factor, lr=self.learning_rate(), decay=decay), self.shares)
+        self.progress.iteration = iteration
+        self.progress.samples += len(batch.hr) * self.world
+
+    def run(self, on_log: Callable[[dict[str, Any]], None], on_pause: Callable[[], bool]) -> None:
+        """Train until the end of the run, or until `on_pause` says so.
+
+        Args:
+            on_log: is given the figures of the last iterations.
+            on_pause: is called after every iteration, while training time stands still: saves, validates; true stops.
+
+        Raises:
+            BidiffsrError: the loss is no longer finite.
+        """
+        since = (self.progress.iteration, self.progress.seconds)
+        while not self.agreed(self.part_done() >= 1):
+            began = time.perf_counter()
+            self.step()
+            if self.device.type == "cuda" and self.progress.iteration % 10 == 0:
+                torch.cuda.synchronize(self.device)  # else the clock would run ahead of the device
+            self.progress.seconds += time.perf_counter() - began
+            if self.progress.iteration % self.config.run.log_every == 0:
+                on_log(self._figures(*since))
+                since = (self.progress.iteration, self.progress.seconds)
+            if self.agreed(on_pause()):
+                break
+
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights, on the CPU, with the names of BiDiffSRUNet."""
+        averages = {
+            name: mean for share in self.shares for (name, _), mean in zip(share.named, share.average, strict=True)
+        }
+        return {name: averages[name].cpu().clone() for name, _ in self.network.named_parameters()}
+
+    def latent_names(self) -> list[str]:
+        """Names of the binary convolutions' weights."""
+        return [f"{name}.weight" for name, module in self.network.named_modules() if isinstance(module, BIConv)]
+
+    def forget_figures(self) -> None:
+        """Begin the figures of the log anew."""
+        self._losses, self._norms, self._signs = [], [], self._current_signs()
+
+    def _differentiate(self, pieces: Sequence[Question], count: int) -> list[Loss]:
+        """Set every parameter's gradient to that of the mean loss over `count` crops."""
+
+        def loss_of(piece: Question) -> tuple[Loss, Tensor]:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16"):
+                loss = self.objective(self._forward, piece)
+            return loss, loss.total * (loss.count / count)
+
+        if self._pool is None:
+            losses = [loss_of(piece) for piece in pieces]
+            torch.stack([weighted for _, weighted in losses]).sum().backward()
+            return [loss.detached() for loss, _ in losses]
+        parameters = list(self.network.parameters())
+
+        def differentiate(piece: Question) -> tuple[Loss, Sequence[Tensor | None]]:
+            loss, weighted = loss_of(piece)
+            return loss.detached(), torch.autograd.grad(weighted, parameters, allow_unused=True)
+
+        results = self._map(differentiate, pieces)
+        for parameter, *gradients in zip(parameters, *(gradients for _, gradients in results), strict=True):
+            for gradient in gradients:  # in the pieces' order, whichever was quicker
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return [loss for loss, _ in results]
+
+    def _map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        return list(map(function, items) if self._pool is None else self._pool.map(function, items))
+
+    def _share_out(self) -> list[Share]:
+        """The parameters in as many shares as there are threads, of about the same size."""
+        latent = set(self.latent_names())
+        named: list[list[tuple[str, nn.Parameter]]] = [[] for _ in range(self.threads)]
+        sizes = [0] * self.threads
+        for name, parameter in sorted(self.network.named_parameters(), key=lambda item: -item[1].numel()):
+            least = sizes.index(min(sizes))
+            named[least].append((name, parameter))
+            sizes[least] += parameter.numel()
+        return [Share(part, latent, self.config) for part in named]
+
+    def agreed(self, wanted: bool) -> bool:
+        """Whether any process wants it: all must stop, and save, at the same iteration."""
+        if self.world == 1:
+            return wanted
+        flag = torch.tensor(float(wanted), device=self.device)
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+        return bool(flag)
+
+    def _figures(self, iteration: int, seconds: float) -> dict[str, Any]:
+        """What happened since an iteration, for the log."""
+        losses, norms, before = self._losses, self._norms, self._signs
+        self.forget_figures()
+        by_group: dict[int, list[tuple[int, float]]] = {}
+        for loss in losses:
+            by_group.setdefault(loss.group, []).append((loss.count, float(loss.prediction)))
+        total = mean((loss.count, float(loss.total)) for loss in losses)
+        if not math.isfinite(total):
+            raise BidiffsrError(
+                f"The loss is no longer finite at iteration {self.progress.iteration}.",
+                "Resume with a smaller optimizer.lr, or run.precision=fp32.",
+            )
+        done, signs = self.progress.iteration - iteration, self._signs
+        flips = {name: float((sign != before[name]).float().mean()) / done for name, sign in signs.items()}
+        return {
+            "iteration": self.progress.iteration,
+            "samples": self.progress.samples,
+            "seconds": round(self.progress.seconds, 3),
+            "part_done": round(self.part_done(), 5),
+            "lr": self.learning_rate(),
+            "samples_per_second": done * self.config.data.batch * self.world / (self.progress.seconds - seconds),
+            "loss": total,
+            "loss_by_group": {group: mean(values) for group, values in sorted(by_group.items())},
+            "gradient_norm": float(torch.stack(norms).mean()),
+            "flip_rate": mean((signs[name].numel(), rate) for name, rate in flips.items()),
+            "flip_rate_by_layer": flips,
+        }
+
+    def _current_signs(self) -> dict[str, Tensor]:
+        weights = dict(self.network.named_parameters())
+        return {name: weights[name].detach() >= 0 for name in self.latent_names()}
+
+
+def mean(values: Iterable[tuple[int, float]]) -> float:
+    """The weighted mean of (weight, value); 0 of nothing."""
+    pairs = list(values)
+    return sum(weight * value for weight, value in pairs) / max(1, sum(weight for weight, _ in pairs))

@@ -1,0 +1,60 @@
+"""Fixtures of the training's tests: a few real tiles, and a network that takes milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from bidiffsr_cli.training.config import TrainConfig, read_config
+from bidiffsr_cli.training.data import CropSampler, Pictures, open_pictures
+
+PICTURES = Path(__file__).parent.parent / "pictures"
+TINY = [
+    "model.network.inner_channel=4",
+    "model.network.norm_groups=1",
+    "model.tile={size=64,overlap=8}",
+    "data.crop=32",
+    "data.batch=4",
+    "run.iterations=6",
+    "run.seconds=null",
+    "run.log_every=2",
+    "run.precision=fp32",
+    "optimizer.warmup=2",
+]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """Small tensors on busy cores are quickest in one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three photos, small enough to be decoded at once."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("houses", "lighthouse", "parrot"):
+        Image.open(PICTURES / f"{name}.png").convert("RGB").crop((0, 0, 120, 96)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def config(folder: Path) -> TrainConfig:
+    return read_config("fast", [*TINY, f"data.pictures=['{folder}']"])
+
+
+@pytest.fixture(scope="session")
+def pictures(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    return open_pictures(config.data, config.model.scales, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def sampler(pictures: Pictures, config: TrainConfig) -> CropSampler:
+    return CropSampler(pictures, config, torch.device("cpu"))

@@ -1,0 +1,73 @@
+"""Training configs: presets, files, changes, and what is refused."""
+
+import json
+
+import pytest
+
+from bidiffsr_cli.checkpoints.catalog import load_checkpoint
+from bidiffsr_cli.cli import train as command
+from bidiffsr_cli.configs import UNetConfig
+from bidiffsr_cli.errors import UsageError
+from bidiffsr_cli.training.config import TrainConfig, changed, presets, read_config, to_toml
+
+
+def test_the_presets_are_those_of_the_help():
+    assert f"Presets: {', '.join(presets())}." in command.__doc__
+    assert set(presets()) == {"fast", "base", "paper-x2", "paper-x4", "smoke"}
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_config_survives_json_and_toml(name, tmp_path):
+    config = read_config(name)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    (tmp_path / "mine.toml").write_text(to_toml(config))
+    assert read_config(str(tmp_path / "mine.toml")) == config
+
+
+def test_fast_is_the_bundled_model():
+    assert read_config("fast").model == load_checkpoint("fast").config
+
+
+def test_the_paper_is_the_papers():
+    config = read_config("paper-x4")
+    assert config.model.network == UNetConfig() and config.model.diffusion.parameterization == "epsilon"
+    assert (config.loss.kind, config.loss.times, config.loss.dropout) == ("l1", "uniform", 0.2)
+    assert (config.optimizer.lr, config.optimizer.betas, config.optimizer.decay) == (1e-4, (0.9, 0.99), 0)
+    assert (config.optimizer.clip, config.optimizer.ema, config.data.batch) == (None, 0, 16)
+    assert (config.run.iterations, config.data.crop // 4) == (1_000_000, 64)
+
+
+def test_a_file_changes_a_preset(tmp_path):
+    (tmp_path / "mine.toml").write_text('preset = "fast"\n[optimizer]\nlr = 0.5\n')
+    config = read_config(str(tmp_path / "mine.toml"), ["data.crop=128", "loss.kind=l1", "optimizer.clip=null"])
+    assert (config.optimizer.lr, config.data.crop, config.loss.kind, config.optimizer.clip) == (0.5, 128, "l1", None)
+    assert changed(config, ["run.seed=3"]).run.seed == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "optimizer.lr=fast",
+        "optimizer.lr=-1",
+        "data.crop=65",
+        "nonsense.field=1",
+        "run.seed",
+        "run.seed.deeper=1",
+        "run.iterations=0",
+        "loss.kind=huber",
+        "data.low_res={3='x'}",
+    ],
+)
+def test_a_wrong_change_is_refused(change):
+    with pytest.raises(UsageError) as caught:
+        read_config("fast", [change])
+    assert caught.value.hint
+
+
+def test_wrong_files_are_refused(tmp_path):
+    for text in ("[data", "preset = 'none'", "preset = 'unknown'"):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(UsageError):
+            read_config(str(tmp_path / "bad.toml"))
+    with pytest.raises(UsageError, match="no preset"):
+        read_config("unknown")

@@ -1,0 +1,146 @@
+"""Crops for training: what the network sees there is what it sees when it enlarges."""
+
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition
+from bidiffsr_cli.errors import InputError, UsageError
+from bidiffsr_cli.images.resizing import downscale_bicubic
+from bidiffsr_cli.training.config import DataConfig
+from bidiffsr_cli.training.data import CropSampler, open_pictures
+from bidiffsr_cli.training.degradations import degrade
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def place_of(crop, pictures):
+    """(picture, top, left) of a crop, found by its pixels, in any of eight orientations; and how it is turned."""
+    for index, item in enumerate(pictures.stored):
+        whole = pixels_of(pictures, item)
+        for flips in range(8):
+            dims = [dim for dim, bit in ((1, 1), (2, 2)) if flips & bit]
+            turned = crop.transpose(1, 2) if flips & 4 else crop
+            turned = turned.flip(dims)
+            windows = whole.unfold(1, turned.shape[1], 1).unfold(2, turned.shape[2], 1)
+            found = (windows == turned[:, None, None]).all(-1).all(-1).all(0).nonzero()
+            if len(found):
+                return index, *found[0].tolist(), flips
+    raise AssertionError("the crop is in no picture")
+
+
+def pixels_of(pictures, item):
+    first = item.offset // 3
+    flat = pictures.pixels[first : first + item.height * item.width]
+    return flat.view(item.height, item.width, 3).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_crop_is_seen_as_when_enlarging(config, pictures, sampler, scale):
+    batch = sampler.draw(scale, generator())
+    assert batch.hr.shape == batch.up.shape == (4, 3, 32, 32) and batch.condition.shape == (4, 6, 32, 32)
+    orientations = set()
+    for index in range(4):
+        crop = (batch.hr[index] * 255).round().to(torch.uint8)
+        which, top, left, flips = place_of(crop, pictures)
+        orientations.add(flips)
+        assert top % scale == left % scale == 0
+        whole = pixels_of(pictures, pictures.stored[which])
+        low_res = downscale_bicubic(whole, scale) / 255
+        up = Enlarged(low_res, scale, *whole.shape[1:], config.model.diffusion)
+        dims = [dim for dim, bit in ((1, 1), (2, 2)) if flips & bit]
+        seen = batch.condition[index].transpose(1, 2) if flips & 4 else batch.condition[index]
+        expected = condition(up, top, left, 32, 32)
+        # beyond the picture's edge, repeated small pixels stand where repeated large ones do: a little detail differs
+        at_edge = min(top, left, whole.shape[1] - top - 32, whole.shape[2] - left - 32) < 16
+        torch.testing.assert_close(seen.flip(dims)[:3], expected[:3], atol=2e-5, rtol=0)
+        if not at_edge:
+            torch.testing.assert_close(seen.flip(dims), expected, atol=2e-4, rtol=0)
+
+
+def test_orientations_and_places_vary(pictures, sampler):
+    crops = [sampler.draw(2, generator(seed)).hr for seed in range(8)]
+    places = [place_of((crop[0] * 255).round().to(torch.uint8), pictures) for crop in crops]
+    assert len({flips for *_, flips in places}) > 2 and len({place[:3] for place in places}) == 8
+
+
+def test_the_same_generator_gives_the_same_crops(sampler):
+    one, two = sampler.draw(4, generator(3)), sampler.draw(4, generator(3))
+    assert torch.equal(one.hr, two.hr) and torch.equal(one.condition, two.condition)
+
+
+def test_candidates_have_more_detail(pictures, config):
+    def detail(candidates):
+        data = dataclasses.replace(config.data, candidates=candidates, batch=32)
+        sampler = CropSampler(pictures, dataclasses.replace(config, data=data), torch.device("cpu"))
+        batch = sampler.draw(2, generator())
+        return (batch.hr - batch.up).square().mean()
+
+    assert detail(4) > 1.2 * detail(1)
+
+
+def test_pictures_are_decoded_once(config, folder, tmp_path):
+    told = []
+    first = open_pictures(config.data, (2, 4), tmp_path, lambda done, count: told.append((done, count)))
+    assert told == [(0, 3), (1, 3), (2, 3)] and len(first.stored) == 3 and not first.skipped
+    second = open_pictures(config.data, (2, 4), tmp_path, lambda *_: pytest.fail("decoded again"))
+    assert torch.equal(first.pixels, second.pixels) and first.sha256 == second.sha256
+    assert [path.name for path in tmp_path.iterdir() if "." in path.name] == []  # nothing half-made is left
+
+
+def test_damaged_and_small_files_are_skipped(folder, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    data = (folder / "parrot.png").read_bytes()
+    (photos / "whole.png").write_bytes(data)
+    (photos / "cut.png").write_bytes(data[: len(data) // 2])
+    (photos / "text.jpg").write_text("no picture")
+    Image.new("RGB", (20, 300)).save(photos / "narrow.png")
+    pictures = open_pictures(DataConfig(pictures=(str(photos),), crop=32), (2,), tmp_path / "cache")
+    assert [item.name for item in pictures.stored] == ["whole.png"]
+    assert set(pictures.skipped) == {"cut.png", "text.jpg", "narrow.png"} and all(pictures.skipped.values())
+
+
+def test_pairs_are_found_by_name(folder, tmp_path):
+    small = tmp_path / "X2"
+    small.mkdir()
+    for path in folder.iterdir():
+        Image.open(path).resize((60, 48), Image.Resampling.BOX).save(small / f"{path.stem}x2.png")
+    config = DataConfig(pictures=(str(folder),), low_res={"2": str(small)}, crop=32)
+    pictures = open_pictures(config, (2,), tmp_path / "cache")
+    item = pictures.stored[0]
+    first = item.small["2"] // 3
+    stored = pictures.pixels[first : first + 60 * 48].flatten()
+    with Image.open(small / f"{item.name.removesuffix('.png')}x2.png") as image:
+        assert bytes(stored.tolist()) == image.tobytes()
+    (small / "parrotx2.png").unlink()
+    with pytest.raises(UsageError, match=r"parrot\.png"):
+        open_pictures(config, (2,), tmp_path / "cache")
+
+
+def test_nothing_to_train_on(tmp_path):
+    with pytest.raises(UsageError):
+        open_pictures(DataConfig(), (2,), tmp_path)
+    with pytest.raises(InputError):
+        open_pictures(DataConfig(pictures=(str(tmp_path / "missing"),)), (2,), tmp_path)
+    with pytest.raises(InputError):
+        (tmp_path / "empty").mkdir()
+        open_pictures(DataConfig(pictures=(str(tmp_path / "empty"),)), (2,), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists() or not any((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(("field", "value"), [("blur", 2.0), ("noise", 20.0), ("jpeg", 20)])
+def test_degradations(field, value):
+    x = torch.rand(3, 3, 24, 20)
+    config = dataclasses.replace(DataConfig(), **{field: value})
+    one, two = degrade(x, config, generator(1)), degrade(x, config, generator(1))
+    assert torch.equal(one, two) and one.shape == x.shape and one.min() >= 0 and one.max() <= 1
+    assert (one - x).abs().mean() > 1e-3
+    flat = torch.full((2, 3, 16, 16), 0.5)
+    if field == "blur":
+        torch.testing.assert_close(degrade(flat, config, generator()), flat)
+        assert one.var() < x.var()

@@ -1,0 +1,119 @@
+"""What is asked at training, against the formulas; and that all of the network is asked."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from bidiffsr_cli.configs import DiffusionConfig
+from bidiffsr_cli.diffusion.schedule import noise_levels, signal_and_noise
+from bidiffsr_cli.networks.unet import BiDiffSRUNet
+from bidiffsr_cli.training.config import LossConfig
+from bidiffsr_cli.training.objective import Objective, Question
+
+CPU = torch.device("cpu")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def question(sampler):
+    batch = sampler.draw(2, generator())
+    return Question(batch, torch.full((4,), 799), torch.randn(batch.hr.shape, generator=generator()))
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1"])
+def test_v_of_the_residual(config, question, kind):
+    """v = alpha eps - sigma r; the network sees alpha x_t."""
+    asked = []
+    alpha, sigma = (float(table[799]) for table in signal_and_noise(config.model.diffusion))
+    residual = (question.batch.hr - question.batch.up) / 0.04
+    v = alpha * question.noise - sigma * residual
+
+    def network(x, condition, t, step):
+        asked.append((x, condition, t, step))
+        return v + 0.5
+
+    loss = Objective(config.model, LossConfig(kind=kind), CPU)(network, question)
+    torch.testing.assert_close(loss.total, torch.tensor(0.25 if kind == "mse" else 0.5))
+    assert (loss.group, loss.count) == (1, 4) and torch.equal(loss.total, loss.prediction)
+    ((x, condition, t, step),) = asked
+    torch.testing.assert_close(x, alpha * (alpha * residual + sigma * question.noise))
+    assert torch.equal(condition, question.batch.condition) and t.tolist() == [799] * 4 and step * 5 // 2000 == 1
+
+
+def test_epsilon_of_the_image(config, question):
+    diffusion = DiffusionConfig()
+    model = dataclasses.replace(config.model, diffusion=diffusion)
+    alpha, sigma = (float(table[799]) for table in signal_and_noise(diffusion))
+    levels = noise_levels(dataclasses.replace(diffusion, spacing="leading"), 2000)
+    assert (levels[1200].t, levels[1200].alpha, levels[1200].sigma) == (799, alpha, sigma)
+
+    def network(x, condition, t, step):
+        torch.testing.assert_close(x, alpha * question.batch.hr + sigma * question.noise)
+        return question.noise
+
+    assert float(Objective(model, LossConfig(kind="l1"), CPU)(network, question).total) == 0
+
+
+def test_lpips_counts_near_the_end_alone(config, question):
+    def perceptual(sr, hr):
+        torch.testing.assert_close(sr, hr, atol=1e-5, rtol=0)
+        return torch.full((len(sr),), 0.3)
+
+    objective = Objective(config.model, LossConfig(lpips=2.0, lpips_groups=2), CPU, perceptual)
+    alphas, sigmas = signal_and_noise(config.model.diffusion)
+    residual = objective.clean(question.batch)
+    for t, expected in ((399, 0.6), (799, 0.6), (1199, 0.0)):
+        asked = dataclasses.replace(question, t=torch.full((4,), t))
+        v = alphas[t] * question.noise - sigmas[t] * residual
+        loss = objective(lambda *_, v=v: v, asked)
+        torch.testing.assert_close(loss.total, torch.tensor(expected))
+        assert float(loss.prediction) == 0
+
+
+def test_times_on_the_grid(config):
+    objective = Objective(config.model, LossConfig(last=0.4, grid=0.4), CPU)
+    source, draws = generator(), []
+    for _ in range(2000):
+        ((first, t),) = objective.draw_times(8, source)
+        assert first == 0 and len(t) == 8 and t.min() >= 0 and t.max() <= 1999
+        assert len({objective.group(int(value)) for value in t}) == 1
+        draws.append(t)
+    last = sum(bool((t == 1999).all()) for t in draws) / 2000
+    assert abs(last - 0.4) < 0.04
+    for end in (399, 799, 1199, 1599):
+        assert abs(sum(bool((t == end).all()) for t in draws) / 2000 - 0.1) < 0.03
+    spread = [t for t in draws if len(t.unique()) > 1]
+    assert abs(len(spread) / 2000 - 0.2) < 0.04 and len({objective.group(int(t[0])) for t in spread}) == 5
+
+
+def test_times_of_the_paper(config):
+    objective = Objective(config.model, LossConfig(times="uniform", micro_batch=4), CPU)
+    parts = objective.draw_times(10, generator())
+    assert [(first, len(t)) for first, t in parts] == [(0, 4), (4, 4), (8, 2)]
+    assert all(len(t.unique()) == 1 for _, t in parts) and len({int(t[0]) for _, t in parts}) == 3
+
+
+def test_a_question_is_split_without_loss(question):
+    parts = question.split(3)
+    assert [len(part.t) for part in parts] == [2, 2]
+    assert torch.equal(torch.cat([part.batch.hr for part in parts]), question.batch.hr)
+    assert torch.equal(torch.cat([part.noise for part in parts]), question.noise)
+
+
+def test_every_set_of_tar_and_taa_learns(config, sampler):
+    torch.manual_seed(0)
+    network = BiDiffSRUNet(config.model.network, config.model.condition_channels).train()
+    objective, source = Objective(config.model, LossConfig(), CPU), generator()
+    sets = {name: p for name, p in network.named_parameters() if ".tar." in name or ".taa." in name}
+    reached = {name: torch.zeros(len(p), dtype=torch.bool) for name, p in sets.items()}
+    for _ in range(40):
+        for question in objective.ask(sampler.draw(2, source), source, source):
+            objective(network, question).total.backward()
+        for name, parameter in sets.items():
+            reached[name] |= parameter.grad.abs().flatten(1).sum(1) > 0
+            parameter.grad = None
+    assert sets and all(bool(done.all()) for done in reached.values()), reached
