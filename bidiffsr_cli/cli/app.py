@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, doctor, train, upscale
+from . import bench, doctor, models, train, upscale
 from ._errors import explain, interrupted
 from ._options import FLAG
 from ._output import out
@@ -46,6 +46,7 @@ app = typer.Typer(
 app.command("upscale", help=upscale.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(upscale.upscale)
 app.command("doctor", help=doctor.__doc__, context_settings=HELP_NAMES)(doctor.doctor)
 app.command("train", help=train.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(train.train)
+app.add_typer(models.models, name="models", context_settings=HELP_NAMES)
 app.command("bench", help=bench.__doc__, context_settings=HELP_NAMES)(bench.bench)
 
 

@@ -1,11 +1,11 @@
 """Train a model, from pictures to a checkpoint.
 
 Examples:
-  bidiffsr train smoke --data photos/                  a minute, to see it work
-  bidiffsr train fast --data DIV2K/ --time-limit 2h    the bundled model's recipe
-  bidiffsr train --resume --run run-fast               go on after a stop
-  bidiffsr train mine.toml --set optimizer.lr=2e-3     any field, in a file or here
-  bidiffsr train --show fast > mine.toml               all that there is to set
+  bidiffsr train smoke --data photos/              a minute, to see it work
+  bidiffsr train fast --data DIV2K/ --time-limit 2h
+  bidiffsr train --resume --run run-fast           go on after a stop
+  bidiffsr train fast --data A/ --data B/ --set optimizer.lr=2e-3
+  bidiffsr train --show fast > mine.toml           all that there is to set
   torchrun --nproc-per-node 4 -m bidiffsr_cli train paper-x2 --data DF2K/
 
 Presets: base, fast, paper-x2, paper-x4, smoke. A run is a folder: config,

@@ -256,7 +256,7 @@ def _decode(
                     offset += len(data)
                 stored.append(item)
         if not stored:
-            reason = next(iter(skipped.values()), "there is none")
+            reason = next(iter(skipped.values()), "there is none.")
             raise InputError(f"No picture can be used: {reason}", "Give folders of pictures larger than a crop.")
         index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest()}
         (making / "index.json").write_text(json.dumps(index))

@@ -152,7 +152,7 @@ def resumed(trainer: Trainer, folder: Path) -> str:
     """Load the state of a folder, and say how well it fits."""
     exact = load_state(trainer, folder)
     where = f"Resumed at iteration {trainer.progress.iteration}"
-    return f"{where}." if exact else f"{where} from a compact state: Adam begins anew."
+    return f"{where}." if exact else f"{where} from a compact state: Adam and the schedule begin anew."
 
 
 def describe_data(sha256: str, count: int, config: TrainConfig) -> str:

@@ -106,7 +106,7 @@ def read_config_of(folder: Path) -> TrainConfig:
 
 
 def load_state(trainer: Trainer, folder: Path) -> bool:
-    """Put a trainer where the state in a folder was.
+    """Put a trainer where the state in a folder was; from a compact one, with its schedule at the beginning.
 
     Returns:
         Whether everything was there: then the run goes on as if it had not been stopped.
@@ -132,6 +132,9 @@ def load_state(trainer: Trainer, folder: Path) -> bool:
                         "exp_avg": _like(tensors[f"adam/exp_avg/{name}"], parameter),
                         "exp_avg_sq": _like(tensors[f"adam/exp_avg_sq/{name}"], parameter),
                     }
+    if not exact:
+        trainer.progress.since_iteration = trainer.progress.iteration
+        trainer.progress.since_seconds = trainer.progress.seconds
     states = [tensors[key] for key in sorted(tensors) if key.startswith(f"generator/{trainer.rank}/")]
     if states:
         trainer.generator.set_state(states[0])

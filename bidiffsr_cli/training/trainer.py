@@ -45,11 +45,14 @@ class Progress:
         iteration: steps taken.
         samples: crops seen, by all processes together.
         seconds: of training, without interruptions and validations.
+        since_iteration, since_seconds: where the schedule began, anew where a run goes on from a compact state.
     """
 
     iteration: int = 0
     samples: int = 0
     seconds: float = 0.0
+    since_iteration: int = 0
+    since_seconds: float = 0.0
 
 
 class Share:
@@ -138,18 +141,18 @@ class Trainer:
         self.forget_figures()
 
     def part_done(self) -> float:
-        """The part of the run that is over, 0 to 1."""
+        """The part of the schedule that is over, 0 to 1."""
         run, progress = self.config.run, self.progress
         parts = [
-            progress.iteration / run.iterations if run.iterations else 0.0,
-            progress.seconds / run.seconds if run.seconds else 0.0,
+            (progress.iteration - progress.since_iteration) / run.iterations if run.iterations else 0.0,
+            (progress.seconds - progress.since_seconds) / run.seconds if run.seconds else 0.0,
         ]
         return min(1.0, max(parts))
 
     def learning_rate(self) -> float:
         """Of the next step: grows over `warmup`, stays, falls linearly over the last `decay` of the run."""
         config = self.config.optimizer
-        growing = min(1.0, (self.progress.iteration + 1) / max(1, config.warmup))
+        growing = min(1.0, (self.progress.iteration - self.progress.since_iteration + 1) / max(1, config.warmup))
         falling = min(1.0, (1 - self.part_done()) / config.decay) if config.decay else 1.0
         return config.lr * growing * falling
 
@@ -164,8 +167,9 @@ class Trainer:
         norm = torch.stack(list(self._map(Share.square_norm, self.shares))).sum().sqrt()
         self._norms.append(norm)
         clip, iteration = self.config.optimizer.clip, self.progress.iteration + 1
+        age = iteration - self.progress.since_iteration
         factor = torch.ones_like(norm) if clip is None else (clip / (norm + 1e-6)).clamp(max=1.0)
-        decay = min(self.config.optimizer.ema, (1 + iteration) / (10 + iteration))
+        decay = min(self.config.optimizer.ema, (1 + age) / (10 + age))
         self._map(partial(Share.update, factor=factor, lr=self.learning_rate(), decay=decay), self.shares)
         self.progress.iteration = iteration
         self.progress.samples += len(batch.hr) * self.world

@@ -1,0 +1,64 @@
+"""Make and look after model files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import _options as o
+from ._output import out
+
+PACK = """Pack a model's weights into one file of sign bits, for upscale --model.
+
+Examples:
+  bidiffsr models pack run-fast -o mine.safetensors --license CC0-1.0
+  bidiffsr models pack weights.safetensors -o mine.safetensors --half
+
+Takes a run's folder (its averaged weights), or a float checkpoint. Signs take
+a bit each; what is added up before a sign stays float32, --half rounds that too.
+"""
+
+models = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@models.command("pack", help=PACK, no_args_is_help=True)
+def pack(
+    source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A training run, or a checkpoint.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The packed file.")],
+    license: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Of the weights.", show_default="the source's")
+    ] = None,
+    origin: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How they came about.", show_default="the source's")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", metavar=o.FLAG, help="Store all but signs in 16 bits.")] = False,
+    overwrite: o.OverwriteOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Read, check, pack, write."""
+    out.configure(quiet=quiet, json=json, debug=debug)
+    from ..atomic import check_output, write_atomic
+    from ..checkpoints.files import EXACT, read_checkpoint, serialize_packed
+
+    path = Path(source)
+    if path.is_dir():
+        path = path / "weights.safetensors"
+        if not path.is_file():
+            raise UsageError(
+                f"'{source}' is no finished or stopped training run.", "It has no weights.safetensors yet."
+            )
+    check_output(output, overwrite=overwrite)
+    checkpoint = read_checkpoint(path)
+    changes = {name: value for name, value in (("license", license), ("origin", origin)) if value is not None}
+    data = serialize_packed(dataclasses.replace(checkpoint, **changes), () if half else EXACT)
+    write_atomic(data, output, overwrite=overwrite)
+    before = path.stat().st_size
+    out.message(f"{output}: {len(data) / 1e6:.2f} MB, {before / len(data):.1f} times smaller than {path.name}.")
+    if out.as_json:
+        out.json({"schema": "bidiffsr-pack/1", "source": str(path), "output": str(output), "bytes": len(data)})

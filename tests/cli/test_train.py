@@ -1,0 +1,173 @@
+"""`bidiffsr train` and `models pack` as a user runs them: from photos to an enlarged picture, with stops on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bidiffsr_cli.checkpoints.files import read_checkpoint
+
+from .support import Run, decoded, finish, is_one_sentence, picture, spawn
+
+PICTURES = Path(__file__).parent.parent / "pictures"
+TINY = [
+    "smoke",
+    *("--set", "model.network.inner_channel=4"),
+    *("--set", "model.network.norm_groups=1"),
+    *("--set", "model.tile={size=64,overlap=8}"),
+    *("--set", "data.crop=32"),
+    *("--set", "data.batch=4"),
+    *("--set", "run.log_every=2"),
+]
+
+
+@pytest.fixture
+def photos(folder: Path) -> Path:
+    """The current folder, with a folder of photos in it."""
+    (folder / "photos").mkdir()
+    shutil.copy(PICTURES / "parrot.png", folder / "photos")
+    return folder
+
+
+@pytest.fixture
+def options(photos: Path) -> list[str]:
+    return [*TINY, "--data", "photos", "--cache", "cache", "--run", "run", "--threads", "1"]
+
+
+def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: list[str]) -> None:
+    finished = run("train", *options, "--iterations", "4", "--validate", "photos", "--json")
+    assert finished.code == 0, finished.err
+    result = finished.json
+    assert (result["schema"], result["done"], result["iteration"], result["samples"]) == (
+        "bidiffsr-train/1",
+        True,
+        4,
+        16,
+    )
+    lines = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
+    scores = lines[-1]["scores"]
+    assert set(scores) == {"2", "4"} and all(10 < scores["2"][steps]["psnr_y"] < 60 for steps in ("1", "5"))
+
+    finished = run("models", "pack", "run", "-o", "mine.safetensors", "--license", "CC0-1.0", "--json")
+    assert finished.code == 0 and finished.json["bytes"] == Path("mine.safetensors").stat().st_size
+    packed = read_checkpoint(Path("mine.safetensors"))
+    assert packed.license == "CC0-1.0" and packed.storage == "packed"
+    for fact in ("4 iterations", "16 crops of 32x32", "1 pictures (pixels' sha256 ", "Scores: "):
+        assert fact in packed.origin
+    assert run("models", "pack", "run", "-o", "mine.safetensors").code == 2  # never overwritten unasked
+    assert run("models", "pack", "run", "-o", "half.safetensors", "--half").code == 0
+    assert Path("half.safetensors").stat().st_size < Path("mine.safetensors").stat().st_size
+
+    for model in ("mine.safetensors", "run/model.safetensors", "half.safetensors"):
+        finished = run("upscale", "photo.png", "big.png", "--model", model, "--overwrite")
+        assert finished.code == 0, finished.err
+    with decoded(Path("big.png")) as image:
+        assert image.size == (48, 32)
+
+
+def test_a_run_goes_on(run: Run, options: list[str]) -> None:
+    assert run("train", *options, "--iterations", "2").code == 0
+    finished = run("train", *options, "--iterations", "2")
+    assert finished.code == 2 and "--resume" in finished.err
+    finished = run("train", "--resume", "--run", "run", "--cache", "cache", "--iterations", "5", "--threads", "1")
+    assert finished.code == 0, finished.err
+    assert "Resumed at iteration 2." in finished.err and "5 iterations, 20 crops" in finished.err
+
+
+def test_the_config_is_shown(run: Run, photos: Path) -> None:
+    finished = run("train", "--show", "paper-x4", "--set", "run.seed=3")
+    assert finished.code == 0 and finished.err == ""
+    Path("mine.toml").write_bytes(finished.out)
+    assert b"seed = 3" in run("train", "--show", "mine.toml").out
+    assert not Path("run-paper-x4").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["unknown", "--data", "photos"], 2),
+        (["smoke"], 2),
+        (["smoke", "--data", "missing"], 4),
+        (["smoke", "--data", "empty"], 4),
+        (["smoke", "--data", "photos", "--set", "optimizer.lr=quick"], 2),
+        (["smoke", "--data", "photos", "--time-limit", "soon"], 2),
+        (["smoke", "--data", "photos", "--time-limit", "5m", "--iterations", "5"], 2),
+        (["smoke", "--data", "photos", "--max-file", "1MB"], 2),
+        (["smoke", "--data", "photos", "--resume"], 2),
+        (["smoke", "--data", "photos", "--init", "fast"], 2),
+        (["smoke", "--data", "photos", "--run", "photo.png"], 2),
+        (["smoke", "--data", "photos", "--validate", "empty"], 4),
+        (["--resume", "--run", "nowhere"], 2),
+    ],
+)
+def test_wrong_input(run: Run, photos: Path, args: list[str], code: int) -> None:
+    Path("empty").mkdir()
+    finished = run("train", *args, "--cache", "cache", "--quiet")
+    assert finished.code == code and is_one_sentence(finished.err), finished.err
+
+
+def test_packing_what_is_no_run(run: Run, folder: Path) -> None:
+    for source, code in ((".", 2), ("photo.png", 5), ("missing", 5)):
+        finished = run("models", "pack", source, "-o", "packed.safetensors")
+        assert finished.code == code and is_one_sentence(finished.err), finished.err
+    assert not Path("packed.safetensors").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code: int) -> None:
+    process = spawn(["train", *options, "--iterations", "100000"])
+    wait_for_iteration(2)
+    process.send_signal(number)
+    finished = finish(process)
+    assert finished.code == code and "the state is saved" in finished.err, finished.err
+    reached = last_line()["iteration"]
+    resumed = run(
+        "train", "--resume", "--run", "run", "--cache", "cache", "--iterations", str(reached + 1), "--threads", "1"
+    )
+    assert resumed.code == 0 and f"Resumed at iteration {reached}" in resumed.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_killed_run_loses_what_was_not_saved_alone(run: Run, options: list[str]) -> None:
+    process = spawn(["train", *options, "--iterations", "100000", "--set", "run.save_every=0"])
+    wait_for_iteration(4)
+    process.kill()
+    finish(process)
+    reached = last_line()["iteration"]
+    resumed = run(
+        "train", "--resume", "--run", "run", "--cache", "cache", "--iterations", str(reached + 3), "--threads", "1"
+    )
+    assert resumed.code == 0 and f"{reached + 3} iterations" in resumed.err
+    assert not [path.name for path in Path("run").iterdir() if path.suffix not in (".json", ".jsonl", ".safetensors")]
+
+
+def test_damaged_photos_are_named(run: Run, options: list[str]) -> None:
+    Path("photos/broken.png").write_bytes(Path("photos/parrot.png").read_bytes()[:999])
+    picture().save("photos/small.png")
+    finished = run("train", *options, "--iterations", "1")
+    assert finished.code == 0
+    for words in ("Skipped broken.png", "Skipped small.png", "2 files were skipped"):
+        assert words in finished.err
+
+
+def last_line() -> dict[str, int]:
+    lines = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
+    return lines[-1]
+
+
+def wait_for_iteration(count: int) -> None:
+    """Until the log of the run has a line of that iteration."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        path = Path("run/log.jsonl")
+        if path.is_file() and f'"iteration": {count},' in path.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not begin")
