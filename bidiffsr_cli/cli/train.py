@@ -263,7 +263,7 @@ def _tensorboard(folder: Path) -> Callable[[Figures], None]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UsageError("TensorBoard is not installed.", "pip install tensorboard") from None
+        raise UsageError("TensorBoard is not installed.", "pip install 'bidiffsr[tensorboard]'") from None
     writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(figures: Figures) -> None:
