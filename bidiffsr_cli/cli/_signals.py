@@ -74,8 +74,12 @@ class Deferred:
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
+        self._told = False
 
     def __call__(self) -> bool:
+        if self.received is not None and not self._told:  # not said by the handler: it may interrupt other words
+            out.message("Stopping behind this iteration, to save the state; once more stops at once.")
+            self._told = True
         return self.received is not None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -83,14 +87,13 @@ class Deferred:
         if self.received is not None:
             before = self._before[number]
             signal.signal(number, before if callable(before) else signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         self.received = number
-        out.message("Stopping behind this iteration, to save the state; once more stops at once.")
 
     def raise_again(self) -> None:
         """Behind the work: let the command end as a stopped one."""
         if self.received is not None:
-            os.kill(os.getpid(), self.received)
+            signal.raise_signal(self.received)
 
 
 @contextlib.contextmanager

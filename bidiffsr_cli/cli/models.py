@@ -55,8 +55,12 @@ def pack(
             )
     check_output(output, overwrite=overwrite)
     checkpoint = read_checkpoint(path)
-    changes = {name: value for name, value in (("license", license), ("origin", origin)) if value is not None}
-    data = serialize_packed(dataclasses.replace(checkpoint, **changes), () if half else EXACT)
+    checkpoint = dataclasses.replace(
+        checkpoint,
+        license=checkpoint.license if license is None else license,
+        origin=checkpoint.origin if origin is None else origin,
+    )
+    data = serialize_packed(checkpoint, () if half else EXACT)
     write_atomic(data, output, overwrite=overwrite)
     before = path.stat().st_size
     out.message(f"{output}: {len(data) / 1e6:.2f} MB, {before / len(data):.1f} times smaller than {path.name}.")

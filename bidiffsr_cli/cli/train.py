@@ -6,7 +6,8 @@ Examples:
   bidiffsr train --resume --run run-fast           go on after a stop
   bidiffsr train fast --data A/ --data B/ --set optimizer.lr=2e-3
   bidiffsr train --show fast > mine.toml           all that there is to set
-  torchrun --nproc-per-node 4 -m bidiffsr_cli train paper-x2 --data DF2K/
+  torchrun --nproc-per-node 4 -m bidiffsr_cli train paper-x2 --data DF2K/ \
+    --set data.batch=4
 
 Presets: base, fast, paper-x2, paper-x4, smoke. A run is a folder: config,
 log, state, and the model so far (model.safetensors, for upscale --model).
@@ -19,6 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,49 +133,50 @@ def train(
         return
     if max_file is not None and state_budget is None:
         raise UsageError("--max-file cuts the compact state.", "Add --state-budget.")
-    budget = None if state_budget is None else parse_size(state_budget)
-    pieces = None if max_file is None else parse_size(max_file)
+    if resume and (config is not None or init is not None):
+        raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
 
     from .. import runtime
+    from ..training.data import CropSampler
     from ..training.run import Outputs, describe_data, prepare_folder, resumed
     from ..training.run import train as train_run
+    from ..training.state import choose_level
     from ..training.trainer import Trainer
 
     prepare_folder(folder, resume=resume)
     runtime.keep_freed_memory()
-    count = threads or runtime.usable_cores()
-    with _processes(device) as (place, rank), runtime.one_torch_thread(), deferred() as stop:
-        pictures = _pictures(chosen, cache)
+    with _processes(device) as (place, rank):
         out.quiet = out.quiet or rank > 0
-        _tell_pictures(pictures)
-        from ..training.data import CropSampler
-
+        sharded = place.type == "cpu" and not _launched() and not chosen.loss.dropout  # which threads could not share
+        cores = threads or runtime.usable_cores()
+        pictures = _pictures(chosen, cache)
         trainer = Trainer(
             chosen,
             CropSampler(pictures, chosen, place),
             place,
             perceptual=_perceptual(chosen, place),
             weights=_weights(init, chosen),
-            threads=count if place.type == "cpu" and not _launched() and not chosen.loss.dropout else 1,
+            threads=cores if sharded else 1,
         )
         if resume:
             out.message(resumed(trainer, folder))
         outputs = Outputs(
             folder,
             describe_data(pictures.sha256, len(pictures.stored), chosen),
-            budget,
-            pieces,
+            None if state_budget is None else choose_level(trainer, parse_size(state_budget)),
+            None if max_file is None else parse_size(max_file),
             _validation(validate, place) if rank == 0 else None,
             [_tell, *([_tensorboard(folder)] if tensorboard and rank == 0 else [])],
         )
-        done = train_run(trainer, outputs, stop)
-        progress = trainer.progress
-    if rank == 0:
-        state = "Done" if done else "Stopped; the state is saved, go on with --resume"
-        out.message(f"{state}: {progress.iteration} iterations, {progress.samples} crops, {progress.seconds:.0f} s.")
-        out.message(f"The model so far: {folder / 'model.safetensors'}")
-        if out.as_json:
-            out.json({"schema": "bidiffsr-train/1", "run": str(folder), "done": done, **vars(progress)})
+        with _torch_threads(1 if sharded else cores // _local_processes()), deferred() as stop:
+            done = train_run(trainer, outputs, stop)
+    progress = trainer.progress
+    state = "Done" if done else "Stopped; the state is saved, go on with --resume"
+    out.message(f"{state}: {progress.iteration} iterations, {progress.samples} crops, {progress.seconds:.0f} s.")
+    out.message(f"The model so far: {folder / 'model.safetensors'}")
+    if out.as_json and rank == 0:
+        facts = {"iteration": progress.iteration, "samples": progress.samples, "seconds": progress.seconds}
+        out.json({"schema": "bidiffsr-train/1", "run": str(folder), "done": done, **facts})
     stop.raise_again()
 
 
@@ -194,6 +197,9 @@ def _absolute(name: str) -> str:
 
 
 def _pictures(config: TrainConfig, cache: Path | None) -> Pictures:
+    """The decoded pictures; of several processes on a machine, one decodes."""
+    import torch.distributed as distributed
+
     from ..training.data import open_pictures
 
     def progress(done: int, count: int) -> None:
@@ -201,10 +207,12 @@ def _pictures(config: TrainConfig, cache: Path | None) -> Pictures:
             out.message(f"Decoding pictures: {done} of {count}")
 
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may be relative
-    return open_pictures(config.data, config.model.scales, cache or Path(home, "bidiffsr", "pictures"), progress)
-
-
-def _tell_pictures(pictures: Pictures) -> None:
+    folder, first = cache or Path(home, "bidiffsr", "pictures"), os.environ.get("LOCAL_RANK", "0") == "0"
+    if _launched() and not first:
+        distributed.barrier()
+    pictures = open_pictures(config.data, config.model.scales, folder, progress)
+    if _launched() and first:
+        distributed.barrier()
     out.message(
         f"{len(pictures.stored)} pictures, {len(pictures.pixels) / 1e6:.1f} million pixels with the small ones."
     )
@@ -212,6 +220,7 @@ def _tell_pictures(pictures: Pictures) -> None:
         out.warning(f"Skipped {name}: {reason}")
     if pictures.skipped:
         out.warning(f"{len(pictures.skipped)} files were skipped.")
+    return pictures
 
 
 def _weights(init: str | None, config: TrainConfig) -> dict[str, torch.Tensor] | None:
@@ -221,7 +230,8 @@ def _weights(init: str | None, config: TrainConfig) -> dict[str, torch.Tensor] |
     from ..checkpoints.catalog import load_checkpoint
 
     checkpoint = load_checkpoint(init)
-    if checkpoint.config.network != config.model.network:
+    theirs, ours = checkpoint.config, config.model
+    if (theirs.network, theirs.condition_channels) != (ours.network, ours.condition_channels):
         raise UsageError(f"The network of {init} is not the config's.", "Choose another preset, or leave --init out.")
     return dict(checkpoint.build().state_dict())
 
@@ -238,11 +248,19 @@ def _perceptual(config: TrainConfig, device: torch.device) -> Any:
 def _validation(folder: Path | None, device: torch.device) -> Callable[[Checkpoint], Figures] | None:
     if folder is None:
         return None
+    import torch
+
     from ..evaluation.validate import Validation
     from ..runtime import choose_runtime
 
     validation = Validation(folder)
-    return lambda checkpoint: validation(checkpoint, choose_runtime(str(device)))
+
+    def validate(checkpoint: Checkpoint) -> Figures:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what training holds back counts as taken
+        return validation(checkpoint, choose_runtime(str(device)))
+
+    return validate
 
 
 def _tell(figures: Figures) -> None:
@@ -287,6 +305,23 @@ def _launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def _local_processes() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute an operation with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @contextmanager
 def _processes(device: str) -> Iterator[tuple[torch.device, int]]:
     """The device of this process and its rank; joins the others if torchrun started several."""
@@ -303,7 +338,8 @@ def _processes(device: str) -> Iterator[tuple[torch.device, int]]:
     place = torch.device("cuda", local) if cuda else choose_runtime(device if device != "auto" else "cpu").device
     if cuda:
         torch.cuda.set_device(place)
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    # the others wait while one decodes pictures or scores the model
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
     try:
         yield place, distributed.get_rank()
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +18,8 @@ from ..pipeline import SuperResolver
 from ..runtime import Runtime
 from .metrics import load_lpips, psnr_y
 
+LEAST = 64
+"""Pixels a side of the smallest original: LPIPS and PSNR need some of them."""
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
@@ -27,28 +28,30 @@ class Validation:
 
     Args:
         folder: of the originals; small pictures are made of them by MATLAB's bicubic.
-        limit: only the first so many, by name.
 
     Raises:
-        InputError: there is none, or one is damaged.
+        InputError: there is none, or one is damaged or too small.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
-        files = list_pictures(folder)[:limit]
+    def __init__(self, folder: Path) -> None:
+        files = list_pictures(folder)
         if not files:
             raise InputError(f"There are no pictures in '{folder}'.", "Name another folder with --validate.")
         self.originals = [(read_picture(file).rgb * 255).round().to(torch.uint8) for file in files]
+        for file, original in zip(files, self.originals, strict=True):
+            if min(original.shape[1:]) < LEAST:
+                raise InputError(f"{file.name} is smaller than {LEAST} pixels.", "Leave it out of --validate.")
         self.lpips = load_lpips()
 
-    def __call__(self, checkpoint: Checkpoint, runtime: Runtime, steps: Sequence[int] = (1, 5)) -> Scores:
-        """Means over all pictures: scale -> steps -> psnr_y in dB, lpips_alex."""
-        resolver = SuperResolver(checkpoint, runtime)
+    def __call__(self, checkpoint: Checkpoint, runtime: Runtime) -> Scores:
+        """Means over all pictures: scale -> steps -> psnr_y in dB, lpips_alex.
+
+        At 1 and 5 steps where the first one is T-1, else at the model's default: from less, nothing comes of it.
+        """
+        resolver, diffusion = SuperResolver(checkpoint, runtime), checkpoint.config.diffusion
+        steps = (1, 5) if diffusion.spacing == "trailing" else (diffusion.default_steps,)
         return {
-            str(scale): {
-                str(count): self._score(resolver, scale, count)
-                for count in steps
-                if count <= checkpoint.config.diffusion.total_steps
-            }
+            str(scale): {str(count): self._score(resolver, scale, count) for count in steps}
             for scale in checkpoint.config.scales
         }
 

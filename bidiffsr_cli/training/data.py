@@ -11,6 +11,8 @@ import json
 import math
 import os
 import shutil
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.conditioning import condition_of, detail_radius
-from ..errors import BidiffsrError, InputError, OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..images.pairing import by_original, list_pictures
 from ..images.pixels import to_bytes
 from ..images.reading import read_picture
 from ..images.resizing import downscale_bicubic
+from ..runtime import device_free_memory
 from .config import DataConfig, TrainConfig
 from .degradations import degrade
 
@@ -90,39 +93,45 @@ def open_pictures(
     """
     files = _files(config)
     low_res = {scale: _low_res_of(files, Path(folder), int(scale)) for scale, folder in config.low_res.items()}
-    folder = cache / _key(files, low_res, scales, config.crop)
-    if not (folder / "index.json").is_file():
+    folder = cache / _key(files, low_res, scales)
+    pictures = _map(folder)
+    if pictures is None:
         try:
-            _decode(files, low_res, scales, config.crop, folder, progress)
+            _decode(files, low_res, scales, folder, progress)
         except OSError as error:
             raise OutputError(
                 f"The decoded pictures cannot be written to '{cache}': {error.strerror or error}.",
                 "Choose another folder with --cache.",
             ) from None
-    index = json.loads((folder / "index.json").read_text())
-    size = (folder / "pixels").stat().st_size
-    pixels = torch.from_file(str(folder / "pixels"), size=size, dtype=torch.uint8).view(-1, 3)
-    return Pictures(pixels, [Stored(**item) for item in index["stored"]], index["sha256"], index["skipped"])
+        pictures = _map(folder)
+        assert pictures is not None
+    large = [item for item in pictures.stored if min(item.height, item.width) >= config.crop]
+    small = {item.name: "it is smaller than a crop." for item in pictures.stored if item not in large}
+    if not large:
+        reason = next(iter({**pictures.skipped, **small}.values()), "there is none.")
+        raise InputError(f"No picture can be used: {reason}", "Give folders of pictures larger than a crop.")
+    return Pictures(pictures.pixels, large, pictures.sha256, {**pictures.skipped, **small})
 
 
 class CropSampler:
     """Draws crops with the small picture around them, on any device.
 
     Args:
-        pictures: what to draw from; kept on the device as far as that is no CPU.
+        pictures: what to draw from; kept on the device where they take less than a third of it.
         config: size and number of crops, augmentation, degradations; the diffusion's condition.
         device: where batches are made.
     """
 
     def __init__(self, pictures: Pictures, config: TrainConfig, device: torch.device) -> None:
         self.config, self.diffusion, self.device = config.data, config.model.diffusion, device
-        self.pixels = pictures.pixels.to(device)
+        fits = device.type == "cpu" or pictures.pixels.nbytes < device_free_memory(device) // 3
+        self.pixels = pictures.pixels.to(device) if fits else pictures.pixels
         stored = pictures.stored
-        table = torch.tensor([[item.height, item.width, item.offset // 3] for item in stored])
-        self.heights, self.widths, self.offsets = table.T.contiguous().to(device)
+        self.heights, self.widths, self.offsets = torch.tensor(
+            [[item.height, item.width, item.offset // 3] for item in stored]
+        ).T
         self.small = {
-            scale: torch.tensor([item.small[str(scale)] // 3 for item in stored], device=device)
-            for scale in config.model.scales
+            scale: torch.tensor([item.small[str(scale)] // 3 for item in stored]) for scale in config.model.scales
         }
         self.shares = torch.tensor([item.height * item.width for item in stored], dtype=torch.float64)
 
@@ -131,10 +140,8 @@ class CropSampler:
         config, size = self.config, self.config.crop
         count = config.batch * config.candidates
         which = torch.multinomial(self.shares, count, replacement=True, generator=generator)
-        places = torch.rand(2, count, generator=generator, dtype=torch.float64).to(self.device)
-        flips = torch.randint(2, (3, count), generator=generator, dtype=torch.bool).to(self.device)
-        flips &= config.augment
-        which = which.to(self.device)
+        places = torch.rand(2, count, generator=generator, dtype=torch.float64)
+        flips = torch.randint(2, (3, count), generator=generator, dtype=torch.bool) & config.augment
         tops, lefts = (
             (place * ((sides[which] - size) // scale + 1)).long() * scale
             for place, sides in zip(places, (self.heights, self.widths), strict=True)
@@ -159,7 +166,7 @@ class CropSampler:
 
     def _grid(self, tops: Tensor, lefts: Tensor, size: int, flips: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column, B×size×size each, that every pixel of a mirrored and transposed crop is taken from."""
-        at = torch.arange(size, device=self.device)
+        at = torch.arange(size)
         down, right, transposed = flips[:, :, None]
         rows, columns = torch.where(down, size - 1 - at, at)[:, :, None], torch.where(right, size - 1 - at, at)[:, None]
         transposed = transposed[:, :, None]
@@ -170,7 +177,7 @@ class CropSampler:
         """B×3×size×size in [0, 1]."""
         y, x = grid
         at = offsets.view(-1, 1, 1) + y * widths.view(-1, 1, 1) + x
-        return self.pixels[at].permute(0, 3, 1, 2) / 255
+        return self.pixels[at.to(self.pixels.device)].to(self.device).permute(0, 3, 1, 2) / 255
 
 
 def _columns(*values: Tensor) -> tuple[Tensor, ...]:
@@ -199,24 +206,39 @@ def _low_res_of(files: Sequence[Path], folder: Path, scale: int) -> dict[Path, P
         raise InputError(f"There is no folder '{folder}'.", "Check data.low_res.")
     known = by_original(list_pictures(folder), scale)
     pairs = {file: known.get(file.stem, []) for file in files}
-    wrong = [file.name for file, found in pairs.items() if len(found) != 1]
+    once = Counter(found[0] for found in pairs.values() if len(found) == 1)
+    wrong = [file.name for file, found in pairs.items() if len(found) != 1 or once[found[0]] > 1]
     if wrong:
         raise UsageError(
-            f"{len(wrong)} originals have no small picture, or several, in '{folder}': {', '.join(wrong[:5])}.",
+            f"{len(wrong)} originals have not one small picture of their own in '{folder}': {', '.join(wrong[:5])}.",
             f"Name each as its original, or with x{scale} behind it.",
         )
     return {file: found[0] for file, found in pairs.items()}
 
 
-def _key(files: Sequence[Path], low_res: dict[str, dict[Path, Path]], scales: Sequence[int], crop: int) -> str:
+def _map(folder: Path) -> Pictures | None:
+    """What an earlier run decoded, if that is there and whole."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        size = (folder / "pixels").stat().st_size
+        if size != index["size"]:
+            return None
+        stored = [Stored(**item) for item in index["stored"]]
+        pixels = torch.from_file(str(folder / "pixels"), size=size, dtype=torch.uint8) if size else torch.empty(0)
+        return Pictures(pixels.view(-1, 3), stored, index["sha256"], index["skipped"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _key(files: Sequence[Path], low_res: dict[str, dict[Path, Path]], scales: Sequence[int]) -> str:
     """What the decoded pictures depend on, as a name."""
 
-    def facts(path: Path) -> tuple[str, int, int]:
+    def facts(path: Path) -> tuple[str, int, int, bool]:
         status = path.stat()
-        return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns)
+        return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns, os.access(path, os.R_OK))
 
     pairs = {scale: [facts(pair[file]) for file in files] for scale, pair in low_res.items()}
-    value = [FORMAT, crop, list(scales), [facts(file) for file in files], pairs]
+    value = [FORMAT, list(scales), [facts(file) for file in files], pairs]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
@@ -224,13 +246,13 @@ def _decode(
     files: Sequence[Path],
     low_res: dict[str, dict[Path, Path]],
     scales: Sequence[int],
-    crop: int,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> None:
     """Write `pixels` and `index.json` into a folder, which appears when it is complete."""
     making = folder.with_name(f"{folder.name}.{os.getpid()}")
     making.mkdir(parents=True, exist_ok=True)
+    _remove_remains(folder.parent)
     try:
         stored: list[dict[str, Any]] = []
         skipped: dict[str, str] = {}
@@ -239,9 +261,9 @@ def _decode(
             for done, path in enumerate(files):
                 progress(done, len(files))
                 try:
-                    pictures = list(_originals_and_small(path, low_res, scales, crop))
-                except BidiffsrError as error:
-                    skipped[path.name] = error.message
+                    pictures = list(_originals_and_small(path, low_res, scales))
+                except InputError as error:
+                    skipped[path.name if path.name not in skipped else str(path)] = error.message
                     continue
                 height, width = pictures[0].shape[1:]
                 small: dict[str, int] = {}
@@ -255,35 +277,38 @@ def _decode(
                     digest.update(data)
                     offset += len(data)
                 stored.append(item)
-        if not stored:
-            reason = next(iter(skipped.values()), "there is none.")
-            raise InputError(f"No picture can be used: {reason}", "Give folders of pictures larger than a crop.")
-        index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest()}
+        index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest(), "size": offset}
         (making / "index.json").write_text(json.dumps(index))
-        making.rename(folder)
-    except OSError:
-        if not (folder / "index.json").is_file():  # else another process was quicker
-            raise
+        if _map(folder) is None:  # else another process was quicker
+            shutil.rmtree(folder, ignore_errors=True)
+            making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _originals_and_small(
-    path: Path, low_res: dict[str, dict[Path, Path]], scales: Sequence[int], crop: int
-) -> Iterator[Tensor]:
+def _remove_remains(cache: Path) -> None:
+    """What decoding left behind in processes that were killed; a day old, so that no living one is meant."""
+    for path in cache.glob("*.*"):
+        if time.time() - path.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _originals_and_small(path: Path, low_res: dict[str, dict[Path, Path]], scales: Sequence[int]) -> Iterator[Tensor]:
     """The original, cut to a multiple of all scales, and a small picture for each scale: 3×H×W uint8."""
     original = _levels(path)
+    whole = original.shape[1:]
     multiple = math.lcm(*scales)
     height, width = (side // multiple * multiple for side in original.shape[1:])
-    if min(height, width) < crop:
-        raise InputError(f"{path.name} is smaller than a crop of {crop} pixels.", "Leave it out.")
+    if not min(height, width):
+        raise InputError(f"{path.name} is smaller than {multiple} pixels.", "Leave it out.")
     original = original[:, :height, :width]
     yield original
     for scale in scales:
         if str(scale) in low_res:
             small = _levels(low_res[str(scale)][path])
-            if small.shape[1] < height // scale or small.shape[2] < width // scale:
-                raise InputError(f"{path.name}: its small picture is too small for x{scale}.", "Make it again.")
+            for large, side in zip(whole, small.shape[1:], strict=True):
+                if side not in (large // scale, -(-large // scale)):
+                    raise InputError(f"{path.name}: its small picture is not {scale} times smaller.", "Make it again.")
             yield small[:, : height // scale, : width // scale]
         else:
             yield downscale_bicubic(original, scale)

@@ -3,6 +3,7 @@
 config.json            every field
 log.jsonl              a line every few iterations, and one for each validation
 state.safetensors      from which the run goes on
+compact/               the same in few bits and pieces, if that is asked for
 model.safetensors      the averaged weights, packed, as `upscale --model` takes them
 weights.safetensors    the same as float32, from which another run can begin
 """
@@ -13,7 +14,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from ..checkpoints.files import EXACT, Checkpoint, serialize_float, serialize_pa
 from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
 from .config import TrainConfig
-from .state import has_state, load_state, save_compact_state, save_state
-from .trainer import Trainer
+from .state import Level, has_state, load_state, save_compact_state, save_state
+from .trainer import Break, Trainer
 
 LICENSE = "unstated: set it with `bidiffsr models pack --license`"
+LOG, COMPACT = "log.jsonl", "compact"
 Figures = dict[str, Any]
 
 
@@ -38,14 +40,15 @@ class Outputs:
     Attributes:
         folder: of the run.
         trained_on: what the data is, for the model's origin.
-        budget, max_file: bytes of a compact state and of its pieces, written beside the whole one; None for none.
+        compact, max_file: level of a compact state (`state.choose_level`), written beside the whole one, and bytes of
+            its pieces; None for none.
         validate: gives the scores of a checkpoint.
         listeners: are given every line of the log.
     """
 
     folder: Path
     trained_on: str
-    budget: int | None = None
+    compact: Level | None = None
     max_file: int | None = None
     validate: Callable[[Checkpoint], Figures] | None = None
     listeners: Sequence[Callable[[Figures], None]] = field(default_factory=list)
@@ -63,7 +66,7 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
     if not resume and has_state(folder):
         raise UsageError(f"There is a run in '{folder}' already.", "Go on with --resume, or name another --run.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / COMPACT).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder '{folder}' cannot be made: {error.strerror}.", "Name another --run.") from None
 
@@ -83,48 +86,75 @@ def train(trainer: Trainer, outputs: Outputs, stop: Callable[[], bool] = lambda:
         BidiffsrError: the loss is no longer finite; the last state is a sound one.
         OutputError: the disk is full, or the folder gone.
     """
-    first = trainer.rank == 0
-    run, saved, validated = trainer.config.run, time.monotonic(), time.monotonic()
+    first, run = trainer.rank == 0, trainer.config.run
     if first:
         config = json.dumps(trainer.config.to_dict(), indent=2) + "\n"
         write_atomic(config.encode(), outputs.folder / "config.json", overwrite=True)
 
     def log(figures: Figures) -> None:
         if first:
-            with (outputs.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(figures) + "\n")
+            append_log(outputs.folder, figures)
             for listener in outputs.listeners:
                 listener(figures)
 
-    def pause() -> bool:
-        nonlocal saved, validated
-        now = time.monotonic()
-        if trainer.agreed(now - saved >= run.save_every):
-            save(trainer, outputs)
-            saved = time.monotonic()
-        if first and run.validate_every and now - validated >= run.validate_every:
+    def show() -> None:
+        if first:
             log(publish(trainer, outputs))
-            validated = time.monotonic()
-        return stop()
 
-    trainer.run(log, pause)
+    breaks = [every(run.save_every, lambda: save(trainer, outputs))]
+    breaks += [every(run.validate_every, show)] if run.validate_every else []
+    trainer.run(log, stop, breaks)
+    done = trainer.part_done() >= 1
     save(trainer, outputs)
     if first:
-        log(publish(trainer, outputs))
-    return trainer.part_done() >= 1
+        log(publish(trainer, outputs if done else replace(outputs, validate=None)))  # who stops it will not wait
+    return done
+
+
+def every(seconds: float, action: Callable[[], None]) -> Break:
+    """A break that is due so many seconds after it last ended."""
+    last = time.monotonic()
+
+    def act() -> None:
+        nonlocal last
+        action()
+        last = time.monotonic()
+
+    return Break(lambda: time.monotonic() - last >= seconds, act)
+
+
+def append_log(folder: Path, figures: Figures) -> None:
+    """Write a line of the log.
+
+    Raises:
+        OutputError: the disk is full, or the folder gone.
+    """
+    try:
+        with (folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+    except OSError as error:
+        raise OutputError(f"'{folder / LOG}' cannot be written: {error.strerror}.", "Make room, then go on.") from None
+
+
+def cut_log(folder: Path, iteration: int) -> None:
+    """Drop the lines behind an iteration, which a killed run will write again."""
+    path = folder / LOG
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] <= iteration]
+        write_atomic("".join(kept).encode(), path, overwrite=True)
 
 
 def save(trainer: Trainer, outputs: Outputs) -> None:
     """Write the state, and the compact one if one is wanted."""
     save_state(trainer, outputs.folder)
-    if outputs.budget is not None and trainer.rank == 0:
-        compact = outputs.folder / "compact"
-        compact.mkdir(exist_ok=True)
-        save_compact_state(trainer, compact, outputs.budget, outputs.max_file)
+    if outputs.compact is not None and trainer.rank == 0:
+        save_compact_state(trainer, outputs.folder / COMPACT, outputs.compact, outputs.max_file)
 
 
 def publish(trainer: Trainer, outputs: Outputs) -> Figures:
     """Write the model as it is now, and score it if there is something to score it on."""
+    trainer.check_finite()
     checkpoint = checkpoint_of(trainer, outputs.trained_on)
     scores = outputs.validate(checkpoint) if outputs.validate else {}
     checkpoint = checkpoint_of(trainer, outputs.trained_on, scores)
@@ -136,12 +166,13 @@ def publish(trainer: Trainer, outputs: Outputs) -> Figures:
 def checkpoint_of(trainer: Trainer, trained_on: str, scores: Figures | None = None) -> Checkpoint:
     """The averaged weights with all that is known of how they came about."""
     progress, data = trainer.progress, trainer.config.data
+    config = replace(trainer.config, data=replace(data, pictures=(), low_res={}))  # where they lie is nobody's concern
     hardware = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else cpu_name()
     threads = "" if trainer.device.type == "cuda" else f", {trainer.threads} threads"
     origin = (
         f"Trained {progress.seconds / 60:.0f} minutes on {trainer.world} x {hardware} ({platform.machine()}{threads}): "
         f"{progress.iteration} iterations, {progress.samples} crops of {data.crop}x{data.crop}, on {trained_on}. "
-        f"Config: {json.dumps(trainer.config.to_dict())}"
+        f"Config: {json.dumps(config.to_dict())}"
     )
     if scores:
         origin += f" Scores: {json.dumps(scores)}"
@@ -151,8 +182,14 @@ def checkpoint_of(trainer: Trainer, trained_on: str, scores: Figures | None = No
 def resumed(trainer: Trainer, folder: Path) -> str:
     """Load the state of a folder, and say how well it fits."""
     exact = load_state(trainer, folder)
+    if trainer.rank == 0:
+        cut_log(folder, trainer.progress.iteration)
     where = f"Resumed at iteration {trainer.progress.iteration}"
-    return f"{where}." if exact else f"{where} from a compact state: Adam and the schedule begin anew."
+    if exact:
+        return f"{where}."
+    if trainer.progress.since_iteration:
+        return f"{where} from a compact state: Adam and the schedule begin anew."
+    return f"{where}, on other devices: with other crops than it would have seen."
 
 
 def describe_data(sha256: str, count: int, config: TrainConfig) -> str:

@@ -1,14 +1,14 @@
 """States of a run, from which it goes on: whole, or compact for carrying.
 
-A whole state holds everything, so that a resumed run takes the steps that it would have taken. A compact one drops
-Adam's moments and rounds binary convolutions' weights to 8 or 4 bits, whatever fits the budget; it may be cut into
-pieces. Both are safetensors, the config and the counters in the header.
+A whole state (`state.safetensors`) holds everything, so that a resumed run takes the steps that it would have taken. A
+compact one drops Adam's moments and rounds binary convolutions' weights to 8 or 4 bits, whatever fits the budget; it is
+cut into pieces (`compact.0000`, ...), and `compact.json`, which is written last, says what they must be together.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,81 +28,104 @@ from .trainer import Progress, Trainer
 
 FORMAT = "bidiffsr-training"
 FORMAT_VERSION = "1"
-NAME = "state.safetensors"
+WHOLE, PIECE, MANIFEST = "state.safetensors", "compact.{:04}", "compact.json"
 LEVELS = ((8, 8), (8, 4), (4, 4), (4, 0))
 """Bits of binary convolutions' weights in a compact state: their own, and their average's; 0 leaves the average out."""
+Level = tuple[int, int]
 
 
 def save_state(trainer: Trainer, folder: Path) -> None:
     """Write the whole state, in the place of the last one; every process calls it, the first one writes.
 
     Raises:
-        OutputError: it cannot be written; the last one is still there.
+        BidiffsrError: the weights are no longer finite.
+        OutputError: it cannot be written. The last state is still there in either case.
     """
+    trainer.check_finite()
+    generators = _generators(trainer)
+    if trainer.rank > 0:
+        return
     tensors = _weights(trainer)
     for share in trainer.shares:
         for name, parameter in share.named:
             moments = share.optimizer.state.get(parameter, {})
             tensors |= {f"adam/{key}/{name}": value for key, value in moments.items()}
-    for rank, states in enumerate(_generators(trainer)):
+    for rank, states in enumerate(generators):
         tensors |= {f"generator/{rank}/{index}": state for index, state in enumerate(states)}
-    if trainer.rank == 0:
-        write_atomic(serialize_tensors(tensors, _metadata(trainer)), folder / NAME, overwrite=True)
+    write_atomic(serialize_tensors(tensors, _metadata(trainer)), folder / WHOLE, overwrite=True)
 
 
-def save_compact_state(trainer: Trainer, folder: Path, budget: int, max_file: int | None = None) -> tuple[int, int]:
-    """Write a compact state as NAME, or in pieces NAME.000, NAME.001, ...
-
-    Args:
-        budget: bytes of all pieces together.
-        max_file: bytes of one piece.
-
-    Returns:
-        The bits that binary convolutions' weights and their averages were rounded to.
+def choose_level(trainer: Trainer, budget: int) -> Level:
+    """The most bits with which a compact state is no larger than the budget.
 
     Raises:
-        UsageError: even the smallest state is larger than the budget.
+        UsageError: even the smallest state is larger.
+    """
+    latent, sizes = set(trainer.latent_names()), []
+    for weight_bits, average_bits in LEVELS:
+        size = 300 * sum(len(share.named) for share in trainer.shares) * 4 + 20_000  # names and shapes in the header
+        for share in trainer.shares:
+            for name, parameter in share.named:
+                count = parameter.numel()
+                scales = 4 * len(parameter)
+                if name in latent:
+                    size += count * (weight_bits + average_bits) // 8 + 2 * scales
+                else:
+                    size += 2 * count * (2 if average_bits else 1)
+        if size <= budget:
+            return weight_bits, average_bits
+        sizes.append(size)
+    raise UsageError(f"A state takes {min(sizes) / 1e6:.1f} MB, more than the budget.", "Raise --state-budget.")
+
+
+def save_compact_state(trainer: Trainer, folder: Path, level: Level, max_file: int | None = None) -> None:
+    """Write a compact state in pieces, in the place of the last one.
+
+    Args:
+        level: as `choose_level` gives it.
+        max_file: bytes of one piece.
+
+    Raises:
+        BidiffsrError: the weights are no longer finite.
         OutputError: it cannot be written.
     """
+    trainer.check_finite()
     latent = set(trainer.latent_names())
-    for weight_bits, average_bits in LEVELS:
-        tensors: dict[str, Tensor] = {}
-        for key, value in _weights(trainer).items():
-            kind, _, name = key.partition("/")
-            bits = weight_bits if kind == "weights" else average_bits
-            if name in latent:
-                tensors |= {f"{key}/{part}": x for part, x in encode(value, bits).items()} if bits else {}
-            elif kind == "weights" or average_bits:
-                tensors[key] = value.half() if bool(value.half().isfinite().all()) else value
-        data = serialize_tensors(tensors, _metadata(trainer))
-        if len(data) <= budget:
-            break
-    else:
-        raise UsageError(f"A state takes {len(data)} bytes at least, more than the budget.", "Raise --state-budget.")
+    bits_of = dict(zip(("weights", "average"), level, strict=True))
+    tensors: dict[str, Tensor] = {}
+    for key, value in _weights(trainer).items():
+        kind, _, name = key.partition("/")
+        if not bits_of[kind]:
+            continue
+        if name in latent:
+            tensors |= {f"{key}/{part}": x for part, x in encode(value, bits_of[kind]).items()}
+        else:
+            half = value.half()
+            tensors[key] = half if bool(half.isfinite().all()) else value
+    data = serialize_tensors(tensors, _metadata(trainer))
     size = max_file or len(data)
-    if size >= len(data):
-        write_atomic(data, folder / NAME, overwrite=True)
-        return weight_bits, average_bits
-    for index, first in enumerate(range(0, len(data), size)):
-        write_atomic(data[first : first + size], folder / f"{NAME}.{index:03}", overwrite=True)
-    for stale in _pieces(folder)[-(-len(data) // size) :]:
-        stale.unlink()
-    return weight_bits, average_bits
+    pieces = [data[first : first + size] for first in range(0, len(data), size)]
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for index, piece in enumerate(pieces):
+        write_atomic(piece, folder / PIECE.format(index), overwrite=True)
+    for path in set(folder.glob("compact.[0-9]*")) - {folder / PIECE.format(index) for index in range(len(pieces))}:
+        path.unlink()
+    manifest = {"pieces": len(pieces), "sha256": hashlib.sha256(data).hexdigest()}
+    write_atomic(json.dumps(manifest).encode(), folder / MANIFEST, overwrite=True)
 
 
 def has_state(folder: Path) -> bool:
     """Whether a folder holds a state."""
-    return (folder / NAME).is_file() or bool(_pieces(folder))
+    return (folder / WHOLE).is_file() or (folder / MANIFEST).is_file()
 
 
 def read_config_of(folder: Path) -> TrainConfig:
     """The config that the state in a folder was trained with.
 
     Raises:
-        CheckpointError: there is no whole state.
+        CheckpointError: there is no sound state.
     """
-    _, metadata = _read(folder)
-    return TrainConfig.from_dict(json.loads(metadata["config"]))
+    return TrainConfig.from_dict(_read(folder)[1]["config"])
 
 
 def load_state(trainer: Trainer, folder: Path) -> bool:
@@ -112,40 +135,13 @@ def load_state(trainer: Trainer, folder: Path) -> bool:
         Whether everything was there: then the run goes on as if it had not been stopped.
 
     Raises:
-        CheckpointError: there is no whole state, or it is one of another network.
+        CheckpointError: there is no sound state, or it is one of another network.
     """
-    tensors, metadata = _read(folder)
-    trainer.progress = Progress(**json.loads(metadata["progress"]))
-    weights = _decoded(tensors, "weights")
-    averages = _decoded(tensors, "average") or weights
-    exact = any(name.startswith("adam/") for name in tensors)
-    with torch.no_grad():
-        for share in trainer.shares:
-            for (name, parameter), average in zip(share.named, share.average, strict=True):
-                for target, source in ((parameter, weights), (average, averages)):
-                    if name not in source or source[name].shape != target.shape:
-                        raise CheckpointError(f"The state has no weight {name} as this network needs it.")
-                    target.copy_(source[name])
-                if exact:
-                    share.optimizer.state[parameter] = {
-                        "step": tensors[f"adam/step/{name}"].to(parameter.device),  # as the fused Adam keeps it
-                        "exp_avg": _like(tensors[f"adam/exp_avg/{name}"], parameter),
-                        "exp_avg_sq": _like(tensors[f"adam/exp_avg_sq/{name}"], parameter),
-                    }
-    if not exact:
-        trainer.progress.since_iteration = trainer.progress.iteration
-        trainer.progress.since_seconds = trainer.progress.seconds
-    states = [tensors[key] for key in sorted(tensors) if key.startswith(f"generator/{trainer.rank}/")]
-    if states:
-        trainer.generator.set_state(states[0])
-        trainer.noise_generator.set_state(states[1])
-        torch.set_rng_state(states[2])
-    else:  # another seed, or the run would see the crops of its beginning again
-        seed = trainer.config.run.seed * 1000 + trainer.rank + trainer.progress.iteration * 1_000_003
-        trainer.generator.manual_seed(seed)
-        trainer.noise_generator.manual_seed(seed)
-    trainer.forget_figures()
-    return exact and bool(states)
+    tensors, header = _read(folder)
+    try:
+        return _restore(trainer, tensors, header["progress"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"The state in '{folder}' does not fit: {error}.", "Start the run anew.") from None
 
 
 def encode(weight: Tensor, bits: int) -> dict[str, Tensor]:
@@ -173,8 +169,7 @@ def decode(parts: Mapping[str, Tensor]) -> Tensor:
     codes, levels = parts[f"codes{bits}"], 2 ** (bits - 1)
     if bits == 4:
         codes = torch.stack([codes & 15, codes >> 4], dim=1).flatten()
-    shape = parts["shape"].tolist()
-    codes = codes[: parts["shape"].prod()].view(shape).int()
+    codes = codes[: int(parts["shape"].prod())].view(parts["shape"].tolist()).int()
     magnitude = ((codes % levels + 0.5) / levels).square() * parts["largest"]
     return torch.where(codes >= levels, magnitude, -magnitude)
 
@@ -188,18 +183,19 @@ def _weights(trainer: Trainer) -> dict[str, Tensor]:
     return tensors
 
 
-def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """On the parameter's device, in its memory order."""
-    return torch.empty_like(parameter).copy_(tensor)
-
-
 def _generators(trainer: Trainer) -> list[list[Tensor]]:
     """States of the generators of every process."""
-    own = [trainer.generator.get_state(), trainer.noise_generator.get_state(), torch.get_rng_state()]
+    own = [generator.get_state() for generator in (trainer.generator, trainer.noise_generator)]
+    cuda = trainer.device.type == "cuda"
+    own.append(torch.cuda.get_rng_state(trainer.device) if cuda else torch.get_rng_state())  # dropout draws from it
     if trainer.world == 1:
         return [own]
-    gathered: list[Any] = [None] * trainer.world
-    distributed.all_gather_object(gathered, own)
+    gathered: list[list[Tensor]] = [[] for _ in range(trainer.world)]
+    for state in own:  # as tensors: gathering objects would need numpy
+        states = [torch.empty_like(state, device=trainer.device) for _ in range(trainer.world)]
+        distributed.all_gather(states, state.to(trainer.device))
+        for one, of_rank in zip(states, gathered, strict=True):
+            of_rank.append(one.cpu())
     return gathered
 
 
@@ -212,33 +208,72 @@ def _metadata(trainer: Trainer) -> dict[str, str]:
     }
 
 
-def _pieces(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(f"{NAME}.*") if re.fullmatch(r"\.\d{3}", path.suffix))
+def _restore(trainer: Trainer, tensors: Mapping[str, Tensor], progress: dict[str, Any]) -> bool:
+    weights = _decoded(tensors, "weights")
+    averages = _decoded(tensors, "average") or weights
+    whole = any(name.startswith("adam/") for name in tensors)
+    with torch.no_grad():
+        for share in trainer.shares:
+            for (name, parameter), average in zip(share.named, share.average, strict=True):
+                for target, source in ((parameter, weights[name]), (average, averages[name])):
+                    if source.shape != target.shape or not bool(source.isfinite().all()):
+                        raise ValueError(f"weight {name} has another shape, or is not finite")
+                    target.copy_(source)
+                if whole:
+                    share.optimizer.state[parameter] = {
+                        "step": tensors[f"adam/step/{name}"].to(parameter.device),  # as the fused Adam keeps it
+                        "exp_avg": torch.empty_like(parameter).copy_(tensors[f"adam/exp_avg/{name}"]),
+                        "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"adam/exp_avg_sq/{name}"]),
+                    }
+    trainer.progress = Progress(**progress)
+    if not whole:
+        trainer.progress.since_iteration = trainer.progress.iteration
+        trainer.progress.since_seconds = trainer.progress.seconds
+    trainer.forget_figures()
+    return _restore_generators(trainer, tensors) and whole
 
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a state, and its header."""
-    path, pieces = folder / NAME, _pieces(folder)
+def _restore_generators(trainer: Trainer, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the state knew this process's generators; else they get a seed of their own for what follows."""
+    saved = [tensors[key] for key in sorted(tensors) if key.startswith(f"generator/{trainer.rank}/")]
+    if len(saved) == 3 and len(saved[1]) == len(trainer.noise_generator.get_state()):  # of the same kind of device
+        trainer.generator.set_state(saved[0])
+        trainer.noise_generator.set_state(saved[1])
+        if trainer.device.type == "cuda":
+            torch.cuda.set_rng_state(saved[2], trainer.device)
+        else:
+            torch.set_rng_state(saved[2])
+        return True
+    trainer.seed(trainer.progress.iteration + 1)  # or the run would see the crops of its beginning again
+    return False
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a state, and its header's config and progress."""
     try:
-        if path.is_file():
-            return _read_file(path)
-        if not pieces:
+        if (folder / WHOLE).is_file():
+            return _read_file(folder / WHOLE)
+        if not (folder / MANIFEST).is_file():
             raise CheckpointError(f"There is no state in '{folder}'.", "Give the folder of a run.")
-        with tempfile.NamedTemporaryFile(suffix=".safetensors") as joined:
-            for piece in pieces:
-                joined.write(piece.read_bytes())
-            joined.flush()
-            return _read_file(Path(joined.name))
-    except (safetensors.SafetensorError, OSError) as error:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        data = b"".join((folder / PIECE.format(index)).read_bytes() for index in range(int(manifest["pieces"])))
+        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise ValueError("its pieces do not belong together")
+        with tempfile.TemporaryDirectory() as joined:
+            path = Path(joined) / WHOLE
+            path.write_bytes(data)
+            return _read_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The state in '{folder}' is damaged: {error}.", "Start the run anew.") from None
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(f"{path.name} is no state of a training run, or one of another version.")
-        return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118 - no mapping
+        header = {name: json.loads(metadata[name]) for name in ("config", "progress")}
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, header  # noqa: SIM118 - no mapping
 
 
 def _decoded(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -246,8 +281,8 @@ def _decoded(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     encoded: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        first, name, *part = key.split("/")
-        if first == kind and part:
+        first, name, *part = [*key.split("/"), ""][:3] if "/" in key else (key, "")
+        if first == kind and any(part):
             encoded.setdefault(name, {})[part[0]] = value
         elif first == kind:
             result[name] = value.float()

@@ -1,7 +1,7 @@
 """The loop: draw, predict, step, average; and what it says about itself.
 
     trainer = Trainer(config, sampler, device)
-    trainer.run(on_log, on_pause)
+    trainer.run(on_log, stop, breaks)
 
 The learning rate follows the part of the run that is over, in iterations or in seconds, so that a run always ends with
 a small one. With iterations alone, a run that was stopped and resumed takes exactly the steps of one that was not.
@@ -53,6 +53,14 @@ class Progress:
     seconds: float = 0.0
     since_iteration: int = 0
     since_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Break:
+    """Something that is done between iterations, whenever it is due."""
+
+    due: Callable[[], bool]
+    action: Callable[[], None]
 
 
 class Share:
@@ -127,9 +135,10 @@ class Trainer:
         self.shares = self._share_out()
         parallel = distributed.is_initialized()
         self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
-        seed = config.run.seed * 1000 + self.rank
-        self.generator = torch.Generator().manual_seed(seed)
-        self.noise_generator = torch.Generator(device).manual_seed(seed)
+        self.generator, self.noise_generator = torch.Generator(), torch.Generator(device)
+        self.seed(0)
+        if device.type == "cuda" and config.run.precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # as it is when the model is validated
         self.progress = Progress()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train") if threads > 1 else None
         self._forward: Any = torch.compile(self.network) if config.run.compile else self.network
@@ -139,6 +148,14 @@ class Trainer:
         self._norms: list[Tensor]
         self._signs: dict[str, Tensor]
         self.forget_figures()
+
+    def seed(self, leg: int) -> None:
+        """Set all generators, each process's to its own; `leg` tells the parts of an interrupted run apart."""
+        seed = self.config.run.seed * 1000 + self.rank + leg * 1_000_003
+        self.generator.manual_seed(seed)
+        self.noise_generator.manual_seed(seed)
+        if self.config.loss.dropout:
+            torch.manual_seed(seed)  # there is no generator to give to it
 
     def part_done(self) -> float:
         """The part of the schedule that is over, 0 to 1."""
@@ -174,27 +191,37 @@ class Trainer:
         self.progress.iteration = iteration
         self.progress.samples += len(batch.hr) * self.world
 
-    def run(self, on_log: Callable[[dict[str, Any]], None], on_pause: Callable[[], bool]) -> None:
-        """Train until the end of the run, or until `on_pause` says so.
+    def run(
+        self, on_log: Callable[[dict[str, Any]], None], stop: Callable[[], bool], breaks: Sequence[Break] = ()
+    ) -> None:
+        """Train until the end of the run, or until `stop`.
+
+        Several processes take all decisions together after every iteration: what one wants, all do.
 
         Args:
             on_log: is given the figures of the last iterations.
-            on_pause: is called after every iteration, while training time stands still: saves, validates; true stops.
+            stop: whether to stop now.
+            breaks: what else is done now and then, while training time stands still.
 
         Raises:
             BidiffsrError: the loss is no longer finite.
         """
         since = (self.progress.iteration, self.progress.seconds)
-        while not self.agreed(self.part_done() >= 1):
+        while self.part_done() < 1:
             began = time.perf_counter()
             self.step()
             if self.device.type == "cuda" and self.progress.iteration % 10 == 0:
                 torch.cuda.synchronize(self.device)  # else the clock would run ahead of the device
-            self.progress.seconds += time.perf_counter() - began
+            seconds = self.progress.seconds + time.perf_counter() - began
+            wishes = [seconds, float(stop()), *(float(pause.due()) for pause in breaks)]
+            self.progress.seconds, stopping, *due = self._largest(wishes)
             if self.progress.iteration % self.config.run.log_every == 0:
                 on_log(self._figures(*since))
                 since = (self.progress.iteration, self.progress.seconds)
-            if self.agreed(on_pause()):
+            for pause, now in zip(breaks, due, strict=True):
+                if now:
+                    pause.action()
+            if stopping:
                 break
 
     def average(self) -> dict[str, Tensor]:
@@ -251,13 +278,26 @@ class Trainer:
             sizes[least] += parameter.numel()
         return [Share(part, latent, self.config) for part in named]
 
-    def agreed(self, wanted: bool) -> bool:
-        """Whether any process wants it: all must stop, and save, at the same iteration."""
+    def check_finite(self) -> None:
+        """Raise BidiffsrError if a weight is not finite: such weights replace no sound ones."""
+        norms = [norm for share in self.shares for norm in torch._foreach_norm(share.parameters)]
+        if not bool(torch.stack(norms).isfinite().all()):
+            raise self._diverged()
+
+    def _diverged(self) -> BidiffsrError:
+        return BidiffsrError(
+            f"The loss is no longer finite at iteration {self.progress.iteration}.",
+            "Resume with a smaller optimizer.lr, or run.precision=fp32.",
+        )
+
+    def _largest(self, values: list[float]) -> list[float]:
+        """Of each value the largest of all processes."""
         if self.world == 1:
-            return wanted
-        flag = torch.tensor(float(wanted), device=self.device)
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-        return bool(flag)
+            return values
+        # float32 on purpose: not every device has more, and all processes must have the same seconds
+        tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+        return tensor.tolist()
 
     def _figures(self, iteration: int, seconds: float) -> dict[str, Any]:
         """What happened since an iteration, for the log."""
@@ -268,10 +308,7 @@ class Trainer:
             by_group.setdefault(loss.group, []).append((loss.count, float(loss.prediction)))
         total = mean((loss.count, float(loss.total)) for loss in losses)
         if not math.isfinite(total):
-            raise BidiffsrError(
-                f"The loss is no longer finite at iteration {self.progress.iteration}.",
-                "Resume with a smaller optimizer.lr, or run.precision=fp32.",
-            )
+            raise self._diverged()
         done, signs = self.progress.iteration - iteration, self._signs
         flips = {name: float((sign != before[name]).float().mean()) / done for name, sign in signs.items()}
         return {

@@ -104,6 +104,7 @@ def test_the_config_is_shown(run: Run, photos: Path) -> None:
         (["smoke", "--data", "photos", "--run", "photo.png"], 2),
         (["smoke", "--data", "photos", "--validate", "empty"], 4),
         (["--resume", "--run", "nowhere"], 2),
+        (["smoke", "--data", "photos", "--state-budget", "1kB"], 2),
     ],
 )
 def test_wrong_input(run: Run, photos: Path, args: list[str], code: int) -> None:
@@ -145,7 +146,9 @@ def test_a_killed_run_loses_what_was_not_saved_alone(run: Run, options: list[str
         "train", "--resume", "--run", "run", "--cache", "cache", "--iterations", str(reached + 3), "--threads", "1"
     )
     assert resumed.code == 0 and f"{reached + 3} iterations" in resumed.err
-    assert not [path.name for path in Path("run").iterdir() if path.suffix not in (".json", ".jsonl", ".safetensors")]
+    assert {path.suffix for path in Path("run").rglob("*") if path.is_file()} == {".json", ".jsonl", ".safetensors"}
+    lines = [json.loads(line)["iteration"] for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert lines == sorted(lines) and len(set(lines[:-1])) == len(lines[:-1])  # the last one is that of the scores
 
 
 def test_damaged_photos_are_named(run: Run, options: list[str]) -> None:

@@ -18,6 +18,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def fail(*_):
+    pytest.fail("decoded again")
+
+
 def place_of(crop, pictures):
     """(picture, top, left) of a crop, found by its pixels, in any of eight orientations; and how it is turned."""
     for index, item in enumerate(pictures.stored):
@@ -87,7 +91,7 @@ def test_pictures_are_decoded_once(config, folder, tmp_path):
     told = []
     first = open_pictures(config.data, (2, 4), tmp_path, lambda done, count: told.append((done, count)))
     assert told == [(0, 3), (1, 3), (2, 3)] and len(first.stored) == 3 and not first.skipped
-    second = open_pictures(config.data, (2, 4), tmp_path, lambda *_: pytest.fail("decoded again"))
+    second = open_pictures(config.data, (2, 4), tmp_path, fail)
     assert torch.equal(first.pixels, second.pixels) and first.sha256 == second.sha256
     assert [path.name for path in tmp_path.iterdir() if "." in path.name] == []  # nothing half-made is left
 
@@ -103,6 +107,19 @@ def test_damaged_and_small_files_are_skipped(folder, tmp_path):
     pictures = open_pictures(DataConfig(pictures=(str(photos),), crop=32), (2,), tmp_path / "cache")
     assert [item.name for item in pictures.stored] == ["whole.png"]
     assert set(pictures.skipped) == {"cut.png", "text.jpg", "narrow.png"} and all(pictures.skipped.values())
+    assert "crop" in pictures.skipped["narrow.png"]
+    smaller = open_pictures(DataConfig(pictures=(str(photos),), crop=16), (2,), tmp_path / "cache", fail)
+    assert [item.name for item in smaller.stored] == ["narrow.png", "whole.png"]
+
+
+def test_a_cut_cache_is_made_again(config, tmp_path):
+    first = open_pictures(config.data, (2, 4), tmp_path)
+    (folder,) = tmp_path.iterdir()
+    expected = first.pixels.clone()
+    for name, data in (("pixels", (folder / "pixels").read_bytes()[:1000]), ("index.json", b"{")):
+        (folder / name).unlink()
+        (folder / name).write_bytes(data)
+        assert torch.equal(open_pictures(config.data, (2, 4), tmp_path).pixels, expected)
 
 
 def test_pairs_are_found_by_name(folder, tmp_path):
@@ -117,8 +134,21 @@ def test_pairs_are_found_by_name(folder, tmp_path):
     stored = pictures.pixels[first : first + 60 * 48].flatten()
     with Image.open(small / f"{item.name.removesuffix('.png')}x2.png") as image:
         assert bytes(stored.tolist()) == image.tobytes()
+    Image.new("RGB", (61, 49)).save(small / "parrotx2.png")
+    assert "parrot.png" in open_pictures(config, (2,), tmp_path / "cache").skipped
     (small / "parrotx2.png").unlink()
     with pytest.raises(UsageError, match=r"parrot\.png"):
+        open_pictures(config, (2,), tmp_path / "cache")
+
+
+def test_a_small_picture_belongs_to_one_original(folder, tmp_path):
+    for name in ("A", "B"):
+        (tmp_path / name).mkdir()
+        Image.open(folder / "parrot.png").save(tmp_path / name / "1.png")
+    (tmp_path / "X2").mkdir()
+    Image.new("RGB", (60, 48)).save(tmp_path / "X2" / "1x2.png")
+    config = DataConfig(pictures=(str(tmp_path / "A"), str(tmp_path / "B")), low_res={"2": str(tmp_path / "X2")})
+    with pytest.raises(UsageError, match=r"1\.png"):
         open_pictures(config, (2,), tmp_path / "cache")
 
 
@@ -130,7 +160,6 @@ def test_nothing_to_train_on(tmp_path):
     with pytest.raises(InputError):
         (tmp_path / "empty").mkdir()
         open_pictures(DataConfig(pictures=(str(tmp_path / "empty"),)), (2,), tmp_path / "cache")
-    assert not (tmp_path / "cache").exists() or not any((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize(("field", "value"), [("blur", 2.0), ("noise", 20.0), ("jpeg", 20)])
