@@ -3,11 +3,10 @@
 Examples:
   bidiffsr train smoke --data photos/              a minute, to see it work
   bidiffsr train fast --data DIV2K/ --time-limit 2h
-  bidiffsr train --resume --run run-fast           go on after a stop
+  bidiffsr train --resume -o run-fast              go on after a stop
   bidiffsr train fast --data A/ --data B/ --set optimizer.lr=2e-3
   bidiffsr train --show fast > mine.toml           all that there is to set
-  torchrun --nproc-per-node 4 -m bidiffsr_cli train paper-x2 --data DF2K/ \
-    --set data.batch=4
+  torchrun --nproc-per-node 4 -m bidiffsr_cli train base --data DIV2K/
 
 Presets: base, fast, paper-x2, paper-x4, smoke. A run is a folder: config,
 log, state, and the model so far (model.safetensors, for upscale --model).
@@ -55,9 +54,16 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the config.", rich_help_panel=RUN),
     ] = None,
-    run: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the run lies.", show_default="run-CONFIG", rich_help_panel=RUN),
+        typer.Option(  # not --run, which torchrun would take for its own
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where the run lies.",
+            show_default="run-CONFIG",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", metavar=o.FLAG, help="Go on with the run.", rich_help_panel=RUN)
@@ -118,7 +124,7 @@ def train(
     out.configure(quiet=quiet, json=json, debug=debug)
     from ..training.config import to_toml
 
-    folder = run or Path(f"run-{Path(config).stem}" if config else "run")
+    folder = output or Path(f"run-{Path(config).stem}" if config else "run")
     wanted = list(changes or [])
     wanted += [f"data.pictures={list(map(_absolute, data))}"] if data else []
     if time_limit is not None:
@@ -137,6 +143,7 @@ def train(
         raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
 
     from .. import runtime
+    from ..evaluation.benchmark import torch_threads
     from ..training.data import CropSampler
     from ..training.run import Outputs, describe_data, prepare_folder, resumed
     from ..training.run import train as train_run
@@ -168,7 +175,7 @@ def train(
             _validation(validate, place) if rank == 0 else None,
             [_tell, *([_tensorboard(folder)] if tensorboard and rank == 0 else [])],
         )
-        with _torch_threads(1 if sharded else cores // _local_processes()), deferred() as stop:
+        with torch_threads(1 if sharded else max(1, cores // _local_processes())), deferred() as stop:
             done = train_run(trainer, outputs, stop)
     progress = trainer.progress
     state = "Done" if done else "Stopped; the state is saved, go on with --resume"
@@ -307,19 +314,6 @@ def _launched() -> bool:
 
 def _local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute an operation with so many threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -62,13 +62,15 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         OutputError: it cannot be made.
     """
     if resume and not has_state(folder):
-        raise UsageError(f"There is no run to resume in '{folder}'.", "Leave --resume out, or name another --run.")
+        raise UsageError(f"There is no run to resume in '{folder}'.", "Leave --resume out, or name another --output.")
     if not resume and has_state(folder):
-        raise UsageError(f"There is a run in '{folder}' already.", "Go on with --resume, or name another --run.")
+        raise UsageError(f"There is a run in '{folder}' already.", "Go on with --resume, or name another --output.")
     try:
         (folder / COMPACT).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder '{folder}' cannot be made: {error.strerror}.", "Name another --run.") from None
+        raise OutputError(
+            f"The folder '{folder}' cannot be made: {error.strerror}.", "Name another --output."
+        ) from None
 
 
 def train(trainer: Trainer, outputs: Outputs, stop: Callable[[], bool] = lambda: False) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bidiffsr_cli.cli.app import main
+from bidiffsr_cli.evaluation.benchmark import torch_threads
 
 from .support import Finished, Run, environment, picture, tiny_checkpoint
 
@@ -18,10 +18,8 @@ from .support import Finished, Run, environment, picture, tiny_checkpoint
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
     """As in `support.environment`: small tensors on busy cores are quickest in one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 
-from .support import Run, decoded, finish, is_one_sentence, picture, spawn
+from .support import Run, decoded, environment, finish, is_one_sentence, picture, spawn
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 TINY = [
@@ -37,7 +38,7 @@ def photos(folder: Path) -> Path:
 
 @pytest.fixture
 def options(photos: Path) -> list[str]:
-    return [*TINY, "--data", "photos", "--cache", "cache", "--run", "run", "--threads", "1"]
+    return [*TINY, "--data", "photos", "--cache", "cache", "-o", "run", "--threads", "1"]
 
 
 def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: list[str]) -> None:
@@ -75,7 +76,7 @@ def test_a_run_goes_on(run: Run, options: list[str]) -> None:
     assert run("train", *options, "--iterations", "2").code == 0
     finished = run("train", *options, "--iterations", "2")
     assert finished.code == 2 and "--resume" in finished.err
-    finished = run("train", "--resume", "--run", "run", "--cache", "cache", "--iterations", "5", "--threads", "1")
+    finished = run("train", "--resume", "-o", "run", "--cache", "cache", "--iterations", "5", "--threads", "1")
     assert finished.code == 0, finished.err
     assert "Resumed at iteration 2." in finished.err and "5 iterations, 20 crops" in finished.err
 
@@ -101,9 +102,9 @@ def test_the_config_is_shown(run: Run, photos: Path) -> None:
         (["smoke", "--data", "photos", "--max-file", "1MB"], 2),
         (["smoke", "--data", "photos", "--resume"], 2),
         (["smoke", "--data", "photos", "--init", "fast"], 2),
-        (["smoke", "--data", "photos", "--run", "photo.png"], 2),
+        (["smoke", "--data", "photos", "-o", "photo.png"], 2),
         (["smoke", "--data", "photos", "--validate", "empty"], 4),
-        (["--resume", "--run", "nowhere"], 2),
+        (["--resume", "-o", "nowhere"], 2),
         (["smoke", "--data", "photos", "--state-budget", "1kB"], 2),
     ],
 )
@@ -130,7 +131,7 @@ def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code:
     assert finished.code == code and "the state is saved" in finished.err, finished.err
     reached = last_line()["iteration"]
     resumed = run(
-        "train", "--resume", "--run", "run", "--cache", "cache", "--iterations", str(reached + 1), "--threads", "1"
+        "train", "--resume", "-o", "run", "--cache", "cache", "--iterations", str(reached + 1), "--threads", "1"
     )
     assert resumed.code == 0 and f"Resumed at iteration {reached}" in resumed.err
 
@@ -143,7 +144,7 @@ def test_a_killed_run_loses_what_was_not_saved_alone(run: Run, options: list[str
     finish(process)
     reached = last_line()["iteration"]
     resumed = run(
-        "train", "--resume", "--run", "run", "--cache", "cache", "--iterations", str(reached + 3), "--threads", "1"
+        "train", "--resume", "-o", "run", "--cache", "cache", "--iterations", str(reached + 3), "--threads", "1"
     )
     assert resumed.code == 0 and f"{reached + 3} iterations" in resumed.err
     assert {path.suffix for path in Path("run").rglob("*") if path.is_file()} == {".json", ".jsonl", ".safetensors"}
@@ -174,3 +175,23 @@ def wait_for_iteration(count: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the run did not begin")
+
+
+def test_two_processes(options: list[str]) -> None:
+    """As the README has it: decisions, the state and the words are those of one run."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "bidiffsr_cli",
+    ]
+    command = [*launcher, "train", *options, "--iterations", "2", "--validate", "photos", "--device", "cpu"]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finished = finish(process, seconds=120)
+    assert finished.code == 0, finished.err
+    assert finished.err.count("Done: 2 iterations, 16 crops") == 1 and "Traceback" not in finished.err
+    assert read_checkpoint(Path("run/model.safetensors")).origin.startswith("Trained 0 minutes on 2 x ")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bidiffsr_cli.evaluation.benchmark import torch_threads
 from bidiffsr_cli.training.config import TrainConfig, read_config
 from bidiffsr_cli.training.data import CropSampler, Pictures, open_pictures
 
@@ -30,10 +31,8 @@ TINY = [
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
     """Small tensors on busy cores are quickest in one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")
