@@ -113,6 +113,23 @@ def test_threads_change_last_bits_alone(make):
         assert float((difference > 1e-4).float().mean()) < 0.02, name
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_weight_moves_against_its_own_gradient(make, threads):
+    """Fused Adam walks through memory: gradients must lie there in the order of their weights."""
+    trainer = make(threads=threads)
+    batch = trainer.sampler.draw(2, trainer.generator)
+    questions = trainer.objective.ask(batch, trainer.generator, trainer.noise_generator)
+    trainer._differentiate([piece for question in questions for piece in question.split(threads)], 4)
+    before, gradients = weights_of(trainer), {n: p.grad.clone() for n, p in trainer.network.named_parameters()}
+    for share in trainer.shares:
+        share.update(factor=torch.ones(()), lr=1e-3, decay=0.0)
+    for name, after in weights_of(trainer).items():
+        clear = gradients[name].abs() > 1e-6  # Adam's first step has the length lr
+        torch.testing.assert_close(
+            (after - before[name])[clear], -1e-3 * gradients[name].sign()[clear], atol=2e-5, rtol=0
+        )
+
+
 def test_the_learning_rate_follows_the_run(make):
     trainer = make("run.iterations=100", "optimizer.warmup=10", "optimizer.decay=0.5", "optimizer.lr=1.0")
     rates = []
