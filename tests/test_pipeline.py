@@ -46,10 +46,11 @@ def luma(image: Image.Image) -> torch.Tensor:
     ],
     ids=str,
 )
-def test_recorded_runs_are_reproduced(golden, fast, picture, scale, steps, runs_on):
-    """The whole residual-v family, with the packed weights, against the float network of another processor."""
-    diffusion = fast.config.diffusion
-    network = choose_runtime(device="cpu", **runs_on).prepare(fast.build_packed())
+def test_recorded_runs_are_reproduced(golden, picture, scale, steps, runs_on):
+    """The whole residual-v family, with packed weights, against the float network of another processor."""
+    recorded = load_checkpoint(golden / "residual_v_weights.safetensors")
+    diffusion = recorded.config.diffusion
+    network = choose_runtime(device="cpu", **runs_on).prepare(recorded.build_packed())
     with safe_open(golden / "residual_v_cases.safetensors", "pt") as cases:
         low_res, start, out = (
             cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")

@@ -23,8 +23,8 @@ def test_every_bundled_file_is_the_one_of_the_catalog():
 
 def test_names_revisions_and_paths():
     fast = load_checkpoint("fast")
-    assert (fast.name, fast.revision) == ("fast", "1")
-    assert load_checkpoint("fast@1").sha256 == fast.sha256
+    assert (fast.name, fast.revision) == ("fast", "2")
+    assert load_checkpoint("fast@2").sha256 == fast.sha256
     by_path = load_checkpoint(weights_folder() / "fast.safetensors")
     assert by_path.sha256 == fast.sha256 and by_path.name == "fast" and by_path.revision == ""
 

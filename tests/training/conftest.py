@@ -25,6 +25,7 @@ TINY = [
     "run.log_every=2",
     "run.precision=fp32",
     "optimizer.warmup=2",
+    "loss.lpips=0.0",
 ]
 
 

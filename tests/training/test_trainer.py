@@ -339,7 +339,7 @@ def test_two_processes(config, folder, tmp_path):
     changes = [
         "model.network.inner_channel=4", "model.network.norm_groups=1", "data.crop=32", "data.batch=4",
         "run.precision=fp32", f"data.pictures=['{folder}']", "model.tile={size=64,overlap=8}",
-        "run.iterations=4", "run.seconds=null", "loss.dropout=0.1",
+        "run.iterations=4", "run.seconds=null", "loss.dropout=0.1", "loss.lpips=0.0",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     for name in ("one", "two"):
