@@ -383,6 +383,17 @@ one_torch_thread = _OneTorchThread()
 """A context in which torch uses one thread for each operation; contexts may overlap."""
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute every operation with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _shares(threads: int, windows: int) -> list[int]:
     """The threads of each of so many windows that are computed at once."""
     return [max(1, threads // windows + (index < threads % windows)) for index in range(windows)]

@@ -143,7 +143,6 @@ def train(
         raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
 
     from .. import runtime
-    from ..evaluation.benchmark import torch_threads
     from ..training.data import CropSampler
     from ..training.run import Outputs, describe_data, prepare_folder, resumed
     from ..training.run import train as train_run
@@ -175,7 +174,7 @@ def train(
             _validation(validate, place) if rank == 0 else None,
             [_tell, *([_tensorboard(folder)] if tensorboard and rank == 0 else [])],
         )
-        with torch_threads(1 if sharded else max(1, cores // _local_processes())), deferred() as stop:
+        with runtime.torch_threads(1 if sharded else max(1, cores // _local_processes())), deferred() as stop:
             done = train_run(trainer, outputs, stop)
     progress = trainer.progress
     state = "Done" if done else "Stopped; the state is saved, go on with --resume"

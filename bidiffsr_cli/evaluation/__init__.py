@@ -1,1 +1,1 @@
-"""How fast the package is on a machine: `benchmark` measures, `upstream_style` is what it is measured against."""
+"""How good pictures are (`metrics`, `validate`), and how fast they are made (`benchmark`, against `upstream_style`)."""

@@ -235,17 +235,6 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-@contextlib.contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute every operation with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def dtype_name(dtype: torch.dtype) -> str:
     """float32, bfloat16, float16."""
     return str(dtype).removeprefix("torch.")

@@ -23,8 +23,8 @@ from ..networks.packed import freeze, pack
 from ..networks.time_aware import TimestepContext
 from ..ops import native
 from ..ops.threads import using_threads
-from ..runtime import Runtime
-from .benchmark import NATIVE, REFERENCE, Candidate, Row, clock_rate, measure, torch_threads
+from ..runtime import Runtime, torch_threads
+from .benchmark import NATIVE, REFERENCE, Candidate, Row, clock_rate, measure
 
 CONFIG = UNetConfig()
 CONTEXT_STEP = 900

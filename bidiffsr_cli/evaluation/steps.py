@@ -24,8 +24,8 @@ from ..configs import UNetConfig
 from ..networks import native as twins
 from ..networks.unet import BiDiffSRUNet
 from ..ops.threads import using_threads
-from ..runtime import Runtime
-from .benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, dtype_name, measure, torch_threads
+from ..runtime import Runtime, torch_threads
+from .benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, dtype_name, measure
 from .upstream_style import UpstreamStyleUNet
 
 PUBLISHED_SIZE = 256

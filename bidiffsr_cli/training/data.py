@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,16 @@ def open_pictures(
             ) from None
         pictures = _map(folder)
         assert pictures is not None
-    large = [item for item in pictures.stored if min(item.height, item.width) >= config.crop]
-    small = {item.name: "it is smaller than a crop." for item in pictures.stored if item not in large}
-    if not large:
-        reason = next(iter({**pictures.skipped, **small}.values()), "there is none.")
+    usable, skipped = [], dict(pictures.skipped)
+    for item in pictures.stored:
+        if min(item.height, item.width) >= config.crop:
+            usable.append(item)
+        else:
+            skipped[item.name] = "it is smaller than a crop."
+    if not usable:
+        reason = next(iter(skipped.values()), "there is none.")
         raise InputError(f"No picture can be used: {reason}", "Give folders of pictures larger than a crop.")
-    return Pictures(pictures.pixels, large, pictures.sha256, {**pictures.skipped, **small})
+    return replace(pictures, stored=usable, skipped=skipped)
 
 
 class CropSampler:
@@ -266,17 +270,15 @@ def _decode(
                     skipped[path.name if path.name not in skipped else str(path)] = error.message
                     continue
                 height, width = pictures[0].shape[1:]
-                small: dict[str, int] = {}
-                item = {"name": path.name, "height": height, "width": width, "small": small}
-                for scale, picture in zip((None, *scales), pictures, strict=True):
+                offsets = []
+                for picture in pictures:
                     data = to_bytes(picture.permute(1, 2, 0))
-                    item |= {"offset": offset} if scale is None else {}
-                    if scale is not None:
-                        small[str(scale)] = offset
                     file.write(data)
                     digest.update(data)
+                    offsets.append(offset)
                     offset += len(data)
-                stored.append(item)
+                small = dict(zip(map(str, scales), offsets[1:], strict=True))
+                stored.append(asdict(Stored(path.name, height, width, offsets[0], small)))
         index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest(), "size": offset}
         (making / "index.json").write_text(json.dumps(index))
         if _map(folder) is None:  # else another process was quicker

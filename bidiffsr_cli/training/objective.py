@@ -1,6 +1,7 @@
 """What a network is asked at training, and how far off its answer is.
 
-    loss = objective(network, batch, generator)
+    for question in objective.ask(batch, generator, noise_generator):
+        loss = objective(network, question)
 
 Two ways to draw t: the grid of few-step samplers (recipe "ours"), and the authors' one t for each micro-batch.
 """

@@ -212,9 +212,9 @@ class Trainer:
             self.step()
             if self.device.type == "cuda" and self.progress.iteration % 10 == 0:
                 torch.cuda.synchronize(self.device)  # else the clock would run ahead of the device
-            seconds = self.progress.seconds + time.perf_counter() - began
-            wishes = [seconds, float(stop()), *(float(pause.due()) for pause in breaks)]
-            self.progress.seconds, stopping, *due = self._largest(wishes)
+            seconds = time.perf_counter() - began
+            seconds, stopping, *due = self._largest([seconds, stop(), *(pause.due() for pause in breaks)])
+            self.progress.seconds += seconds
             if self.progress.iteration % self.config.run.log_every == 0:
                 on_log(self._figures(*since))
                 since = (self.progress.iteration, self.progress.seconds)
@@ -291,10 +291,10 @@ class Trainer:
         )
 
     def _largest(self, values: list[float]) -> list[float]:
-        """Of each value the largest of all processes."""
+        """Of each value the largest of all processes, the same number in all of them."""
         if self.world == 1:
             return values
-        # float32 on purpose: not every device has more, and all processes must have the same seconds
+        # not every device has float64
         tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return tensor.tolist()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bidiffsr_cli.cli.app import main
-from bidiffsr_cli.evaluation.benchmark import torch_threads
+from bidiffsr_cli.runtime import torch_threads
 
 from .support import Finished, Run, environment, picture, tiny_checkpoint
 

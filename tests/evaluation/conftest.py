@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bidiffsr_cli.evaluation.benchmark import torch_threads
+from bidiffsr_cli.runtime import torch_threads
 
 
 @pytest.fixture(autouse=True, scope="package")

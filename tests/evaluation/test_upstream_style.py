@@ -6,8 +6,7 @@ import dataclasses
 import pytest
 import torch
 from networks.test_native import inputs_without_close_calls
-from networks.test_unet import SWITCHES, TINY, randomized
-from safetensors import safe_open
+from networks.test_unet import SWITCHES, TINY, assert_parity, randomized
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
@@ -25,13 +24,7 @@ PAPERS = [switch for switch in SWITCHES if not {"fusion", "resample"} & set(swit
 
 def test_parity_with_the_authors_network(golden):
     network = UpstreamStyleUNet(read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,)).build())
-    with safe_open(golden / "tiny_cases.safetensors", "pt") as cases, torch.no_grad():
-        names = sorted({key.split(".")[0] for key in cases.keys()})  # noqa: SIM118 - not a dict
-        assert len(names) == 18
-        for name in names:
-            x, low_res, t, expected = (cases.get_tensor(f"{name}.{part}") for part in ("x", "low_res", "t", "out"))
-            error = (network(x, low_res, t) - expected).abs().max()
-            assert error < 1e-5, f"{name} at t={t.item()}: {error}"
+    assert_parity(network, golden)
 
 
 @pytest.mark.parametrize("switch", PAPERS, ids=str)

@@ -22,6 +22,17 @@ def tiny_official(golden):
     return read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,))
 
 
+def assert_parity(network, golden):
+    """The network, with the weights of the tiny checkpoint, computes what the authors' code computed."""
+    with safe_open(golden / "tiny_cases.safetensors", "pt") as cases, torch.no_grad():
+        names = sorted({key.split(".")[0] for key in cases.keys()})  # noqa: SIM118 - not a dict
+        assert len(names) == 18
+        for name in names:
+            x, low_res, t, expected = (cases.get_tensor(f"{name}.{part}") for part in ("x", "low_res", "t", "out"))
+            error = (network(x, low_res, t) - expected).abs().max()
+            assert error < 1e-5, f"{name} at t={t.item()}: {error}"
+
+
 @pytest.mark.parametrize("form", ["trained", "frozen", "frozen, channels_last", *native.supported_isas()])
 def test_parity_with_the_authors_network(golden, tiny_official, form):
     network = tiny_official.build()
@@ -31,13 +42,7 @@ def test_parity_with_the_authors_network(golden, tiny_official, form):
         network = freeze(network)
     if form.endswith("channels_last"):
         network = network.to(memory_format=torch.channels_last)
-    with safe_open(golden / "tiny_cases.safetensors", "pt") as cases, torch.no_grad():
-        names = sorted({key.split(".")[0] for key in cases.keys()})  # noqa: SIM118 - not a dict
-        assert len(names) == 18
-        for name in names:
-            x, low_res, t, expected = (cases.get_tensor(f"{name}.{part}") for part in ("x", "low_res", "t", "out"))
-            error = (network(x, low_res, t) - expected).abs().max()
-            assert error < 1e-5, f"{name} at t={t.item()}: {error}"
+    assert_parity(network, golden)
 
 
 SWITCHES = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.evaluation.benchmark import torch_threads
+from bidiffsr_cli.runtime import torch_threads
 from bidiffsr_cli.training.config import TrainConfig, read_config
 from bidiffsr_cli.training.data import CropSampler, Pictures, open_pictures
 
