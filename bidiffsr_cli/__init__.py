@@ -14,11 +14,11 @@ __version__ = "0.1.0"
 __all__ = ["SuperResolver", "UpscaleOptions", "load_checkpoint"]
 
 if TYPE_CHECKING:
-    from .checkpoints.catalog import load_checkpoint
+    from .checkpoints.models import load_checkpoint
     from .configs import UpscaleOptions
     from .pipeline import SuperResolver
 
-_HOMES = {"SuperResolver": "pipeline", "UpscaleOptions": "configs", "load_checkpoint": "checkpoints.catalog"}
+_HOMES = {"SuperResolver": "pipeline", "UpscaleOptions": "configs", "load_checkpoint": "checkpoints.models"}
 
 
 def __getattr__(name: str) -> Any:

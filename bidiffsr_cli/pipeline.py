@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from . import runtime as runtimes
-from .checkpoints.catalog import load_checkpoint
 from .checkpoints.files import Checkpoint
+from .checkpoints.models import load_checkpoint
 from .configs import TileConfig, UpscaleOptions
 from .diffusion.conditioning import Enlarged, condition, match_low_frequencies
 from .diffusion.samplers import BAND, SAMPLERS, parameterization
@@ -34,7 +34,7 @@ from .runtime import Runtime, choose_runtime
 from .tiling import Grid, Tile, blend, make_grid, noise_field
 
 Progress = Callable[[int, int], None]
-"""(windows done, windows in all), over all steps."""
+"""(windows done, windows in all), over all steps; of a download (bytes here, bytes in all)."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,29 @@ class SuperResolver:
         self.seconds_to_load = time.perf_counter() - started
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "fast", **runtime: Any) -> SuperResolver:
+    def from_pretrained(
+        cls,
+        model: str | Path = "fast",
+        *,
+        offline: bool = False,
+        on_download: Progress = lambda *_: None,
+        **runtime: Any,
+    ) -> SuperResolver:
         """Load a model.
 
         Args:
-            model: a name of the catalog, or the path of a checkpoint file.
+            model: a name of the catalog, ORG/REPO[@REV][:FILE] on the Hugging Face Hub, or the path of a file.
+            offline: never use the network, which a model that is not on this machine needs once.
+            on_download: is told (bytes here, bytes in all).
             **runtime: device, precision, backend and threads, as for `choose_runtime`.
 
         Raises:
-            ModelError: there is no such model, or its file is damaged.
+            ModelError: there is no such model, it cannot be fetched, or its file is damaged.
             DeviceError: the device is not there.
         """
         started = time.perf_counter()
         with runtimes.one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
-            checkpoint = load_checkpoint(model)
+            checkpoint = load_checkpoint(model, offline=offline, progress=on_download)
             resolver = cls(checkpoint, choose_runtime(**runtime, bf16_psnr=checkpoint.bf16_psnr))
         runtimes.return_freed_memory()
         resolver.seconds_to_load = time.perf_counter() - started

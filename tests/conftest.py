@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hub_server import Hub, serve
 from hypothesis import settings
 from PIL import Image
 from torch import Tensor
 
-from bidiffsr_cli.checkpoints.catalog import load_checkpoint
 from bidiffsr_cli.checkpoints.files import Checkpoint
+from bidiffsr_cli.checkpoints.models import load_checkpoint
 from bidiffsr_cli.ops import native
 from bidiffsr_cli.pipeline import SuperResolver
 
@@ -75,3 +77,32 @@ def to_tensor(image: Image.Image) -> Tensor:
     """C×H×W in [0, 1] of an 8-bit picture."""
     octets = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return octets.view(image.height, image.width, -1).permute(2, 0, 1) / 255
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub on loopback with an empty cache, for the client in this process and for commands in others."""
+    from huggingface_hub import constants
+
+    with serve() as server:
+        home = tmp_path / "hf"
+        for name, value in {
+            "HF_ENDPOINT": server.endpoint,
+            "HF_HOME": str(home),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_HUB_DISABLE_XET": "1",  # uploads go through plain HTTP, which this Hub speaks
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        # what the library made of the environment when it was imported
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server

@@ -1,17 +1,16 @@
-"""Named models: what `weights/catalog.json` lists, and how a user's word becomes a checkpoint file."""
+"""The catalog: what `weights/catalog.json` says of named models, bundled and remote."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, ModelError
-from .files import Checkpoint, read_checkpoint
+from ..errors import ModelError
+
+BUNDLED = "bundled"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class CatalogEntry:
         license: Of the weights.
         bf16_psnr: Of pictures in bf16 against those in fp32, dB: the least over the test set's pictures, scales, steps.
         scores: test set -> scale -> steps -> metric -> value.
+        sources: where the file is to be had, the best first: "bundled", or ORG/REPO@COMMIT:FILE on the Hub.
     """
 
     name: str
@@ -39,11 +39,17 @@ class CatalogEntry:
     license: str
     bf16_psnr: float
     scores: dict[str, Any]
+    sources: tuple[str, ...]
 
     @property
-    def path(self) -> Path:
-        """Where the file lies."""
-        return weights_folder() / self.file
+    def full_name(self) -> str:
+        """NAME@REVISION."""
+        return f"{self.name}@{self.revision}"
+
+    @property
+    def bundled(self) -> Path | None:
+        """Where the file lies, if it comes with the package."""
+        return weights_folder() / self.file if BUNDLED in self.sources else None
 
 
 def weights_folder() -> Path:
@@ -54,41 +60,32 @@ def weights_folder() -> Path:
 
 
 @cache
-def catalog() -> dict[str, CatalogEntry]:
-    """All models of the catalog, the default first."""
+def catalog() -> tuple[CatalogEntry, ...]:
+    """All models of the catalog: the default first, and of each name the newest revision first."""
     try:
         entries = json.loads((weights_folder() / "catalog.json").read_text(encoding="utf-8"))["models"]
     except (OSError, ValueError, KeyError):
         raise ModelError("The bundled catalog of models cannot be read.", "Install bidiffsr again.") from None
-    return {entry["name"]: CatalogEntry(**entry | {"scales": tuple(entry["scales"])}) for entry in entries}
+    lists = ("scales", "sources")
+    return tuple(CatalogEntry(**entry | {name: tuple(entry[name]) for name in lists}) for entry in entries)
 
 
-def load_checkpoint(model: str | Path) -> Checkpoint:
-    """Find and read a model.
+def default_model() -> str:
+    """Name of the model that is taken where none is named."""
+    return catalog()[0].name
 
-    Args:
-        model: a name of the catalog, `name@revision`, or the path of a checkpoint file.
+
+def find_entry(name: str, revision: str = "") -> CatalogEntry | None:
+    """The entry of a name, by default the newest; None if the catalog does not know the name.
 
     Raises:
-        ModelError: there is no such model or file.
-        CheckpointError: the file is damaged; for a bundled one, also when its sha256 is not the catalog's.
+        ModelError: it knows the name, but not that revision.
     """
-    name, _, revision = str(model).partition("@")
-    entry = catalog().get(name)
-    if entry is None:
-        return _load_file(model)
-    if revision not in ("", entry.revision):
-        raise ModelError(f"Model {name!r} has no revision {revision!r}.", f"Bundled is {name}@{entry.revision}.")
-    checkpoint = read_checkpoint(entry.path)
-    if checkpoint.sha256 != entry.sha256:
-        raise CheckpointError(f"The bundled {entry.file} is not the one of the catalog.", "Install bidiffsr again.")
-    return dataclasses.replace(checkpoint, name=entry.name, revision=entry.revision, bf16_psnr=entry.bf16_psnr)
-
-
-def _load_file(model: str | Path) -> Checkpoint:
-    path = Path(model)
-    if not os.path.exists(path):  # noqa: PTH110 - unlike Path.exists, false for a name that is too long
-        known = ", ".join(catalog())
-        raise ModelError(f"There is no model or checkpoint file {str(model)!r}.", f"Bundled models: {known}.")
-    checkpoint = read_checkpoint(path)
-    return dataclasses.replace(checkpoint, name=path.stem, revision="")
+    entries = [entry for entry in catalog() if entry.name == name]
+    if not entries:
+        return None
+    for entry in entries:
+        if revision in ("", entry.revision):
+            return entry
+    known = ", ".join(entry.full_name for entry in entries)
+    raise ModelError(f"Model {name!r} has no revision {revision!r}.", f"There is {known}.")

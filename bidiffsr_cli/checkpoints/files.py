@@ -7,9 +7,11 @@ authors' parameter names. Packed storage has ours, with each binary weight as si
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +29,10 @@ from .upstream import from_upstream, infer_config, read_pth, to_upstream
 FORMAT = "bidiffsr"
 FORMAT_VERSION = "1"
 _METADATA = ("format", "format_version", "storage", "config", "license", "origin")
-EXACT = ("stem", "norm", "norm1", "norm2", "head_norm", "tar", "taa")
+NORMS = ("stem", "norm", "norm1", "norm2", "head_norm")
+EXACT = (*NORMS, "tar", "taa")
 """Layers whose values reach a sign next: what training packs keeps them in float32."""
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}
+_BYTES = {"F32": 4, "F16": 2, "U8": 1}
 _FLOATS = ("F32", "F16")
 
 
@@ -75,6 +78,37 @@ class Checkpoint:
         return network
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint file says of itself before its tensors.
+
+    Attributes:
+        config, license, origin, storage: as of `Checkpoint`.
+        bytes: name of a tensor, as in the file -> bytes that it takes there.
+    """
+
+    config: ModelConfig
+    license: str
+    origin: str
+    storage: str
+    bytes: dict[str, int]
+
+
+def read_header(path: Path) -> Header:
+    """Read what a checkpoint file says of itself, without its tensors.
+
+    Raises:
+        ModelError, CheckpointError: as `read_checkpoint`.
+    """
+    with _opened(path) as (file, metadata):
+        sizes = {}
+        for name in file.keys():  # noqa: SIM118 - it is no mapping
+            entry = file.get_slice(name)
+            sizes[name] = math.prod(entry.get_shape()) * _BYTES.get(entry.get_dtype(), 0)
+        config = ModelConfig.from_json(metadata["config"])
+        return Header(config, metadata["license"], metadata["origin"], metadata["storage"], sizes)
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a float or packed checkpoint file, and check all of it.
 
@@ -83,30 +117,36 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is damaged, of another format or version, or its tensors do not fit its config;
             the message names the first tensor that is wrong.
     """
+    with _opened(path) as (file, metadata):
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        config = ModelConfig.from_json(metadata["config"])
+        read = _read_packed if metadata["storage"] == "packed" else _read_float
+        state = read(file, config)
+    return Checkpoint(config, state, metadata["license"], metadata["origin"], metadata["storage"], sha256)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[safetensors.safe_open, Mapping[str, str]]]:
+    """A checkpoint file with its checked metadata; whatever is wrong becomes one of our errors."""
     if not path.is_file():
         raise ModelError(f"There is no checkpoint file {path}.", "Give the path of a .safetensors file.")
     if path.suffix in (".pth", ".pt", ".ckpt"):
         raise CheckpointError(
             f"{path.name} is a PyTorch file, not a checkpoint of bidiffsr.",
-            "Import it in Python with read_pth_checkpoint.",
+            f"Convert it: bidiffsr models convert {path.name} -o {path.stem}.safetensors",
         )
     try:
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = _checked_metadata(file.metadata() or {}, path)
-            config = ModelConfig.from_json(metadata["config"])
-            read = _read_packed if metadata["storage"] == "packed" else _read_float
-            state = read(file, config)
+            yield file, _checked_metadata(file.metadata() or {}, path)
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error.message}", error.hint) from None
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror or error}.", "Check its permissions.") from None
     except safetensors.SafetensorError as error:
         raise CheckpointError(
-            f"{path.name} is not a whole safetensors file: {error}.", "Download or copy it again."
+            f"{path.name} is not a whole safetensors file: {str(error)[:200]}.", "Download or copy it again."
         ) from None
-    return Checkpoint(config, state, metadata["license"], metadata["origin"], metadata["storage"], sha256)
 
 
 def read_pth_checkpoint(path: Path, scales: tuple[int, ...], norm_groups: int | None = None) -> Checkpoint:

@@ -7,6 +7,7 @@ Float checkpoints use them too, so that weights can be exchanged.
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import warnings
@@ -163,9 +164,11 @@ def to_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, T
     return result
 
 
-def write_pth(state: Mapping[str, Tensor], config: ModelConfig, path: Path) -> None:
-    """Write a state dict as the authors' code saves and loads it: `{"params": {...}}` under their names."""
-    torch.save({"params": to_upstream(state, config)}, path)
+def serialize_pth(state: Mapping[str, Tensor], config: ModelConfig) -> bytes:
+    """A state dict as the authors' code saves and loads it: `{"params": {...}}` under their names."""
+    file = io.BytesIO()
+    torch.save({"params": to_upstream(state, config)}, file)
+    return file.getvalue()
 
 
 Foreign = list[tuple[str, tuple[int, ...]]]

@@ -20,9 +20,9 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        metavar="NAME|PATH",
+        metavar="NAME|ORG/REPO|PATH",
         envvar="BIDIFFSR_MODEL",
-        help="A bundled model, NAME or NAME@REVISION, or a checkpoint file.",
+        help="NAME[@REVISION] (models list), ORG/REPO[@REV][:FILE] on the Hub, or a file.",
         show_default="the first of the catalog",
     ),
 ]
@@ -188,7 +188,10 @@ MaxMemoryOption = Annotated[
 OfflineOption = Annotated[
     bool,
     typer.Option(
-        "--offline", metavar=FLAG, help="Never use the network; bundled models never do.", rich_help_panel=MACHINE
+        "--offline",
+        metavar=FLAG,
+        help="Never use the network; a model that is here never does.",
+        rich_help_panel=MACHINE,
     ),
 ]
 

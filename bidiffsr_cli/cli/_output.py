@@ -148,6 +148,28 @@ class Output:
 
             yield advance
 
+    @contextlib.contextmanager
+    def download(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar over bytes, which appears with the first of them and is gone at the end."""
+        if self.quiet or not self.with_progress or not is_terminal(sys.stderr) or self.console.is_dumb_terminal:
+            yield lambda done, total: None
+            return
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
+        bar = Progress(*columns, console=self.console, transient=True, expand=True)
+        task = bar.add_task(_shorten(printable(name)), total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield advance
+        finally:
+            bar.stop()
+
     def show_cursor(self) -> None:
         """Bring back the cursor that a progress bar hid."""
         if is_terminal(sys.stderr):

@@ -105,7 +105,8 @@ def bench(
     if against_upstream_style and only not in ("all", "steps"):
         raise UsageError(f"--only {only} has nothing in the upstream style.", "Leave --only out, or give --only steps.")
 
-    from ..checkpoints.catalog import catalog, load_checkpoint
+    from ..checkpoints.catalog import default_model
+    from ..checkpoints.models import load_checkpoint
     from ..evaluation.benchmark import as_dict, choose_runtimes, look_at_conditions
     from ..evaluation.upstream_style import check_blocks
     from ..reports.bench import as_markdown, conditions_as_rows
@@ -113,8 +114,9 @@ def bench(
     runtimes = choose_runtimes(device, precision, backend, threads)
     if only == "layers" and runtimes[0].device.type != "cpu":
         raise UsageError("Single layers are measured on the CPU alone.", "Add --device cpu.")
-    name = model or next(iter(catalog()))
-    checkpoint = load_checkpoint(name)
+    name = model or default_model()
+    with out.download(name) as progress:
+        checkpoint = load_checkpoint(name, progress=progress)
     if against_upstream_style and network != "published":
         check_blocks(checkpoint.config.network)
     conditions = look_at_conditions(runtimes, backend, repeats)

@@ -28,7 +28,7 @@ from . import _options as o
 from ._errors import explain
 from ._output import out
 
-PACKAGES = ("torch", "pillow", "safetensors", "typer", "rich")
+PACKAGES = ("torch", "pillow", "safetensors", "huggingface-hub", "typer", "rich")
 SCHEMA = "bidiffsr-doctor/1"
 
 
@@ -94,18 +94,19 @@ def machine() -> list[Check]:
 
 def models() -> list[Check]:
     """Every bundled model: whether its file is whole and the one of the catalog."""
-    from ..checkpoints.catalog import CatalogEntry, catalog, load_checkpoint
+    from ..checkpoints.catalog import CatalogEntry, catalog
+    from ..checkpoints.models import load_checkpoint
 
     def look(entry: CatalogEntry) -> str:
-        checkpoint = load_checkpoint(entry.name)
+        checkpoint = load_checkpoint(entry.full_name)
         scales = " and ".join(f"x{scale}" for scale in checkpoint.config.scales)
         return f"{scales}, sha256 {checkpoint.sha256[:12]} as in the catalog"
 
     try:
-        entries = list(catalog().values())
+        entries = [entry for entry in catalog() if entry.bundled]
     except BidiffsrError as error:
         return [_failed("catalog", error)]
-    return [_checked(f"{entry.name}@{entry.revision}", partial(look, entry)) for entry in entries]
+    return [_checked(entry.full_name, partial(look, entry)) for entry in entries]
 
 
 def self_test() -> list[Check]:

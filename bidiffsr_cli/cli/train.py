@@ -233,9 +233,10 @@ def _weights(init: str | None, config: TrainConfig) -> dict[str, torch.Tensor] |
     """The weights of a model to begin with."""
     if init is None:
         return None
-    from ..checkpoints.catalog import load_checkpoint
+    from ..checkpoints.models import load_checkpoint
 
-    checkpoint = load_checkpoint(init)
+    with out.download(init) as progress:
+        checkpoint = load_checkpoint(init, progress=progress)
     theirs, ours = checkpoint.config, config.model
     if (theirs.network, theirs.condition_channels) != (ours.network, ours.condition_channels):
         raise UsageError(f"The network of {init} is not the config's.", "Choose another preset, or leave --init out.")

@@ -97,7 +97,7 @@ def upscale(
     check_pipes(files, json=json, dry_run=dry_run)
     check_names(files)
 
-    from ..checkpoints.catalog import catalog
+    from ..checkpoints.catalog import default_model
     from ..images import choose_format
     from ..pipeline import SuperResolver
     from ..runtime import keep_freed_memory
@@ -115,9 +115,17 @@ def upscale(
     )
     writing.check_size(picture, scale, options.max_memory)
     keep_freed_memory()
-    resolver = SuperResolver.from_pretrained(
-        model or next(iter(catalog())), device=device, precision=precision, backend=backend, threads=threads
-    )
+    name = model or default_model()
+    with out.download(name) as on_download:
+        resolver = SuperResolver.from_pretrained(
+            name,
+            offline=offline,
+            on_download=on_download,
+            device=device,
+            precision=precision,
+            backend=backend,
+            threads=threads,
+        )
     if dry_run:
         _plan(resolver, picture, options, files, writing)
         return

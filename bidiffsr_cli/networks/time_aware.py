@@ -91,4 +91,5 @@ class BIConv(nn.Module):
 def conv_dtype(x: Tensor) -> torch.dtype:
     """In what convolutions of x compute: autocast's type where that is on, else x's own."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta has none
+    return torch.get_autocast_dtype(device) if enabled else x.dtype

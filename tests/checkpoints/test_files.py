@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -202,3 +205,14 @@ def test_missing_file_and_foreign_suffix_are_told_apart(tmp_path, golden):
         read_checkpoint(tmp_path / "absent.safetensors")
     with pytest.raises(CheckpointError, match="is a PyTorch file"):
         read_checkpoint(golden / "tiny_official_format.pth")
+
+
+@pytest.mark.parametrize("count", [700, pytest.param(7000, marks=pytest.mark.slow)])
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
+def test_hostile_files_are_refused_at_once_and_in_little_memory(count):
+    script = Path(__file__).with_name("hostile.py")
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", script, str(count), str(count)], capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr[-1000:]
+    assert json.loads(finished.stdout)["refused"] > 0.8 * count

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
-from bidiffsr_cli.checkpoints.upstream import from_upstream, read_pth, to_upstream, write_pth
+from bidiffsr_cli.checkpoints.upstream import from_upstream, read_pth, serialize_pth, to_upstream
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError
 from bidiffsr_cli.networks.unet import meta_network
@@ -44,7 +44,7 @@ def test_the_authors_file_is_imported_with_its_config(golden):
 def test_export_gives_back_every_value(golden, tmp_path):
     original = read_pth(golden / "tiny_official_format.pth")
     checkpoint = read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,))
-    write_pth(checkpoint.state, checkpoint.config, tmp_path / "again.pth")
+    (tmp_path / "again.pth").write_bytes(serialize_pth(checkpoint.state, checkpoint.config))
     again = torch.load(tmp_path / "again.pth", weights_only=True)["params"]
     assert again.keys() == original.keys()
     assert all(torch.equal(again[name], original[name]) for name in original)
@@ -69,7 +69,7 @@ def test_the_config_is_inferred_from_shapes(changes, tmp_path):
 
     config = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, **changes))
     state = random_state(config)
-    write_pth(state, config, tmp_path / "w.pth")
+    (tmp_path / "w.pth").write_bytes(serialize_pth(state, config))
     checkpoint = read_pth_checkpoint(tmp_path / "w.pth", scales=(2,))
     assert checkpoint.config == config
     assert all(torch.equal(checkpoint.state[name], state[name]) for name in state)
@@ -160,7 +160,7 @@ def test_what_is_no_such_file_is_said_so(write, tmp_path):
 @given(st.integers(0, 2**31))
 def test_damaged_bytes_raise_nothing_but_checkpoint_errors(tmp_path_factory, seed):
     path = tmp_path_factory.mktemp("damaged") / "w.pth"
-    write_pth(random_state(TINY), TINY, path)
+    path.write_bytes(serialize_pth(random_state(TINY), TINY))
     content, dice = bytearray(path.read_bytes()), random.Random(seed)
     start = content.index(b"data.pkl")  # the pickle, where damage does most
     for _ in range(dice.randint(1, 8)):

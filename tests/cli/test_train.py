@@ -62,10 +62,8 @@ def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: lis
     for fact in ("4 iterations", "16 crops of 32x32", "1 pictures (pixels' sha256 ", "Scores: "):
         assert fact in packed.origin
     assert run("models", "pack", "run", "-o", "mine.safetensors").code == 2  # never overwritten unasked
-    assert run("models", "pack", "run", "-o", "half.safetensors", "--half").code == 0
-    assert Path("half.safetensors").stat().st_size < Path("mine.safetensors").stat().st_size
 
-    for model in ("mine.safetensors", "run/model.safetensors", "half.safetensors"):
+    for model in ("mine.safetensors", "run/model.safetensors"):
         finished = run("upscale", "photo.png", "big.png", "--model", model, "--overwrite")
         assert finished.code == 0, finished.err
     with decoded(Path("big.png")) as image:

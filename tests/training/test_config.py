@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bidiffsr_cli.checkpoints.catalog import load_checkpoint
+from bidiffsr_cli.checkpoints.models import load_checkpoint
 from bidiffsr_cli.cli import train as command
 from bidiffsr_cli.configs import UNetConfig
 from bidiffsr_cli.errors import UsageError

@@ -1,4 +1,13 @@
-"""Make and look after model files."""
+"""Pack a model's weights into one file of sign bits, for upscale --model.
+
+Examples:
+  bidiffsr models pack run-fast -o mine.safetensors --license CC0-1.0
+  bidiffsr models pack weights.safetensors -o mine.safetensors
+
+Takes a run's folder (its averaged weights), or a float checkpoint. Signs take
+a bit each, other numbers 16 or 32. The file is written only if it predicts for
+a built-in picture what the float weights do.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +17,11 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
-from . import _options as o
-from ._output import out
-
-PACK = """Pack a model's weights into one file of sign bits, for upscale --model.
-
-Examples:
-  bidiffsr models pack run-fast -o mine.safetensors --license CC0-1.0
-  bidiffsr models pack weights.safetensors -o mine.safetensors --half
-
-Takes a run's folder (its averaged weights), or a float checkpoint. Signs take
-a bit each; what is added up before a sign stays float32, --half rounds that too.
-"""
-
-models = typer.Typer(no_args_is_help=True, help=__doc__)
+from ...errors import UsageError
+from .. import _options as o
+from .._output import out
 
 
-@models.command("pack", help=PACK, no_args_is_help=True)
 def pack(
     source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A training run, or a checkpoint.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The packed file.")],
@@ -35,7 +31,6 @@ def pack(
     origin: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How they came about.", show_default="the source's")
     ] = None,
-    half: Annotated[bool, typer.Option("--half", metavar=o.FLAG, help="Store all but signs in 16 bits.")] = False,
     overwrite: o.OverwriteOption = False,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
@@ -43,8 +38,9 @@ def pack(
 ) -> None:
     """Read, check, pack, write."""
     out.configure(quiet=quiet, json=json, debug=debug)
-    from ..atomic import check_output, write_atomic
-    from ..checkpoints.files import EXACT, read_checkpoint, serialize_packed
+    from ...atomic import check_output, write_atomic
+    from ...checkpoints.files import read_checkpoint
+    from .._selftest import pack_and_test
 
     path = Path(source)
     if path.is_dir():
@@ -60,9 +56,9 @@ def pack(
         license=checkpoint.license if license is None else license,
         origin=checkpoint.origin if origin is None else origin,
     )
-    data = serialize_packed(checkpoint, () if half else EXACT)
+    data, told = pack_and_test(checkpoint)
     write_atomic(data, output, overwrite=overwrite)
     before = path.stat().st_size
-    out.message(f"{output}: {len(data) / 1e6:.2f} MB, {before / len(data):.1f} times smaller than {path.name}.")
+    out.message(f"{output}: {len(data) / 1e6:.2f} MB, {before / len(data):.1f} times smaller than {path.name}; {told}.")
     if out.as_json:
         out.json({"schema": "bidiffsr-pack/1", "source": str(path), "output": str(output), "bytes": len(data)})

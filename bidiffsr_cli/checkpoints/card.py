@@ -1,0 +1,116 @@
+"""Model cards: what a repository on the Hub tells people about a model."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..configs import ModelConfig
+from ..networks.complexity import complexity
+from .catalog import CatalogEntry
+from .files import Checkpoint
+
+HOMEPAGE_WORDS = "BI-DiffSR (Chen et al., NeurIPS 2024, arXiv 2406.05723)"
+_LICENSES = {
+    "apache-2.0",
+    "mit",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+}
+
+
+def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = None) -> str:
+    """The README.md of a repository: front matter for the Hub, then prose and tables for people.
+
+    Args:
+        checkpoint: the model.
+        repo: ORG/REPO.
+        entry: the catalog's, if it is one of its models: its scores are shown.
+    """
+    cost = complexity(checkpoint.config)
+    scales = " and ".join(f"×{scale}" for scale in checkpoint.config.scales)
+    parts = [
+        _front_matter(checkpoint.license),
+        f"# {repo}",
+        f"Enlarges pictures {scales} with 1-bit weights and activations: a model of {HOMEPAGE_WORDS}, for the command "
+        "line tool `bidiffsr`.",
+        f"```bash\npip install bidiffsr\nbidiffsr upscale photo.jpg --model {repo}\n```",
+        _table(
+            {
+                "network": _network(checkpoint.config),
+                "diffusion": _diffusion(checkpoint.config),
+                "window": f"{checkpoint.config.tile.size} pixels, {checkpoint.config.tile.overlap} shared",
+                "Params": f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M numbers, "
+                f"{cost.binary_weights / 1e6:.1f} M of them one bit each)",
+                "OPs": f"{cost.ops / 1e9:.2f} G for one step of 256×256 pixels",
+                "sha256": f"`{checkpoint.sha256}`",
+                "licence": _plain(checkpoint.license),
+            }
+        ),
+        "## How it came about",
+        _plain(checkpoint.origin) or "The file does not say.",
+        *_scores(entry),
+        "## What it is not",
+        "What a diffusion model draws is plausible, not evidence. Unless its origin says otherwise it was made for "
+        "pictures that were shrunk cleanly: noise and JPEG artefacts are drawn larger, not removed.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def config_json(checkpoint: Checkpoint) -> bytes:
+    """The config.json beside the model: the same JSON as in its header."""
+    return (json.dumps(json.loads(checkpoint.config.to_json()), indent=2) + "\n").encode()
+
+
+def _front_matter(license: str) -> str:
+    known = license.strip().lower()
+    lines = ["---", "library_name: bidiffsr", "pipeline_tag: image-to-image"]
+    lines.append(f"license: {known if known in _LICENSES else 'other'}")
+    lines += ["tags:", "- super-resolution", "- diffusion", "- binary-neural-network", "---"]
+    return "\n".join(lines)
+
+
+def _network(config: ModelConfig) -> str:
+    network = config.network
+    return (
+        f"{network.method}, {network.inner_channel} inner channels, levels "
+        f"{'·'.join(map(str, network.channel_mults))}, {network.res_blocks} ResBlocks, K = {network.tar_groups}, "
+        f"inputs pixel-unshuffled by {network.pixel_unshuffle}"
+    )
+
+
+def _diffusion(config: ModelConfig) -> str:
+    diffusion = config.diffusion
+    presets = ", ".join(f"{name} {steps}" for name, steps in (diffusion.presets or {}).items())
+    return (
+        f"{diffusion.parameterization} of the {diffusion.target}, {diffusion.schedule} schedule, "
+        f"{diffusion.default_steps} {diffusion.spacing} steps{f' ({presets})' if presets else ''}"
+    )
+
+
+def _scores(entry: CatalogEntry | None) -> list[str]:
+    if entry is None or not entry.scores:
+        return []
+    rows: list[dict[str, Any]] = []
+    for dataset, scales in entry.scores.items():
+        for scale, steps in scales.items():
+            figures = {f"{n} steps": f"{value['psnr_y']:.2f} / {value['lpips_alex']:.4f}" for n, value in steps.items()}
+            rows.append({"set": f"{dataset} ×{scale}"} | figures)
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *([row.get(name, "") for name in header] for row in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return ["## Scores", "PSNR on Y in dB / LPIPS-Alex.", table]
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _plain(text: str) -> str:
+    """Free text from a file as one paragraph in which nothing is markup."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,85 @@
+"""All models that are known here: the catalog's, and those in the Hub's cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from . import hub
+from .catalog import catalog
+from .files import Header, read_header
+from .models import find_model
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One of them.
+
+    Attributes:
+        name: as `--model` takes it, with its revision or commit.
+        place: bundled, cached or remote.
+        scales, license, summary: what catalog or file say; empty where neither can.
+        size: of the file, in bytes.
+        sha256: of the catalog, else empty.
+        path: of the file, where it is here.
+        problem: why the file cannot be used; empty for a sound one.
+    """
+
+    name: str
+    place: str
+    scales: tuple[int, ...] = ()
+    license: str = ""
+    summary: str = ""
+    size: int = 0
+    sha256: str = ""
+    path: Path | None = None
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON knows it."""
+        return dataclasses.asdict(self) | {"path": None if self.path is None else str(self.path)}
+
+
+def known_models() -> list[KnownModel]:
+    """The catalog's models, then the cached ones that it does not name. No network; headers are read, not hashes."""
+    known = []
+    for entry in catalog():
+        path = find_model(entry.full_name).local_path()
+        place = "bundled" if entry.bundled else "cached" if path else "remote"
+        known.append(
+            KnownModel(
+                entry.full_name, place, entry.scales, entry.license, entry.summary, entry.size, entry.sha256, path
+            )
+        )
+    of_catalog = {item.path for item in known}
+    known += [_cached(model) for model in hub.cached_models() if model.path not in of_catalog]
+    return known
+
+
+def _cached(model: hub.CachedModel) -> KnownModel:
+    item = KnownModel(str(model.name), "cached", size=model.size, path=model.path)
+    try:
+        header = read_header(model.path)
+    except ModelError as error:
+        return dataclasses.replace(item, problem=f"{model.name}: {error.message}")
+    return dataclasses.replace(item, scales=header.config.scales, license=header.license)
+
+
+def storage(header: Header) -> dict[str, int]:
+    """What takes how many bytes of a checkpoint file: kind of content -> bytes."""
+    if header.storage == "float":
+        return {"floats": sum(header.bytes.values())}
+    parts: dict[str, int] = {}
+    for name, count in header.bytes.items():
+        *layers, leaf = name.split(".")
+        if leaf in ("sign", "alpha"):
+            kind = "signs" if leaf == "sign" else "scales"
+        elif {"tar", "taa"} & set(layers):
+            kind = "TaR and TaA"
+        else:
+            kind = "full precision"
+        parts[kind] = parts.get(kind, 0) + count
+    return parts

@@ -1,0 +1,96 @@
+"""Convert the authors' .pth files into packed ones, and back.
+
+Examples:
+  bidiffsr models convert BI_DiffSR_x2.pth -o paper-x2.safetensors
+  bidiffsr models convert mine.safetensors -o mine.pth
+
+A .pth is read as tensors alone, nothing in it is executed. The packed file is
+written only if it predicts for a built-in picture what the float weights do.
+A .pth written here has the authors' names; its binary weights are scale x sign.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import UsageError
+from .. import _options as o
+from .._output import out
+
+if TYPE_CHECKING:
+    from ...checkpoints.files import Checkpoint
+
+SCHEMA = "bidiffsr-convert/1"
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, or a checkpoint.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Its suffix says what: .safetensors or .pth.")
+    ],
+    scale: Annotated[
+        int | None,
+        typer.Option("--scale", "-s", metavar="2|4", help="What a .pth enlarges by.", show_default="its name's x2, x4"),
+    ] = None,
+    norm_groups: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Groups of its GroupNorm.", show_default="16, or what divides"),
+    ] = None,
+    license: Annotated[str | None, typer.Option(metavar="TEXT", help="Of its weights.", show_default="unknown")] = None,
+    overwrite: o.OverwriteOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Read, convert, test, write."""
+    out.configure(quiet=quiet, json=json, debug=debug)
+    if {source.suffix, output.suffix} != {".pth", ".safetensors"}:
+        raise UsageError("One of the two files must be a .pth, and the other a .safetensors.", "Name them so.")
+    if source.suffix != ".pth" and (scale or norm_groups or license):
+        raise UsageError("--scale, --norm-groups and --license are for a .pth.", "Leave them out.")
+    from ...atomic import check_output, write_atomic
+
+    check_output(output, overwrite=overwrite)
+    if source.suffix == ".pth":
+        scale = scale or _scale_in(source.name)
+        data, told = _packed(source, scale, norm_groups, license)
+    else:
+        data, told = _unpacked(source)
+    write_atomic(data, output, overwrite=overwrite)
+    out.message(f"{output}: {len(data) / 1e6:.2f} MB; {told}.")
+    if out.as_json:
+        out.json({"schema": SCHEMA, "source": str(source), "output": str(output), "bytes": len(data), "test": told})
+
+
+def _packed(source: Path, scale: int, norm_groups: int | None, license: str | None) -> tuple[bytes, str]:
+    """The smallest packed file that computes the same."""
+    from ...checkpoints.files import read_pth_checkpoint
+    from .._selftest import pack_and_test
+
+    checkpoint: Checkpoint = read_pth_checkpoint(source, (scale,), norm_groups)
+    if license is not None:
+        checkpoint = dataclasses.replace(checkpoint, license=license)
+    data, told = pack_and_test(checkpoint)
+    return data, f"it enlarges x{scale}, and {told}"
+
+
+def _unpacked(source: Path) -> tuple[bytes, str]:
+    from ...checkpoints.files import read_checkpoint
+    from ...checkpoints.upstream import serialize_pth
+
+    checkpoint = read_checkpoint(source)
+    if checkpoint.config.diffusion.parameterization != "epsilon":
+        out.warning("The authors' code runs diffusions of epsilon alone; this one is another.")
+    return serialize_pth(checkpoint.build().state_dict(), checkpoint.config), "the authors' names, float32"
+
+
+def _scale_in(name: str) -> int:
+    found = set(re.findall(r"[xX]([24])(?![0-9])", name))
+    if len(found) != 1:
+        raise UsageError("A .pth file does not say what it enlarges by.", "Add --scale 2 or --scale 4.")
+    return int(found.pop())

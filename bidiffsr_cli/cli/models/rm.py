@@ -1,0 +1,54 @@
+"""Remove downloaded models from the cache.
+
+Examples:
+  bidiffsr models rm org/repo                     all its revisions
+  bidiffsr models rm org/repo@v1
+
+A repository's revision goes with all its files. Bundled models and files
+outside the cache are never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...errors import ModelError, UsageError
+from .. import _options as o
+from .._output import out
+
+SCHEMA = "bidiffsr-rm/1"
+
+
+def rm(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="ORG/REPO[@REV], or a remote one of the catalog.")],
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Find its revisions, remove them, say what became free."""
+    out.configure(quiet=quiet, json=json, debug=debug)
+    from ...checkpoints import hub
+    from ...checkpoints.models import find_model
+
+    model = find_model(name)
+    if model.file:
+        kind = "is bundled with the package" if model.entry else "is a file of your own"
+        raise UsageError(f"{name} {kind}.", "Only downloaded models are removed.")
+    every = "@" not in name
+    found = [
+        cached
+        for cached in hub.cached_models()
+        for source in model.sources
+        if cached.name.repo == source.repo
+        and (every or source.revision in cached.branches or cached.name.revision.startswith(source.revision))
+    ]
+    if not found:
+        raise ModelError(f"{name} is not in the cache.", "bidiffsr models list shows what is.")
+    freed = hub.remove(found)
+    for cached in found:
+        out.message(f"Removed {cached.name}.")
+    out.message(f"{freed / 1e6:.1f} MB are free again.")
+    if out.as_json:
+        out.json({"schema": SCHEMA, "removed": [str(cached.name) for cached in found], "freed_bytes": freed})

@@ -1,0 +1,141 @@
+"""Show all that is known of a model.
+
+Examples:
+  bidiffsr models show                            the default one
+  bidiffsr models show org/repo
+  bidiffsr models show mine.safetensors --json
+
+Network, diffusion, Params and OPs as the paper counts them, licence, origin,
+scores, and what takes how much of the file. A model that is not on this
+machine is downloaded.
+"""
+
+from __future__ import annotations
+
+import json as jsons
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import _options as o
+from .._output import out
+
+if TYPE_CHECKING:
+    from ...checkpoints.catalog import CatalogEntry
+    from ...configs import ModelConfig
+    from ...networks.complexity import Complexity
+
+SCHEMA = "bidiffsr-model/1"
+
+
+def show(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="As --model takes it.", show_default="the first of the catalog"),
+    ] = None,
+    offline: o.OfflineOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Find, read, count, show."""
+    out.configure(quiet=quiet, json=json, debug=debug)
+    from ...checkpoints.catalog import default_model
+    from ...checkpoints.files import read_header
+    from ...checkpoints.listing import storage
+    from ...checkpoints.models import find_model
+    from ...networks.complexity import complexity
+
+    found = find_model(model or default_model())
+    path = found.local_path()
+    if path is None:
+        with out.download(found.name) as progress:
+            path = found.fetch(offline=offline, progress=progress)
+    checkpoint = found.read(path)
+    header, cost = read_header(path), complexity(checkpoint.config)
+    parts = storage(header)
+    name = f"{checkpoint.name}@{checkpoint.revision}" if checkpoint.revision else checkpoint.name
+    out.message(name)
+    out.rows(
+        [
+            ("file", f"{path}, {checkpoint.storage}, {path.stat().st_size / 1e6:.2f} MB"),
+            ("sha256", checkpoint.sha256),
+            *_network(checkpoint.config),
+            *_cost(cost),
+            ("storage", ", ".join(f"{kind} {count / 1e6:.2f}" for kind, count in parts.items()) + " MB"),
+            ("licence", checkpoint.license),
+        ]
+    )
+    _tell_origin(checkpoint.origin)
+    _tell_scores(found.entry)
+    if out.as_json:
+        out.json(
+            {
+                "schema": SCHEMA,
+                "name": checkpoint.name,
+                "revision": checkpoint.revision,
+                "path": str(path),
+                "bytes": path.stat().st_size,
+                "sha256": checkpoint.sha256,
+                "license": checkpoint.license,
+                "origin": checkpoint.origin,
+                "config": jsons.loads(checkpoint.config.to_json()),
+                "params": cost.params,
+                "ops_256": cost.ops,
+                "weights": cost.weights,
+                "binary_weights": cost.binary_weights,
+                "storage": parts,
+                "scores": found.entry.scores if found.entry else {},
+            }
+        )
+
+
+def _network(config: ModelConfig) -> list[tuple[str, str]]:
+    network, diffusion = config.network, config.diffusion
+    scales = " and ".join(f"x{scale}" for scale in config.scales)
+    levels = "·".join(map(str, network.channel_mults))
+    return [
+        ("enlarges", f"{scales}, in windows of {config.tile.size} pixels with {config.tile.overlap} shared"),
+        (
+            "network",
+            f"{network.method}: {network.inner_channel} channels, levels {levels}, {network.res_blocks} ResBlocks, "
+            f"pixel-unshuffled by {network.pixel_unshuffle}",
+        ),
+        (
+            "diffusion",
+            f"{diffusion.target} {diffusion.parameterization}, {diffusion.schedule} schedule, "
+            f"{diffusion.default_steps} {diffusion.spacing} steps of {diffusion.total_steps}",
+        ),
+    ]
+
+
+def _cost(cost: Complexity) -> list[tuple[str, str]]:
+    return [
+        ("Params", f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M, {cost.binary_weights / 1e6:.1f} M binary)"),
+        ("OPs", f"{cost.ops / 1e9:.2f} G for one step of 256x256 pixels"),
+    ]
+
+
+def _tell_origin(origin: str) -> None:
+    """Its first sentences; --json has all of it."""
+    if origin:
+        out.message("  origin")
+        for line in textwrap.wrap(origin, 74, max_lines=6, placeholder=" … (--json shows all)"):
+            out.message(f"    {line}")
+
+
+def _tell_scores(entry: CatalogEntry | None) -> None:
+    if entry is None or not entry.scores:
+        return
+    rows: list[tuple[str, ...]] = []
+    for dataset, scales in entry.scores.items():
+        for scale, steps in scales.items():
+            cells = [f"{figures['psnr_y']:.2f} / {figures['lpips_alex']:.4f}" for figures in steps.values()]
+            rows.append((dataset, f"x{scale}", *cells))
+    header = ("set", "", *(f"{count} step{'s' if count != '1' else ''}" for count in _steps(entry.scores)))
+    out.table("Scores: PSNR-Y in dB / LPIPS-Alex", header, rows, "", words=2)
+
+
+def _steps(scores: dict[str, Any]) -> list[str]:
+    return next(list(steps) for scales in scores.values() for steps in scales.values())

@@ -1,0 +1,302 @@
+"""The Hub on loopback, through the real client: downloads, what can go wrong with them, and the cache they fill."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hub_server import Hub
+from huggingface_hub import constants
+
+from bidiffsr_cli.checkpoints import hub as hubs
+from bidiffsr_cli.checkpoints.hub import (
+    PIECE,
+    HubFile,
+    cached_file,
+    cached_models,
+    check_cached,
+    commit_of,
+    download,
+    upload,
+)
+from bidiffsr_cli.errors import CheckpointError, ModelError
+
+DATA = bytes(range(256)) * 400
+REPO = HubFile("org/repo")
+
+
+def partial_files() -> list[Path]:
+    return list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the client's waits between its attempts."""
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+
+
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("org/repo", HubFile("org/repo")),
+        ("org/repo@v1", HubFile("org/repo", "v1")),
+        ("org/repo:sub/x.safetensors", HubFile("org/repo", "main", "sub/x.safetensors")),
+        ("o.r-g/r_e.po@refs/pr/1:x", HubFile("o.r-g/r_e.po", "refs/pr/1", "x")),
+        ("repo", None),
+        ("a/b/c", None),
+        ("./repo", None),
+        ("../repo", None),
+        ("/org/repo", None),
+        ("runs/mine.safetensors", None),
+        ("org/repo:../../x", None),
+        ("org/repo:/etc/passwd", None),
+        ("org/repo@../../x", None),
+        ("org/repo@v1:", None),
+        ("org/repo:a\\..\\b", None),
+        ("", None),
+    ],
+)
+def test_names(word: str, expected: HubFile | None) -> None:
+    assert HubFile.parse(word) == expected
+    if expected:
+        assert HubFile.parse(str(expected)) == expected
+
+
+def test_a_whole_download_and_then_no_network(hub: Hub) -> None:
+    commit = hub.commit("org/repo", {"model.safetensors": DATA})
+    told: list[tuple[int, int]] = []
+    assert cached_file(REPO) is None
+    path = download(REPO, progress=lambda *counts: told.append(counts))
+    assert path.read_bytes() == DATA and commit_of(path) == commit
+    assert told[-1] == (len(DATA), len(DATA))
+    asked = len(hub.requests)
+    assert cached_file(REPO) == path
+    assert download(HubFile("org/repo", commit)) == path  # a commit is what it is
+    assert len(hub.requests) == asked
+    assert not partial_files()
+
+
+def test_a_small_file_has_the_hash_of_git(hub: Hub) -> None:
+    hub.commit("org/repo", {"config.json": b"{}"})
+    path = download(HubFile("org/repo", file="config.json"))
+    assert path.read_bytes() == b"{}"
+    check_cached(path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cut_connection_is_taken_up_again(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.cut_after = [40_000, 40_000]
+    assert download(REPO).read_bytes() == DATA
+    assert hub.transfers() == ["", f"bytes={PIECE}-", f"bytes={2 * PIECE}-"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_next_process_goes_on_where_the_last_one_stopped(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.cut_after = [40_000, 0, 0, 0, 0, 0, 0]
+    with pytest.raises(ModelError, match=r"cannot be reached") as caught:
+        download(REPO)
+    assert "is kept" in caught.value.hint and cached_file(REPO) is None
+    (part,) = partial_files()
+    assert part.read_bytes() == DATA[:PIECE]
+    hub.cut_after, hub.requests = [], []
+    assert download(REPO).read_bytes() == DATA
+    assert hub.transfers() == [f"bytes={PIECE}-"] and not partial_files()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_without_ranges(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.cut_after, hub.ignore_ranges = [40_000, 70_000], True
+    assert download(REPO).read_bytes() == DATA
+
+
+def test_a_damaged_remainder_is_fetched_anew(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    for remainder in (b"x" * 500, DATA + b"more"):
+        part = Path(constants.HF_HUB_CACHE, "models--org--repo", "blobs")
+        part.mkdir(parents=True, exist_ok=True)
+        part /= f"{hashlib.sha256(DATA).hexdigest()}.bidiffsr.incomplete"
+        part.write_bytes(remainder)
+        path = download(REPO)
+        assert path.read_bytes() == DATA and not partial_files()
+        path.resolve().unlink()
+
+
+def test_a_wrong_hash_is_not_taken(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.corrupt = True
+    with pytest.raises(ModelError, match="another hash"):
+        download(REPO)
+    assert cached_file(REPO) is None and not partial_files()
+    hub.corrupt = False
+    with pytest.raises(ModelError, match="another hash"):  # whole, but not what the catalog knows
+        download(REPO, sha256="0" * 64)
+    assert download(REPO, sha256=hashlib.sha256(DATA).hexdigest()).read_bytes() == DATA
+
+
+def test_what_the_hub_refuses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.commit("org/secret", {"model.safetensors": DATA}, private=True)
+    for name, sentence in {
+        HubFile("org/none"): "There is no repository org/none",
+        HubFile("org/repo", "v9"): "no revision 'v9'",
+        HubFile("org/repo", file="x.safetensors"): "no file 'x.safetensors'",
+        HubFile("org/secret"): "needs a token",
+    }.items():
+        with pytest.raises(ModelError, match=sentence) as caught:
+            download(name)
+        assert caught.value.exit_code == 5 and caught.value.hint
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    assert download(HubFile("org/secret")).read_bytes() == DATA
+    (headers,) = [headers for _, path, headers in hub.requests if path.startswith("/cdn/")]
+    assert "authorization" not in headers  # the token is for the Hub alone
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("status, sentence", [(401, "token"), (403, "token"), (500, "answers 500"), (429, "429")])
+def test_other_answers(hub: Hub, status: int, sentence: str) -> None:
+    hub.status = status
+    with pytest.raises(ModelError, match=sentence):
+        download(REPO)
+
+
+def test_what_is_no_hub(hub: Hub) -> None:
+    hub.foreign = True
+    with pytest.raises(ModelError, match="does not answer as the Hub does"):
+        download(REPO)
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "ENDPOINT", nowhere)
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1:9 cannot be reached"):
+        download(REPO)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_slow_server(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
+    hub.delay = 0.5
+    with pytest.raises(ModelError, match="cannot be reached"):
+        download(REPO)
+    hub.delay = 0
+    assert download(REPO).read_bytes() == DATA
+
+
+def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.commit("org/repo", {"model.safetensors": DATA})
+    with pytest.raises(ModelError, match="the network may not be used"):
+        download(REPO, offline=True)
+    assert not hub.requests
+    path = download(REPO)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert cached_file(REPO) == path == download(HubFile("org/repo", commit))
+    with pytest.raises(ModelError, match="the network may not be used"):
+        download(REPO)
+
+
+def test_a_branch_that_moves(hub: Hub) -> None:
+    first = hub.commit("org/repo", {"model.safetensors": DATA})
+    old = download(REPO)
+    second = hub.commit("org/repo", {"model.safetensors": DATA[::-1]})
+    assert cached_file(REPO) == old  # nobody asked
+    new = download(REPO)
+    assert new.read_bytes() == DATA[::-1] and cached_file(REPO) == new
+    assert (commit_of(old), commit_of(new)) == (first, second)
+    assert download(HubFile("org/repo", first)) == old and old.read_bytes() == DATA
+
+
+def test_a_damaged_cache_is_noticed_and_mended(hub: Hub) -> None:
+    commit = hub.commit("org/repo", {"model.safetensors": DATA})
+    path = download(REPO)
+    path.resolve().write_bytes(DATA[:-1] + b"?")
+    with pytest.raises(CheckpointError, match="damaged"):
+        check_cached(path)
+    for name in (REPO, HubFile("org/repo", commit)):
+        assert download(name).read_bytes() == DATA
+        path.resolve().write_bytes(b"")
+
+
+def test_a_failed_download_leaves_a_good_file_alone(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    path = download(REPO)
+    hub.commit("org/repo", {"model.safetensors": DATA[::-1]})
+    hub.corrupt = True
+    with pytest.raises(ModelError):
+        download(REPO)
+    assert path.read_bytes() == DATA and cached_file(REPO) == path
+
+
+def test_two_at_once_fetch_it_once(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.delay = 0.2
+    paths: list[Path] = []
+    threads = [threading.Thread(target=lambda: paths.append(download(REPO))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert paths[0] == paths[1] and paths[0].read_bytes() == DATA
+    assert len(hub.transfers()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_cannot_be_written(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    Path(constants.HF_HUB_CACHE).mkdir(parents=True)
+    Path(constants.HF_HUB_CACHE).chmod(0o500)
+    with pytest.raises(ModelError, match="cannot be written"):
+        download(REPO)
+
+
+def test_a_full_disk(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+
+    def full(self: object, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hubs._Watched, "write", full)
+    with pytest.raises(ModelError, match="No space left"):
+        download(REPO)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content")  # from within the client
+def test_upload(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"model.safetensors": DATA, "README.md": b"---\nlicense: mit\n---\n"}
+    with pytest.raises(ModelError, match="needs a token"):
+        upload("org/mine", files, "first", private=False)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    commit = upload("org/mine", files, "first", private=True)
+    assert hub.repos["org/mine"].private and hub.repos["org/mine"].commits[commit] == files
+    again = upload("org/mine", files | {"README.md": b"---\nlicense: mit\n---\nMore."}, "second", private=True)
+    assert again != commit and download(HubFile("org/mine")).read_bytes() == DATA
+    hub.status = 500
+    with pytest.raises(ModelError, match="500"):
+        upload("org/mine", files, "third", private=True)
+
+
+def test_models_of_others_are_not_ours(hub: Hub, pictures: Path) -> None:
+    assert cached_models() == []
+    header = b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+    theirs = len(header).to_bytes(8, "little") + header
+    ours = (Path(__file__).parents[2] / "weights" / "fast.safetensors").read_bytes()
+    hub.commit("org/theirs", {"model.safetensors": theirs})
+    commit = hub.commit("org/ours", {"model.safetensors": ours, "sub/x.safetensors": ours[:100]})
+    for name in ("org/theirs", "org/ours", "org/ours:sub/x.safetensors"):
+        parsed = HubFile.parse(name)
+        assert parsed
+        download(parsed)
+    listed = cached_models()
+    assert [str(model.name) for model in listed] == [f"org/ours@{commit}", f"org/ours@{commit}:sub/x.safetensors"]
+    assert listed[0].branches == ("main",) and listed[0].size == len(ours)
+    assert hubs.remove(listed) >= len(ours)
+    assert cached_models() == [] and cached_file(HubFile("org/theirs")) is not None

@@ -1,0 +1,190 @@
+"""`bidiffsr models`: every subcommand, and a model's way from one machine over the Hub to another."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import Hub
+from huggingface_hub import constants
+
+from bidiffsr_cli.checkpoints.catalog import weights_folder
+from bidiffsr_cli.checkpoints.files import read_checkpoint, read_pth_checkpoint, serialize_packed
+
+from .support import Run, decoded, finish, is_one_sentence, spawn, tiny_checkpoint
+
+TINY = tiny_checkpoint()
+
+
+def test_from_one_machine_over_the_hub_to_another(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """push -> (empty cache) pull -> verify -> upscale, each the real command in a process of its own."""
+    Path("mine.safetensors").write_bytes(TINY)
+    refused = finish(spawn(["models", "push", "me/mine", "-m", "mine.safetensors"]))
+    assert refused.code == 5 and is_one_sentence(refused.err) and "token" in refused.err
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    pushed = finish(spawn(["models", "push", "me/mine", "-m", "mine.safetensors", "--json"]))
+    assert pushed.code == 0, pushed.err
+    files = hub.repos["me/mine"].commits[pushed.json["commit"]]
+    assert files["model.safetensors"] == TINY and "config.json" in files
+    card = files["README.md"].decode()
+    assert card.startswith("---\n") and "license: cc0-1.0" in card and "--model me/mine" in card
+    monkeypatch.delenv("HF_TOKEN")
+    offline = finish(spawn(["models", "pull", "me/mine", "--offline"]))
+    assert offline.code == 5 and is_one_sentence(offline.err)
+    pulled = finish(spawn(["models", "pull", "me/mine"]))
+    assert pulled.code == 0 and "is here now" in pulled.err
+    asked = len(hub.requests)
+    verified = finish(spawn(["models", "verify", "--json"]))
+    assert verified.code == 0
+    assert [model["ok"] for model in verified.json["models"]] == [True, True]
+    enlarged = finish(spawn(["upscale", "photo.png", "--model", "me/mine", "--steps", "1", "--json"]))
+    assert enlarged.code == 0, enlarged.err
+    assert enlarged.json["model"]["name"] == "me/mine"
+    assert enlarged.json["model"]["revision"] == pushed.json["commit"]
+    assert decoded(folder / "photo_x2.png").size == (48, 32)
+    assert len(hub.requests) == asked  # what is here needs no network
+
+
+def test_list_show_path_rm(hub: Hub, folder: Path, run: Run) -> None:
+    commit = hub.commit("org/repo", {"model.safetensors": TINY, "broken.safetensors": TINY[:50]})
+    listed = run("models", "list")
+    assert listed.code == 0 and "fast@2" in listed.err and "bundled" in listed.err and "org/repo" not in listed.err
+    assert run("models", "path", "org/repo").code == 5
+    shown = run("models", "show", "org/repo", "--json")
+    assert shown.code == 0 and shown.json["revision"] == commit and shown.json["license"] == "CC0-1.0"
+    assert sum(shown.json["storage"].values()) < shown.json["bytes"] == len(TINY)
+    path = run("models", "path", "org/repo")
+    assert Path(path.out.decode().strip()).read_bytes() == TINY
+    assert run("models", "pull", "org/repo:broken.safetensors").code == 5
+    listed = run("models", "list", "--json")
+    by_name = {model["name"]: model for model in listed.json["models"]}
+    assert by_name[f"org/repo@{commit}"]["scales"] == [2, 4]
+    assert "not a whole" in by_name[f"org/repo@{commit}:broken.safetensors"]["problem"]
+    verified = run("models", "verify")
+    assert verified.code == 5 and f"ok org/repo@{commit}" in verified.err and "! " in verified.err
+    for name in ("fast", "photo.png"):
+        refused = run("models", "rm", name)
+        assert refused.code == 2 and is_one_sentence(refused.err)
+    removed = run("models", "rm", "org/repo", "--json")
+    assert removed.code == 0 and len(removed.json["removed"]) == 2
+    assert run("models", "path", "org/repo").code == 5
+    assert run("models", "rm", "org/repo").code == 5
+
+
+def test_pulling_again_takes_what_is_new(hub: Hub, folder: Path, run: Run) -> None:
+    hub.commit("org/repo", {"model.safetensors": TINY})
+    assert "is here now" in run("models", "pull", "org/repo").err
+    assert "as on the Hub" in run("models", "pull", "org/repo").err
+    hub.commit("org/repo", {"model.safetensors": tiny_checkpoint()[:-8] + TINY[-8:]})
+    assert "is here now" in run("models", "pull", "org/repo").err
+    assert "bundled" in run("models", "pull", "--all").err
+    refused = run("models", "pull", "--all", "fast")
+    assert refused.code == 2 and is_one_sentence(refused.err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_download_that_is_stopped_goes_on(hub: Hub, folder: Path, number: int) -> None:
+    data = (weights_folder() / "fast.safetensors").read_bytes()
+    hub.commit("org/repo", {"model.safetensors": data})
+    hub.cut_after = [len(data) // 2]
+    hub.hold = threading.Event()
+    process = spawn(["models", "pull", "org/repo"])
+    cache = Path(constants.HF_HUB_CACHE)
+    deadline = time.time() + 60
+    while not (parts := list(cache.rglob("*.incomplete"))) or not parts[0].stat().st_size:
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    stopped = finish(process)
+    assert stopped.code in (130, -signal.SIGKILL)
+    hub.hold.set()
+    hub.cut_after = []
+    hub.requests.clear()
+    resumed = finish(spawn(["models", "pull", "org/repo"]))
+    assert resumed.code == 0, resumed.err
+    (asked,) = hub.transfers()
+    assert asked.startswith("bytes=") and asked != "bytes=0-"
+
+
+def test_the_environment_alone_can_forbid_the_network(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("org/repo", {"model.safetensors": TINY})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused = finish(spawn(["upscale", "photo.png", "--model", "org/repo"]))
+    assert refused.code == 5 and is_one_sentence(refused.err) and not hub.requests
+    assert not (folder / "photo_x2.png").exists()
+
+
+def test_the_authors_file_and_back(folder: Path, golden: Path, run: Run) -> None:
+    shutil.copy(golden / "tiny_official_format.pth", "tiny.pth")
+    unsaid = run("models", "convert", "tiny.pth", "-o", "tiny.safetensors")
+    assert unsaid.code == 2 and "--scale" in unsaid.err
+    Path("tiny.pth").rename("tiny_x4.pth")
+    converted = run("models", "convert", "tiny_x4.pth", "-o", "tiny.safetensors")
+    assert converted.code == 0 and "enlarges x4" in converted.err, converted.err
+    packed = read_checkpoint(Path("tiny.safetensors"))
+    assert packed.storage == "packed" and packed.config.scales == (4,)
+    assert run("upscale", "photo.png", "-s", "4", "-m", "tiny.safetensors", "--steps", "2").code == 0
+    back = run("models", "convert", "tiny.safetensors", "-o", "back.pth")
+    assert back.code == 0, back.err
+    original = torch.load("tiny_x4.pth", weights_only=True)["params"]
+    original = {name.removeprefix("module."): tensor for name, tensor in original.items()}
+    again = torch.load("back.pth", weights_only=True)["params"]
+    assert again.keys() == original.keys()
+    for name, tensor in original.items():
+        if name.endswith("binary_conv.weight"):
+            scale = tensor.abs().mean((1, 2, 3), keepdim=True)
+            assert torch.allclose(again[name], torch.where(tensor >= 0, scale, -scale), rtol=1e-5)
+        else:
+            assert torch.allclose(again[name], tensor, rtol=1e-3, atol=1e-6)  # float16 in between
+    assert run("models", "convert", "back.pth", "-o", "again.safetensors", "-s", "4").code == 0
+
+
+def test_what_convert_refuses(folder: Path, golden: Path, run: Run) -> None:
+    Path("evil.pth").write_bytes(b"\x80\x04c__builtin__\neval\n(S'1'\ntR.")
+    Path("mine.safetensors").write_bytes(TINY)
+    for words, code in {
+        ("evil.pth", "-o", "out.safetensors", "-s", "2"): 5,
+        ("mine.safetensors", "-o", "out.safetensors"): 2,
+        ("mine.safetensors", "-o", "out.pth", "-s", "2"): 2,
+        ("none.pth", "-o", "out.safetensors", "-s", "2"): 5,
+        (str(golden / "tiny_official_format.pth"), "-o", "mine.safetensors", "-s", "2"): 2,
+    }.items():
+        refused = run("models", "convert", *words)
+        assert refused.code == code and is_one_sentence(refused.err), (words, refused)
+    assert sorted(path.name for path in folder.iterdir()) == ["evil.pth", "mine.safetensors", "photo.png"]
+
+
+def other_weights(path: Path) -> bytes:
+    """A packed file whose last binary convolution has other signs."""
+    checkpoint = read_pth_checkpoint(path, (2,))
+    names = [name for name in checkpoint.state if name.startswith("middle") and name.endswith("conv1.weight")]
+    return serialize_packed(
+        dataclasses.replace(checkpoint, state={**checkpoint.state} | {name: -checkpoint.state[name] for name in names})
+    )
+
+
+def test_a_packed_file_that_computes_something_else_is_not_written(
+    folder: Path, golden: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bidiffsr_cli.cli._selftest._read_back", lambda data: read_checkpoint(folder / "other"))
+    Path("other").write_bytes(other_weights(golden / "tiny_official_format.pth"))
+    refused = run("models", "convert", golden / "tiny_official_format.pth", "-s", "2", "-o", "out.safetensors")
+    assert refused.code == 5 and "something else" in refused.err and not Path("out.safetensors").exists()
+
+
+def test_what_push_shows_and_refuses(hub: Hub, folder: Path, run: Run) -> None:
+    Path("mine.safetensors").write_bytes(TINY)
+    shown = run("models", "push", "me/mine", "-m", "mine.safetensors", "--dry-run")
+    assert shown.code == 0 and "# me/mine" in shown.err and "nothing was sent" in shown.err
+    assert not hub.requests
+    for words in (["mine"], ["me/mine@v1"], ["me/mine", "--offline"]):
+        refused = run("models", "push", *words, "-m", "mine.safetensors")
+        assert refused.code == 2 and is_one_sentence(refused.err)
+    card = run("models", "push", "me/mine", "-m", "fast", "--dry-run").err
+    assert "## Scores" in card and "32.75 / 0.1367" in card and "license: apache-2.0" in card
