@@ -47,7 +47,7 @@ def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = N
                 "window": f"{checkpoint.config.tile.size} pixels, {checkpoint.config.tile.overlap} shared",
                 "Params": f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M numbers, "
                 f"{cost.binary_weights / 1e6:.1f} M of them one bit each)",
-                "OPs": f"{cost.ops / 1e9:.2f} G for one step of 256×256 pixels",
+                "OPs": f"{cost.ops / 1e9:.2f} G for one step of {cost.size}×{cost.size} pixels",
                 "sha256": f"`{checkpoint.sha256}`",
                 "licence": _plain(checkpoint.license),
             }

@@ -12,22 +12,21 @@ by, before it gets that name and whenever it is read.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import BidiffsrError, CheckpointError, ModelError, OutputError
 from .files import FORMAT
-
-if TYPE_CHECKING:
-    from huggingface_hub import CachedRepoInfo
 
 DEFAULT_REVISION = "main"
 DEFAULT_FILE = "model.safetensors"
@@ -37,7 +36,14 @@ Progress = Callable[[int, int], None]
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"(?P<repo>{_PART}/{_PART})(@(?P<revision>[^@:]+))?(:(?P<file>[^:]+))?")
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _LARGEST_HEADER = 1 << 20
+_OF_THE_CACHE = {
+    getattr(errno, name, None)
+    for name in ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
+}
+REMAINS = ".bidiffsr.incomplete"
+"""Ending of what a cut download left behind."""
 PIECE = 32 << 10
 """Bytes that are written at a time."""
 
@@ -91,31 +97,34 @@ class CachedModel:
 
 def cached_file(name: HubFile) -> Path | None:
     """Where the cache holds a file; a branch or tag is what it was when it was last downloaded. No network."""
-    from huggingface_hub import try_to_load_from_cache
-
+    hub = _library()
     with _explained(name):
-        found = try_to_load_from_cache(name.repo, name.file, revision=name.revision)
+        found = hub.try_to_load_from_cache(name.repo, name.file, revision=name.revision)
     return Path(found) if isinstance(found, str) else None
 
 
 def commit_of(path: Path) -> str:
     """The commit that a cached file is part of."""
-    parts = path.parts
-    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else ""
+    cache = Path(_library().constants.HF_HUB_CACHE)
+    return path.relative_to(cache).parts[2] if path.is_relative_to(cache) else ""
 
 
-def check_cached(path: Path) -> None:
+def check_cached(path: Path, hint: str = "") -> None:
     """Compare a cached file's content with the hash that the cache names it by.
 
     Raises:
         CheckpointError: they differ.
+        ModelError: it cannot be read.
     """
-    etag = path.readlink().name if path.is_symlink() else ""  # where the system has no links, the name is lost
-    if _ETAG.fullmatch(etag) and not _is(etag, path):
-        raise CheckpointError(
-            f"The cached {path.name} is damaged: its content does not have its hash.",
-            "Fetch it again: bidiffsr models pull NAME",
-        )
+    try:
+        etag = path.readlink().name if path.is_symlink() else ""  # where the system has no links, the name is lost
+        sound = not _ETAG.fullmatch(etag) or _is(etag, path)
+    except OSError as error:
+        raise ModelError(
+            f"The cached {path.name} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from None
+    if not sound:
+        raise CheckpointError(f"The cached {path.name} is damaged: its content does not have its hash.", hint)
 
 
 def download(name: HubFile, *, sha256: str = "", offline: bool = False, progress: Progress = lambda *_: None) -> Path:
@@ -135,44 +144,46 @@ def download(name: HubFile, *, sha256: str = "", offline: bool = False, progress
     Raises:
         ModelError: there is no network, no such repository, revision or file; a token is needed; or the hash differs.
     """
-    import huggingface_hub as hub
-    from huggingface_hub import constants
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
-
+    hub = _library()
     present = cached_file(name)
-    if present is not None and re.fullmatch("[0-9a-f]{40}", name.revision) and _is_whole(present, sha256):
+    if present is not None and _COMMIT.fullmatch(name.revision) and _is_whole(present, sha256):
         return present  # a commit never changes
-    if offline or constants.HF_HUB_OFFLINE:
+    if offline or hub.constants.HF_HUB_OFFLINE:
         raise offline_error(name)
-    _set_up()
-    with _explained(name):
+    with _explained(name), _set_up():
         url = hub.hf_hub_url(name.repo, name.file, revision=name.revision)
-        facts = hub.get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        etag = facts.etag or ""
-        if not _ETAG.fullmatch(etag) or not facts.commit_hash:
+        facts = hub.get_hf_file_metadata(url, timeout=hub.constants.HF_HUB_ETAG_TIMEOUT)
+        etag, commit = facts.etag or "", facts.commit_hash or ""
+        if not _ETAG.fullmatch(etag) or not _COMMIT.fullmatch(commit):
             raise ModelError(f"{_host()} does not answer as the Hub does.", "Check HF_ENDPOINT, proxy and firewall.")
         if sha256 and len(etag) == 64 and etag != sha256:
             raise _hash_differs(name, etag, sha256)
-        folder = Path(constants.HF_HUB_CACHE) / hub.file_download.repo_folder_name(repo_id=name.repo, repo_type="model")
-        lock = folder.parent / ".locks" / folder.name / f"{etag}.lock"
-        blob = folder / "blobs" / etag
-        for path in (lock, blob):
+        folder = _folder(name)
+        lock, blob = folder.parent / ".locks" / folder.name / f"{etag}.lock", folder / "blobs" / etag
+        pointer = folder / "snapshots" / commit / name.file
+        for path in (lock, blob, pointer):
             path.parent.mkdir(parents=True, exist_ok=True)
-        headers = build_hf_headers()
+        headers = hub.utils.build_hf_headers()
         if urlsplit(facts.location).netloc != urlsplit(url).netloc:
             headers.pop("authorization", None)  # a token is for the Hub alone
-        with WeakFileLock(lock):
-            if not (blob.is_file() and _is(etag, blob)):
-                _fetch(name, facts.location, etag, facts.size, blob, headers, progress)
-        path = Path(hub.hf_hub_download(name.repo, name.file, revision=name.revision))  # finds the blob
-    check_cached(path)
-    if sha256 and _sha256(path) != sha256:
-        raise _hash_differs(name, _sha256(path), sha256)
-    return path
+        with hub.utils.WeakFileLock(lock):
+            if not (pointer.is_file() and _is(etag, pointer)):
+                if not (blob.is_file() and _is(etag, blob)):
+                    _fetch(name, facts.location, etag, facts.size, blob, headers, progress)
+                _point(pointer, blob)
+            if name.revision != commit:
+                _write(folder / "refs" / name.revision, commit)
+    if sha256 and _sha256(pointer) != sha256:
+        raise _hash_differs(name, _sha256(pointer), sha256)
+    return pointer
 
 
 def cached_models() -> list[CachedModel]:
-    """All checkpoint files of bidiffsr in the cache, and .safetensors files too damaged to tell."""
+    """All checkpoint files of bidiffsr in the cache, and .safetensors files too damaged to tell.
+
+    Raises:
+        ModelError: the cache cannot be read.
+    """
     return [
         CachedModel(
             HubFile(repo.repo_id, revision.commit_hash, file.file_path.relative_to(revision.snapshot_path).as_posix()),
@@ -180,7 +191,7 @@ def cached_models() -> list[CachedModel]:
             file.file_path,
             file.size_on_disk,
         )
-        for repo in _repos()
+        for repo in sorted(_scan().repos, key=lambda repo: repo.repo_id)
         if repo.repo_type == "model"
         for revision in sorted(repo.revisions, key=lambda revision: revision.last_modified)
         for file in sorted(revision.files, key=lambda file: str(file.file_path))
@@ -188,22 +199,37 @@ def cached_models() -> list[CachedModel]:
     ]
 
 
-def remove(models: list[CachedModel]) -> int:
+def remove(models: Sequence[CachedModel]) -> int:
     """Remove the revisions of cached models from the cache, with all their files.
 
     Returns:
         The bytes that became free.
-    """
-    from huggingface_hub import constants, scan_cache_dir
 
-    try:
-        strategy = scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(*{model.name.revision for model in models})
-        strategy.execute()
-    except OSError as error:
-        raise OutputError(
-            f"The cache cannot be changed: {error.strerror or error}.", "Check its permissions."
-        ) from None
-    return strategy.expected_freed_size
+    Raises:
+        OutputError: they cannot be removed.
+    """
+    freed, cache = 0, _scan()
+    for repo in {model.name.repo for model in models}:
+        commits = {model.name.revision for model in models if model.name.repo == repo}
+        # revisions are told apart by their commits alone, which a copy of a repository shares
+        only = frozenset(known for known in cache.repos if known.repo_type == "model" and known.repo_id == repo)
+        with _set_up():
+            strategy = dataclasses.replace(cache, repos=only).delete_revisions(*commits)
+            strategy.execute()
+        freed += strategy.expected_freed_size
+    left = [model for model in models if model.path.exists()]
+    if left:
+        raise OutputError(f"{left[0].path} cannot be removed.", "Check its permissions.")
+    return freed
+
+
+def remove_remains(repo: str) -> int:
+    """Remove what cut downloads of a repository left behind; returns the bytes that became free."""
+    freed = 0
+    for path in (_folder(HubFile(repo)) / "blobs").glob(f"*{REMAINS}"):
+        freed += path.stat().st_size
+        path.unlink()
+    return freed
 
 
 def upload(repo: str, files: Mapping[str, bytes], message: str, *, private: bool) -> str:
@@ -215,21 +241,17 @@ def upload(repo: str, files: Mapping[str, bytes], message: str, *, private: bool
     Raises:
         ModelError: there is no network, or no token that may write there.
     """
-    import huggingface_hub as hub
-
-    _set_up()
-    with _explained(HubFile(repo)):
+    hub = _library()
+    with _explained(HubFile(repo)), _set_up():
         api = hub.HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
         operations = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
-        return api.create_commit(repo, operations, commit_message=message).oid
+        return str(api.create_commit(repo, operations, commit_message=message).oid)
 
 
 def is_offline() -> bool:
     """Whether the environment forbids the network."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
+    return bool(_library().constants.HF_HUB_OFFLINE)
 
 
 def offline_error(name: HubFile) -> ModelError:
@@ -238,6 +260,11 @@ def offline_error(name: HubFile) -> ModelError:
         f"{name} is not here, and the network may not be used.",
         f"Without --offline and HF_HUB_OFFLINE: bidiffsr models pull {name}",
     )
+
+
+def missing_error(name: HubFile) -> ModelError:
+    """The error where only what is here is looked for."""
+    return ModelError(f"{name} is not on this machine.", f"Fetch it: bidiffsr models pull {name}")
 
 
 class _Watched(io.BufferedRandom):
@@ -259,14 +286,12 @@ def _fetch(
     name: HubFile, url: str, etag: str, size: int | None, blob: Path, headers: dict[str, str], progress: Progress
 ) -> None:
     """Fetch a blob, going on with what is there of it."""
-    from huggingface_hub.file_download import http_get
-
-    part = blob.with_name(f"{etag}.bidiffsr.incomplete")
+    part = blob.with_name(f"{etag}{REMAINS}")
     resumed = part.exists()
     if resumed and size is not None and part.stat().st_size > size:
         part.unlink()
     with _Watched(part, lambda done: progress(done, size or done)) as file:
-        http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size)
+        _library().file_download.http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size)
     if _is(etag, part):
         part.replace(blob)
         return
@@ -275,6 +300,30 @@ def _fetch(
     if resumed:  # what was there may have been damaged
         return _fetch(name, url, etag, size, blob, headers, progress)
     raise _hash_differs(name, found, etag)
+
+
+def _folder(name: HubFile) -> Path:
+    """What the cache holds of a repository."""
+    hub = _library()
+    return Path(hub.constants.HF_HUB_CACHE) / hub.file_download.repo_folder_name(repo_id=name.repo, repo_type="model")
+
+
+def _point(pointer: Path, blob: Path) -> None:
+    """Give a blob its name in a snapshot, as the library does: by a link, or, where there are none, by moving it."""
+    temporary = pointer.with_name(f"{pointer.name}.{os.getpid()}")
+    try:
+        temporary.symlink_to(os.path.relpath(blob, pointer.parent))
+    except OSError:
+        blob.replace(temporary)
+    temporary.replace(pointer)
+
+
+def _write(path: Path, text: str) -> None:
+    """Note which commit a branch or tag is, as the library does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _is_whole(path: Path, sha256: str) -> bool:
@@ -312,31 +361,55 @@ def _may_be_ours(path: Path) -> bool:
         return True
 
 
-def _repos() -> list[CachedRepoInfo]:
-    """What the cache holds, if there is one."""
-    from huggingface_hub import constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+def _scan() -> Any:
+    """What the cache holds (an HFCacheInfo)."""
+    hub = _library()
+    cache = Path(hub.constants.HF_HUB_CACHE)
+    if not cache.exists():
+        return hub.HFCacheInfo(size_on_disk=0, repos=frozenset(), incomplete_files=frozenset(), warnings=[])
+    try:
+        return hub.scan_cache_dir(cache)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The cache '{cache}' cannot be read ({_words(error)}).", "Check HF_HOME.") from None
 
-    with contextlib.suppress(CacheNotFound):
-        return sorted(scan_cache_dir(constants.HF_HUB_CACHE).repos, key=lambda repo: repo.repo_id)
-    return []
+
+def _library() -> Any:
+    """huggingface_hub, which reads the environment when it is imported.
+
+    Raises:
+        ModelError: it cannot make anything of the environment.
+    """
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.file_download
+        import huggingface_hub.utils
+    except (ImportError, ValueError) as error:
+        raise _environment_error(error) from None
+    return huggingface_hub
 
 
-def _set_up() -> None:
-    """The command has its own progress bar and its own sentences; and what came of a cut transfer is to be kept."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import disable_progress_bars, logging
-
-    constants.DOWNLOAD_CHUNK_SIZE = PIECE  # by default 10 MB, of which a cut one is lost
-
-    disable_progress_bars()
-    logging.set_verbosity(logging.CRITICAL)
+@contextlib.contextmanager
+def _set_up() -> Iterator[None]:
+    """For a while without the library's own progress bars and messages; and what came of a cut transfer is kept."""
+    hub = _library()
+    before = hub.constants.DOWNLOAD_CHUNK_SIZE, hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()
+    hub.constants.DOWNLOAD_CHUNK_SIZE = PIECE  # by default 10 MB, of which a cut one is lost
+    hub.logging.set_verbosity(hub.logging.CRITICAL)
+    hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.constants.DOWNLOAD_CHUNK_SIZE = before[0]
+        hub.logging.set_verbosity(before[1])
+        if not before[2]:
+            hub.utils.enable_progress_bars()
 
 
 def _host() -> str:
-    from huggingface_hub import constants
-
-    return urlsplit(constants.ENDPOINT).netloc or constants.ENDPOINT
+    endpoint = str(_library().constants.ENDPOINT)
+    return urlsplit(endpoint).netloc or endpoint
 
 
 def _hash_differs(name: HubFile, found: str, expected: str) -> ModelError:
@@ -349,8 +422,7 @@ def _hash_differs(name: HubFile, found: str, expected: str) -> ModelError:
 @contextlib.contextmanager
 def _explained(name: HubFile) -> Iterator[None]:
     """What the library and the network raise, as one sentence each."""
-    from huggingface_hub import errors
-
+    errors = _library().errors
     try:
         yield
     except BidiffsrError:
@@ -371,13 +443,24 @@ def _explained(name: HubFile) -> Iterator[None]:
             "Check network and proxy, and run it again: what was loaded so far is kept.",
         ) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _OF_THE_CACHE:
             raise ModelError(
-                f"The cache of models cannot be written: {error.strerror}.", "HF_HOME names another folder."
+                f"The cache of models cannot be used: {error.strerror}.", "HF_HOME names another folder."
             ) from None
-        raise ModelError(f"{name}: the transfer failed ({_words(error)}).", "Run it again: it goes on.") from None
-    except (RuntimeError, ValueError) as error:  # what an upload makes of an answer that it does not understand
+        raise ModelError(
+            f"{name}: the transfer failed ({_words(error)}).", "Check network, proxy and certificates; run it again."
+        ) from None
+    except RuntimeError as error:  # what an upload makes of what went wrong
         raise ModelError(f"{_host()} did not take {name} ({_words(error.__cause__ or error)}).", "Try again.") from None
+    except (ImportError, ValueError) as error:
+        raise _environment_error(error) from None
+
+
+def _environment_error(error: Exception) -> ModelError:
+    return ModelError(
+        f"The Hub's client cannot work like this ({_words(error)}).",
+        "Check HF_ENDPOINT, HF_TOKEN and the proxy's variables.",
+    )
 
 
 def _words(error: BaseException) -> str:
@@ -389,7 +472,7 @@ def _refused(name: HubFile, status: int) -> ModelError:
     if status in (401, 403):
         return ModelError(
             f"{name.repo} needs a token that may use it, or does not exist ({_host()} says {status}).",
-            "Set HF_TOKEN, or check the name.",
+            "Set HF_TOKEN, or check the name; there is no such file here, either.",
         )
     if status == 404:
         return ModelError(f"There is no repository {name.repo} at {_host()}.", "Check the name.")

@@ -11,7 +11,7 @@ from ..errors import ModelError
 from . import hub
 from .catalog import catalog
 from .files import Header, read_header
-from .models import find_model
+from .models import Model, find_model
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,13 @@ class KnownModel:
         size: of the file, in bytes.
         sha256: of the catalog, else empty.
         path: of the file, where it is here.
+        model: to be fetched and read.
         problem: why the file cannot be used; empty for a sound one.
     """
 
     name: str
     place: str
+    model: Model
     scales: tuple[int, ...] = ()
     license: str = ""
     summary: str = ""
@@ -40,27 +42,39 @@ class KnownModel:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
-        return dataclasses.asdict(self) | {"path": None if self.path is None else str(self.path)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "model"}
+        return fields | {"path": None if self.path is None else str(self.path)}
 
 
 def known_models() -> list[KnownModel]:
     """The catalog's models, then the cached ones that it does not name. No network; headers are read, not hashes."""
     known = []
     for entry in catalog():
-        path = find_model(entry.full_name).local_path()
+        model = find_model(entry.full_name)
+        path = model.local_path()
         place = "bundled" if entry.bundled else "cached" if path else "remote"
         known.append(
             KnownModel(
-                entry.full_name, place, entry.scales, entry.license, entry.summary, entry.size, entry.sha256, path
+                entry.full_name,
+                place,
+                model,
+                entry.scales,
+                entry.license,
+                entry.summary,
+                entry.size,
+                entry.sha256,
+                path,
             )
         )
     of_catalog = {item.path for item in known}
-    known += [_cached(model) for model in hub.cached_models() if model.path not in of_catalog]
+    known += [_cached(found) for found in hub.cached_models() if found.path not in of_catalog]
     return known
 
 
 def _cached(model: hub.CachedModel) -> KnownModel:
-    item = KnownModel(str(model.name), "cached", size=model.size, path=model.path)
+    item = KnownModel(
+        str(model.name), "cached", Model(str(model.name), sources=(model.name,)), size=model.size, path=model.path
+    )
     try:
         header = read_header(model.path)
     except ModelError as error:

@@ -69,7 +69,7 @@ class Model:
             CheckpointError: the file is damaged, or is not the one of the catalog.
         """
         if self.sources:
-            hub.check_cached(path)
+            hub.check_cached(path, self.pull_hint)
         checkpoint = read_checkpoint(path)
         entry = self.entry
         if entry is None:
@@ -98,8 +98,9 @@ def find_model(word: str | Path) -> Model:
     if entry is not None:
         sources = tuple(filter(None, map(HubFile.parse, entry.sources)))
         return Model(entry.name, entry, entry.bundled, sources)
-    exists = os.path.exists(text)  # noqa: PTH110 - unlike Path.exists, false for a name that is too long
-    if exists:
+    if os.path.isdir(text):  # noqa: PTH112 - unlike Path.is_dir, false for a name that is too long
+        raise ModelError(f"'{text}' is a folder.", "Name a file in it.")
+    if os.path.exists(text):  # noqa: PTH110 - likewise
         return Model(Path(text).stem, file=Path(text))
     remote = HubFile.parse(text) if isinstance(word, str) else None
     if remote is None:

@@ -11,7 +11,7 @@ import typer
 from ..errors import BidiffsrError, is_out_of_memory, out_of_memory
 
 UNEXPECTED_HINT = "Run it again with --debug for the traceback."
-WHOLE_OR_NOT = "No partial file is left behind."
+WHOLE_OR_NOT = "No partial result is left behind."
 
 
 @dataclass(frozen=True)

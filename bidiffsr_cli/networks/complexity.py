@@ -29,11 +29,13 @@ class Complexity:
         weights: how many numbers it has, binary ones among them.
         binary_weights: how many of them are one bit each.
         macs: kind of layer -> multiply-adds of one evaluation; "binary" ones counted in full.
+        size: of the square result that they are for, pixels a side.
     """
 
     weights: int
     binary_weights: int
     macs: dict[str, int]
+    size: int
 
     @property
     def params(self) -> float:
@@ -49,7 +51,9 @@ class Complexity:
 
 
 def complexity(config: ModelConfig, size: int = 256) -> Complexity:
-    """Count one evaluation for a result of `size`×`size` pixels, batch 1."""
+    """Count one evaluation for a result of `size`×`size` pixels, batch 1; a size that the network has not is rounded up."""
+    step = config.network.multiple_of
+    size = -(-size // step) * step
     network = meta_network(config).eval()
     macs: dict[str, int] = {}
 
@@ -64,7 +68,7 @@ def complexity(config: ModelConfig, size: int = 256) -> Complexity:
         picture, condition = torch.empty(1, 3, size, size), torch.empty(1, config.condition_channels, size, size)
         network(picture, condition, torch.zeros(1, dtype=torch.long), 0)
     binary = sum(module.weight.numel() for module in network.modules() if isinstance(module, BIConv))
-    return Complexity(sum(parameter.numel() for parameter in network.parameters()), binary, macs)
+    return Complexity(sum(parameter.numel() for parameter in network.parameters()), binary, macs, size)
 
 
 def _cost(module: nn.Module, output: Tensor) -> tuple[str, int]:

@@ -236,6 +236,40 @@ def test_a_failed_download_leaves_a_good_file_alone(hub: Hub) -> None:
     assert path.read_bytes() == DATA and cached_file(REPO) == path
 
 
+def without_links(self: Path, target: str) -> None:
+    raise OSError("no links here")
+
+
+def test_where_the_system_has_no_links(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "symlink_to", without_links)
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    path = download(REPO)
+    assert path.read_bytes() == DATA and not path.is_symlink()
+    assert download(REPO) == path and len(hub.transfers()) == 1
+    path.write_bytes(DATA[:-1] + b"?")
+    assert download(REPO) == path and path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("commit", ["../../x", "x" * 5000, "main"])
+def test_a_commit_that_is_none(hub: Hub, commit: str) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.repos["org/repo"].commits[commit] = hub.repos["org/repo"].commits.pop(hub.repos["org/repo"].refs["main"])
+    hub.repos["org/repo"].refs["main"] = commit
+    with pytest.raises(ModelError, match="does not answer as the Hub does"):
+        download(REPO)
+    assert not hub.transfers()
+
+
+def test_the_library_is_left_as_it_was(hub: Hub) -> None:
+    import huggingface_hub
+
+    before = (constants.DOWNLOAD_CHUNK_SIZE, huggingface_hub.logging.get_verbosity())
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    download(REPO)
+    assert (constants.DOWNLOAD_CHUNK_SIZE, huggingface_hub.logging.get_verbosity()) == before
+    assert not huggingface_hub.utils.are_progress_bars_disabled()
+
+
 def test_two_at_once_fetch_it_once(hub: Hub) -> None:
     hub.commit("org/repo", {"model.safetensors": DATA})
     hub.delay = 0.2
@@ -254,7 +288,7 @@ def test_a_cache_that_cannot_be_written(hub: Hub) -> None:
     hub.commit("org/repo", {"model.safetensors": DATA})
     Path(constants.HF_HUB_CACHE).mkdir(parents=True)
     Path(constants.HF_HUB_CACHE).chmod(0o500)
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(ModelError, match="cannot be used"):
         download(REPO)
 
 

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from bidiffsr_cli.checkpoints import catalog as catalogs
 from bidiffsr_cli.checkpoints.catalog import catalog, default_model, weights_folder
+from bidiffsr_cli.checkpoints.hub import HubFile
 from bidiffsr_cli.checkpoints.listing import known_models
 from bidiffsr_cli.checkpoints.models import find_model, load_checkpoint
 from bidiffsr_cli.errors import CheckpointError, ModelError
@@ -34,9 +35,10 @@ def test_every_bundled_file_is_the_one_of_the_catalog() -> None:
 
 def test_every_source_is_bundled_or_pinned() -> None:
     for entry in catalog():
-        sources = [source for source in entry.sources if source != catalogs.BUNDLED]
-        found = find_model(entry.full_name).sources
-        assert len(found) == len(sources) and all(len(source.revision) == 40 for source in found)
+        assert entry.sources
+        for source in entry.sources:
+            parsed = HubFile.parse(source)
+            assert source == catalogs.BUNDLED or (parsed and len(parsed.revision) == 40)
 
 
 def test_names_revisions_and_paths() -> None:
@@ -76,7 +78,7 @@ def test_a_model_of_the_hub(hub: Hub) -> None:
     assert len(hub.requests) == asked
     hub.commit("org/repo", {"model.safetensors": b"no checkpoint"})
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
-        load_checkpoint("org/repo@main:model.safetensors") if find_model("org/repo").fetch() else None
+        find_model("org/repo").read(find_model("org/repo").fetch())
 
 
 def test_a_damaged_cached_file_is_named(hub: Hub) -> None:

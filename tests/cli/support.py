@@ -50,7 +50,7 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image
     return Image.frombytes(mode, size, bytes(values))
 
 
-def tiny_checkpoint() -> bytes:
+def tiny_checkpoint(seed: int = 0) -> bytes:
     """A packed checkpoint file that enlarges x2 and x4, with random weights."""
     network = UNetConfig(inner_channel=8, channel_mults=(1, 2), res_blocks=1, norm_groups=4, full_precision_levels=(0,))
     diffusion = DiffusionConfig(
@@ -65,7 +65,7 @@ def tiny_checkpoint() -> bytes:
     )
     config = ModelConfig(network, diffusion, scales=(2, 4), tile=TileConfig(32, 8))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         state = BiDiffSRUNet(network, config.condition_channels).state_dict()
         state = {name: tensor + 0.1 * torch.randn(tensor.shape) for name, tensor in state.items()}
     return serialize_packed(Checkpoint(config, state, license="CC0-1.0", origin="random numbers"))

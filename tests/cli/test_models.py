@@ -77,12 +77,57 @@ def test_list_show_path_rm(hub: Hub, folder: Path, run: Run) -> None:
     assert run("models", "rm", "org/repo").code == 5
 
 
+def test_removing_takes_what_was_named_and_nothing_else(hub: Hub, folder: Path, run: Run) -> None:
+    commits = {name: hub.commit(name, {"model.safetensors": TINY}) for name in ("org/one", "org/two")}
+    hub.repos["org/two"] = hub.repos["org/one"]  # a copy: the same commits
+    second = hub.commit("org/one", {"model.safetensors": tiny_checkpoint(seed=1)})
+    hub.repos["org/one"].refs["2"] = commits["org/one"]
+    for name in ("org/one@2", "org/one", f"org/two@{commits['org/one']}"):
+        assert run("models", "pull", name).code == 0
+    assert run("models", "rm", "org/one:model.safetensors").code == 2
+    removed = run("models", "rm", "org/one@2", "--json")
+    assert removed.json["removed"] == [f"org/one@{commits['org/one']}"]
+    assert run("models", "path", f"org/one@{second}").code == 0
+    assert run("models", "path", f"org/two@{commits['org/one']}").code == 0
+    assert run("models", "rm", "org/one@nothing").code == 5
+    blobs = Path(constants.HF_HUB_CACHE, "models--org--three", "blobs")
+    blobs.mkdir(parents=True)
+    (blobs / f"{'0' * 64}.bidiffsr.incomplete").write_bytes(bytes(1000))
+    removed = run("models", "rm", "org/three", "--json")
+    assert removed.code == 0 and removed.json["freed_bytes"] == 1000 and not list(blobs.iterdir())
+
+
+def test_a_cache_that_is_none(hub: Hub, folder: Path, run: Run) -> None:
+    Path(constants.HF_HUB_CACHE).parent.mkdir(parents=True)
+    Path(constants.HF_HUB_CACHE).write_text("a file")
+    for words in (["list"], ["verify"], ["rm", "org/repo"]):
+        refused = run("models", *words)
+        assert refused.code == 5 and is_one_sentence(refused.err)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("HF_ENDPOINT", "http://a:b"), ("HF_TOKEN", "ключ"), ("HTTPS_PROXY", "foo://x"), ("HTTP_PROXY", "foo://x")],
+)
+def test_an_environment_that_cannot_work(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    hub.commit("org/repo", {"model.safetensors": TINY})
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv(name, value)
+    refused = finish(spawn(["models", "pull", "org/repo"]))
+    assert refused.code == 5 and is_one_sentence(refused.err), refused.err
+    assert "HF_ENDPOINT, HF_TOKEN and the proxy" in refused.err
+
+
 def test_pulling_again_takes_what_is_new(hub: Hub, folder: Path, run: Run) -> None:
     hub.commit("org/repo", {"model.safetensors": TINY})
     assert "is here now" in run("models", "pull", "org/repo").err
     assert "as on the Hub" in run("models", "pull", "org/repo").err
-    hub.commit("org/repo", {"model.safetensors": tiny_checkpoint()[:-8] + TINY[-8:]})
+    newer = tiny_checkpoint(seed=1)
+    hub.commit("org/repo", {"model.safetensors": newer})
     assert "is here now" in run("models", "pull", "org/repo").err
+    assert Path(run("models", "path", "org/repo").out.decode().strip()).read_bytes() == newer != TINY
     assert "bundled" in run("models", "pull", "--all").err
     refused = run("models", "pull", "--all", "fast")
     assert refused.code == 2 and is_one_sentence(refused.err)

@@ -40,7 +40,7 @@ def test_stopped_in_the_middle(large: Path, model: Path, number: int, code: int,
     finished = finish(process)
     assert time.monotonic() - started < 5  # it takes well under one second; a slow machine is given time
     assert finished.code == code and finished.out == b""
-    assert finished.err.splitlines() == [f"Error: {word}.", "No partial file is left behind."]
+    assert finished.err.splitlines() == [f"Error: {word}.", "No partial result is left behind."]
     assert [path.name for path in large.iterdir()] == ["large.png"]
 
 

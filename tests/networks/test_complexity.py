@@ -2,7 +2,7 @@
 
 import pytest
 
-from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from bidiffsr_cli.networks.complexity import complexity
 
 
@@ -23,4 +23,6 @@ def test_full_precision_and_size() -> None:
     small, large = (complexity(ModelConfig(UNetConfig(), DiffusionConfig(), (2,)), size) for size in (128, 256))
     assert small.params == large.params
     assert small.macs["binary convolution"] * 4 == large.macs["binary convolution"]
+    odd = UNetConfig(inner_channel=8, norm_groups=8, pixel_unshuffle=3)
+    assert complexity(ModelConfig(odd, DiffusionConfig(), (2,), TileConfig(240, 48))).size == 264
     assert small.macs["attention"] * 16 == large.macs["attention"]

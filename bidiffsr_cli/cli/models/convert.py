@@ -49,14 +49,17 @@ def convert(
 ) -> None:
     """Read, convert, test, write."""
     out.configure(quiet=quiet, json=json, debug=debug)
-    if {source.suffix, output.suffix} != {".pth", ".safetensors"}:
+    of_torch = source.suffix in (".pth", ".pt", ".ckpt")
+    if (of_torch, output.suffix) not in ((True, ".safetensors"), (False, ".pth")):
         raise UsageError("One of the two files must be a .pth, and the other a .safetensors.", "Name them so.")
-    if source.suffix != ".pth" and (scale or norm_groups or license):
+    if scale not in (None, 2, 4):
+        raise UsageError(f"A scale of {scale} is not possible.", "Choose 2 or 4.")
+    if not of_torch and (scale or norm_groups or license):
         raise UsageError("--scale, --norm-groups and --license are for a .pth.", "Leave them out.")
     from ...atomic import check_output, write_atomic
 
     check_output(output, overwrite=overwrite)
-    if source.suffix == ".pth":
+    if of_torch:
         scale = scale or _scale_in(source.name)
         data, told = _packed(source, scale, norm_groups, license)
     else:

@@ -23,14 +23,14 @@ def path(
 ) -> None:
     """Find it, print it."""
     out.configure(debug=debug)
-    from ...checkpoints.hub import offline_error
+    from ...checkpoints.hub import missing_error
     from ...checkpoints.models import find_model
     from ...errors import ModelError
 
     model = find_model(name)
     found = model.local_path()
     if found is None:
-        raise offline_error(model.sources[0])
+        raise missing_error(model.sources[0])
     if not found.is_file():
         raise ModelError(f"There is no file {found}.", "Install bidiffsr again.")
     out.data(f"{found}\n".encode())

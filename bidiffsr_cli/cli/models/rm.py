@@ -36,17 +36,19 @@ def rm(
     if model.file:
         kind = "is bundled with the package" if model.entry else "is a file of your own"
         raise UsageError(f"{name} {kind}.", "Only downloaded models are removed.")
-    every = "@" not in name
+    if ":" in name:
+        raise UsageError(f"{name} is one file of a revision.", "A revision is removed whole: leave out the colon.")
+    every = model.entry is None and "@" not in name
     found = [
         cached
         for cached in hub.cached_models()
         for source in model.sources
-        if cached.name.repo == source.repo
-        and (every or source.revision in cached.branches or cached.name.revision.startswith(source.revision))
+        if cached.name.repo == source.repo and (every or source.revision in (*cached.branches, cached.name.revision))
     ]
-    if not found:
+    remains = sum(hub.remove_remains(source.repo) for source in model.sources)
+    if not found and not remains:
         raise ModelError(f"{name} is not in the cache.", "bidiffsr models list shows what is.")
-    freed = hub.remove(found)
+    freed = hub.remove(found) + remains
     for cached in found:
         out.message(f"Removed {cached.name}.")
     out.message(f"{freed / 1e6:.1f} MB are free again.")

@@ -82,7 +82,8 @@ def show(
                 "origin": checkpoint.origin,
                 "config": jsons.loads(checkpoint.config.to_json()),
                 "params": cost.params,
-                "ops_256": cost.ops,
+                "ops": cost.ops,
+                "ops_size": cost.size,
                 "weights": cost.weights,
                 "binary_weights": cost.binary_weights,
                 "storage": parts,
@@ -113,7 +114,7 @@ def _network(config: ModelConfig) -> list[tuple[str, str]]:
 def _cost(cost: Complexity) -> list[tuple[str, str]]:
     return [
         ("Params", f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M, {cost.binary_weights / 1e6:.1f} M binary)"),
-        ("OPs", f"{cost.ops / 1e9:.2f} G for one step of 256x256 pixels"),
+        ("OPs", f"{cost.ops / 1e9:.2f} G for one step of {cost.size}x{cost.size} pixels"),
     ]
 
 

@@ -9,13 +9,16 @@ Never uses the network. Exits with 5 if a file is damaged or missing.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...errors import ModelError
 from .. import _options as o
 from .._output import out
+
+if TYPE_CHECKING:
+    from ...checkpoints.models import Model
 
 SCHEMA = "bidiffsr-verify/1"
 
@@ -33,8 +36,10 @@ def verify(
     out.configure(quiet=quiet, json=json, debug=debug)
     from ...checkpoints.listing import known_models
 
-    wanted = names or [item.name for item in known_models() if item.place != "remote"]
-    results = [_look(name) for name in wanted]
+    if names:
+        results = [_look(name) for name in names]
+    else:
+        results = [_look(item.name, item.model) for item in known_models() if item.place != "remote"]
     wrong = [result["name"] for result in results if not result["ok"]]
     for result in results:
         out.message(f"{'ok' if result['ok'] else '! '} {result['name']}: {result['found']}")
@@ -42,19 +47,19 @@ def verify(
         out.json({"schema": SCHEMA, "status": "failed" if wrong else "done", "models": results})
     if wrong:
         if out.quiet or out.as_json:
-            out.error(f"{len(wrong)} of {len(wanted)} models cannot be used: {', '.join(wrong)}.")
+            out.error(f"{len(wrong)} of {len(results)} models cannot be used: {', '.join(wrong)}.")
         raise typer.Exit(ModelError.exit_code)
 
 
-def _look(name: str) -> dict[str, Any]:
-    from ...checkpoints.hub import HubFile, offline_error
+def _look(name: str, model: Model | None = None) -> dict[str, Any]:
+    from ...checkpoints.hub import missing_error
     from ...checkpoints.models import find_model
 
     try:
-        model = find_model(name)
+        model = model or find_model(name)
         path = model.local_path()
         if path is None:
-            raise offline_error(model.sources[0] if model.sources else HubFile(name))
+            raise missing_error(model.sources[0])
         checkpoint = model.read(path)
     except ModelError as error:
         return {"name": name, "ok": False, "found": error.message}
