@@ -164,14 +164,8 @@ class SuperResolver:
             UsageError: the model does not enlarge by that scale, or has no such preset.
             DeviceError: `options.max_memory`, or what is free, does not suffice for a single window.
         """
-        if options.scale not in self.config.scales:
-            able = " and ".join(f"x{scale}" for scale in self.config.scales)
-            raise UsageError(f"Model {self.model.name!r} does not enlarge x{options.scale}.", f"It enlarges {able}.")
+        steps, diffusion = self.steps_for(options), self.config.diffusion
         width, height = (side * options.scale for side in picture.size)
-        diffusion = self.config.diffusion
-        steps = options.steps or self._steps_of_preset(options.preset)
-        if steps > diffusion.total_steps:
-            raise UsageError(f"{steps} steps are not possible.", f"Choose 1 to {diffusion.total_steps}.")
         grid = make_grid(height, width, self._window(options), self.config.network.multiple_of)
         window = self.runtime.window_memory(self.config.network, grid.tile_height, grid.tile_width)
         canvas = self._canvas_memory(grid, options)
@@ -179,6 +173,20 @@ class SuperResolver:
         temperature = diffusion.temperature if options.temperature is None else options.temperature
         passes = 2 if picture.alpha is not None and options.alpha == "model" else 1
         return Plan((width, height), options.scale, steps, temperature, passes, grid, concurrent, memory)
+
+    def steps_for(self, options: UpscaleOptions) -> int:
+        """How many steps it will be.
+
+        Raises:
+            UsageError: the model does not enlarge by that scale, has no such preset or not so many steps.
+        """
+        if options.scale not in self.config.scales:
+            able = " and ".join(f"x{scale}" for scale in self.config.scales)
+            raise UsageError(f"Model {self.model.name!r} does not enlarge x{options.scale}.", f"It enlarges {able}.")
+        steps = options.steps or self._steps_of_preset(options.preset)
+        if steps > self.config.diffusion.total_steps:
+            raise UsageError(f"{steps} steps are not possible.", f"Choose 1 to {self.config.diffusion.total_steps}.")
+        return steps
 
     def seconds_per_window(self, plan: Plan) -> float:
         """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""

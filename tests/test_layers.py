@@ -11,15 +11,16 @@ PACKAGE = Path(bidiffsr_cli.__file__).parent
 
 LAYERS = [
     {"cli"},
-    {"reports"},
+    {"distributed", "reports"},
     {"evaluation", "training"},
+    {"enlarging"},
     {"pipeline"},
     {"runtime"},
     {"checkpoints"},
     {"networks"},
     {"diffusion"},
     {"ops", "images", "tiling"},
-    {"results", "configs", "atomic", "errors"},
+    {"results", "configs", "atomic", "journal", "errors"},
 ]
 LEVEL = {room: len(LAYERS) - index for index, layer in enumerate(LAYERS) for room in layer}
 

@@ -203,7 +203,9 @@ DryRunOption = Annotated[
 ]
 ReportOption = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Also write the figures to a .json, .csv or .md file.", rich_help_panel=MESSAGES),
+    typer.Option(
+        metavar="FILE", help="Also write the figures to a .json, .csv, .md or .html file.", rich_help_panel=MESSAGES
+    ),
 ]
 JsonOption = Annotated[
     bool,

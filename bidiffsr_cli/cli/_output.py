@@ -129,7 +129,7 @@ class Output:
     @contextlib.contextmanager
     def progress(self, name: str, windows: int, steps: int) -> Iterator[Callable[[int, int], None] | None]:
         """A bar over windows × steps, gone when the work is done; yields None where no bar belongs."""
-        if self.quiet or not self.with_progress or not is_terminal(sys.stderr) or self.console.is_dumb_terminal:
+        if not self.with_bar:
             yield None
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -149,9 +149,27 @@ class Output:
             yield advance
 
     @contextlib.contextmanager
+    def count(self, name: str, noun: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar over things that are counted, with the time that is left."""
+        if not self.with_bar:
+            yield lambda done, total: None
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn(f"{{task.completed}}/{{task.total}} {noun}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
+            task = bar.add_task(_shorten(printable(name)), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
     def download(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar over bytes, which appears with the first of them and is gone at the end."""
-        if self.quiet or not self.with_progress or not is_terminal(sys.stderr) or self.console.is_dumb_terminal:
+        if not self.with_bar:
             yield lambda done, total: None
             return
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -169,6 +187,12 @@ class Output:
             yield advance
         finally:
             bar.stop()
+
+    @property
+    def with_bar(self) -> bool:
+        """Whether progress is shown as a bar."""
+        wanted = self.with_progress and not self.quiet
+        return wanted and is_terminal(sys.stderr) and not self.console.is_dumb_terminal
 
     def show_cursor(self) -> None:
         """Bring back the cursor that a progress bar hid."""

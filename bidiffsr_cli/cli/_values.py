@@ -39,6 +39,18 @@ def parse_duration(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """(i, n) of "3/8".
+
+    Raises:
+        UsageError: it is nothing of the kind.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(f"{text!r} is no part of a whole.", "Write it as I/N, such as 3/8.")
+    return int(found[1]), int(found[2])
+
+
 def parse_seed(text: str) -> int:
     """The seed; "random" draws one.
 

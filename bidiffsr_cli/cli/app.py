@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, doctor, models, train, upscale
+from . import batch, bench, compare, doctor, eval, models, train, upscale
 from ._errors import explain, interrupted
 from ._options import FLAG
 from ._output import out
@@ -44,6 +44,9 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
 )
 app.command("upscale", help=upscale.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(upscale.upscale)
+app.command("batch", help=batch.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(batch.batch)
+app.command("eval", help=eval.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(eval.evaluate)
+app.command("compare", help=compare.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(compare.compare)
 app.command("doctor", help=doctor.__doc__, context_settings=HELP_NAMES)(doctor.doctor)
 app.command("train", help=train.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(train.train)
 app.add_typer(models.models, name="models", context_settings=HELP_NAMES)

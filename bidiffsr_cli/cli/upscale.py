@@ -16,13 +16,11 @@ and precision, and not on memory or threads.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import __version__
 from . import _options as o
 from ._files import Files, check_files, check_names, check_pipes, name_output, read_source, write_target
 from ._output import out
@@ -30,6 +28,7 @@ from ._values import parse_seed, parse_size, parse_tile
 
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
+    from ..enlarging import Writing
     from ..images import Picture
     from ..pipeline import SuperResolver
     from ..results import UpscaleResult
@@ -98,6 +97,7 @@ def upscale(
     check_names(files)
 
     from ..checkpoints.catalog import default_model
+    from ..enlarging import Writing
     from ..images import choose_format
     from ..pipeline import SuperResolver
     from ..runtime import keep_freed_memory
@@ -136,41 +136,6 @@ def upscale(
     _tell(result, files, with_seed=seed == "random")
 
 
-BYTES_PER_PIXEL = 10  # a picture of four bytes, as much again while it is resampled, and the file's bytes
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How the enlarged picture becomes a file."""
-
-    format: str
-    quality: int | None
-    strip_metadata: bool
-    provenance: bool
-    resampling: tuple[int | None, int | None, int | None]
-    """width, height and long side."""
-
-    def check_size(self, picture: Picture, scale: int, max_memory: int | None) -> None:
-        """Check that the picture can have its final size.
-
-        Raises:
-            OutputError: the format cannot hold it.
-            DeviceError: memory cannot, even without the model's work.
-        """
-        from ..images import check_size
-        from ..runtime import require_memory, resident_memory
-
-        width, height = self.final_size((picture.size[0] * scale, picture.size[1] * scale))
-        check_size(self.format, (width, height))
-        require_memory(resident_memory() + BYTES_PER_PIXEL * width * height, max_memory)
-
-    def final_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """What becomes of the model's `size`; raises UsageError if what is asked for contradicts itself."""
-        from ..images import resampled_size
-
-        return resampled_size(size, *self.resampling)
-
-
 def _plan(resolver: SuperResolver, picture: Picture, options: UpscaleOptions, files: Files, writing: Writing) -> None:
     """--dry-run: say what the work will be."""
     from ..reports.terminal import pictures, planned
@@ -190,52 +155,19 @@ def _enlarge(
     resolver: SuperResolver, picture: Picture, options: UpscaleOptions, files: Files, writing: Writing
 ) -> UpscaleResult:
     """The work itself; the output is opened when the picture is complete."""
-    from .. import runtime
-    from ..images import encode, resample
+    from ..enlarging import encode_result
 
     plan = resolver.plan(picture, options)
     with out.progress(Path(files.source).name, len(plan.grid.tiles), plan.passes * plan.steps) as advance:
         result = resolver.upscale(picture, options, progress=advance)
+    result.input, result.output = files.source, files.output
+    data = encode_result(result, picture, options, writing)
     started = time.perf_counter()
-    assert result.image is not None
-    image = resample(result.image, *writing.resampling)
-    result.input, result.output, result.output_size, result.image = files.source, files.output, image.size, None
-    data, notes = encode(
-        image,
-        writing.format,
-        quality=writing.quality,
-        picture=picture,
-        strip_metadata=writing.strip_metadata,
-        provenance=_provenance(result, options) if writing.provenance else None,
-    )
     write_target(data, files)
     seconds = time.perf_counter() - started
     result.seconds.encode += seconds
     result.seconds.total += seconds
-    result.warnings += notes
-    result.peak_memory_bytes.host = runtime.peak_memory()
     return result
-
-
-def _provenance(result: UpscaleResult, options: UpscaleOptions) -> dict[str, str]:
-    """What it takes to make the same picture again."""
-    return {
-        "software": f"bidiffsr {__version__}",
-        "model": result.model.name,
-        "revision": result.model.revision,
-        "sha256": result.model.sha256,
-        "scale": str(result.scale),
-        "steps": str(result.steps),
-        "sampler": result.sampler,
-        "eta": f"{result.eta:g}",
-        "temperature": f"{result.temperature:g}",
-        "seed": str(result.seed),
-        "tile": str(options.tile),
-        "tile_overlap": str(result.tiles.overlap),
-        "color_fix": options.color_fix,
-        "precision": result.dtype,
-        "backend": result.backend,
-    }
 
 
 def _tell(result: UpscaleResult, files: Files, *, with_seed: bool) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from ..errors import InputError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"))
 
@@ -27,6 +30,28 @@ def original_names(stem: str, scale: int) -> Iterable[str]:
     ):
         if stem.lower().endswith(ending.lower()):
             yield stem[: -len(ending)]
+
+
+def pair(originals: Sequence[Path], others: Iterable[Path], scale: int, where: str) -> dict[Path, Path]:
+    """The one picture among `others` that belongs to each original, by name; those that belong to none are left over.
+
+    Args:
+        where: the folder of the others, for the error.
+
+    Raises:
+        InputError: an original has none or several, or shares one with another original; the message lists them.
+    """
+    known = by_original(others, scale)
+    found = {original: known.get(original.stem, []) for original in originals}
+    once = Counter(matches[0] for matches in found.values() if len(matches) == 1)
+    wrong = [path.name for path, matches in found.items() if len(matches) != 1 or once[matches[0]] > 1]
+    if wrong:
+        more = "" if len(wrong) <= 5 else f" and {len(wrong) - 5} more"
+        raise InputError(
+            f"{len(wrong)} originals have not one picture of their own in '{where}': {', '.join(wrong[:5])}{more}.",
+            f"Name each as its original, or with x{scale} behind it.",
+        )
+    return {original: matches[0] for original, matches in found.items()}
 
 
 def by_original(small: Iterable[Path], scale: int) -> dict[str, list[Path]]:

@@ -51,7 +51,7 @@ class Complexity:
 
 
 def complexity(config: ModelConfig, size: int = 256) -> Complexity:
-    """Count one evaluation for a result of `size`×`size` pixels, batch 1; a size that the network has not is rounded up."""
+    """Count one evaluation, batch 1, for a result of `size`×`size` pixels, rounded up to what the network can make."""
     step = config.network.multiple_of
     size = -(-size // step) * step
     network = meta_network(config).eval()

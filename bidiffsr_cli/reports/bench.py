@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..evaluation.benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Conditions, Row
 from .markdown import table_row
+from .tables import Table
 from .terminal import Rows
 
 NONE = "-"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, a header, rows of cells, and what a reader has to know about them.
-
-    Attributes:
-        words: how many columns, from the left, hold words; the others hold numbers.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str
-    words: int = 1
 
 
 def conditions_as_rows(conditions: Conditions) -> Rows:

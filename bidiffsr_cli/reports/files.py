@@ -1,7 +1,8 @@
 """Report files: one row or object for each picture, in the format that the suffix names.
 
 JSON is {"schema": "bidiffsr/1", "images": [...]}, each image as `upscale --json` prints it. CSV has one flat row for
-each image, always with the same columns. Markdown is a small table, with the conditions under which it was measured.
+each image, always with the same columns. Markdown and HTML are a small table, with the conditions under which it was
+measured.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ COLUMNS: dict[str, tuple[str | int, ...]] = {
     "peak_memory_host": ("peak_memory_bytes", "host"),
     "peak_memory_device": ("peak_memory_bytes", "device"),
     "warnings": ("warnings",),
+    "error": ("error",),
     "bidiffsr": ("environment", "bidiffsr"),
     "torch": ("environment", "torch"),
     "python": ("environment", "python"),
@@ -108,18 +110,33 @@ def as_csv(results: Results) -> str:
     return text.getvalue()
 
 
+def as_html(results: Results) -> str:
+    """A page with the same table and conditions as in Markdown."""
+    from .markdown import HEADER, cells, conditions
+    from .page import Page, render_page
+    from .tables import Table
+
+    good = [result for result in results if "error" not in result]
+    bad = [(result["input"], result["error"]) for result in results if "error" in result]
+    tables = [Table("Pictures", HEADER, [cells(result) for result in good], "")] if good else []
+    tables += [Table("Failed", ("picture", "why"), bad, "", words=2)] if bad else []
+    counts = f"{len(good)} pictures" + (f", {len(bad)} failed" if bad else "")
+    facts = [("pictures", line) for line in dict.fromkeys(map(conditions, good))]
+    return render_page(Page("Pictures enlarged by bidiffsr", counts, tables, (), conditions=facts))
+
+
 def _cell(result: dict[str, Any], place: tuple[str | int, ...]) -> Any:
     value: Any = result
     for key in place:
+        if isinstance(key, str) and key not in value:
+            return ""  # of a picture that failed only this is known: which, and why
         value = value[key]
     return "; ".join(value) if isinstance(value, list) else value
 
 
 def _writer(path: Path) -> Callable[[Results], str]:
-    writers = {".json": as_json, ".csv": as_csv, ".md": as_markdown}
+    writers = {".json": as_json, ".csv": as_csv, ".md": as_markdown, ".html": as_html}
     suffix = path.suffix.lower()
-    if suffix == ".html":
-        raise UsageError("A report in HTML is not available yet.", "Use .json, .csv or .md.")
     if suffix not in writers:
-        raise UsageError(f"'{path}' does not end as a report does.", "Use .json, .csv or .md.")
+        raise UsageError(f"'{path}' does not end as a report does.", f"Use {', '.join(writers)}.")
     return writers[suffix]

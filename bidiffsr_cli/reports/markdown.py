@@ -10,17 +10,22 @@ HEADER = ("picture", "from", "to", "model", "steps", "windows", "seconds", "s pe
 
 def as_markdown(results: Sequence[dict[str, Any]]) -> str:
     """A table with one row for each result, and a list of conditions for each machine and setting among them."""
+    good = [result for result in results if "error" not in result]
     lines = ["# Pictures enlarged by bidiffsr", "", table_row(HEADER), table_row(["---"] * len(HEADER))]
-    lines += [table_row(_cells(result)) for result in results]
+    lines += [table_row(cells(result)) for result in good]
     lines += ["", "Conditions:", ""]
-    lines += dict.fromkeys(f"- {_conditions(result)}" for result in results)
-    notes = [f"- {_plain(result['input'])}: {_plain(warning)}" for result in results for warning in result["warnings"]]
+    lines += dict.fromkeys(f"- {conditions(result)}" for result in good)
+    notes = [f"- {_plain(result['input'])}: {_plain(warning)}" for result in good for warning in result["warnings"]]
     if notes:
         lines += ["", "Warnings:", "", *notes]
+    failures = [f"- {_plain(result['input'])}: {_plain(result['error'])}" for result in results if "error" in result]
+    if failures:
+        lines += ["", "Failed:", "", *failures]
     return "\n".join(lines) + "\n"
 
 
-def _cells(result: dict[str, Any]) -> list[str]:
+def cells(result: dict[str, Any]) -> list[str]:
+    """One row of the table, under HEADER."""
     seconds, host = result["seconds"], result["peak_memory_bytes"]["host"]
     return [
         _plain(result["input"]),
@@ -35,7 +40,8 @@ def _cells(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _conditions(result: dict[str, Any]) -> str:
+def conditions(result: dict[str, Any]) -> str:
+    """What the figures of a result depend on."""
     tiles, versions = result["tiles"], result["environment"]
     return ", ".join(
         [

@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ..diffusion.conditioning import condition_of, detail_radius
 from ..errors import InputError, OutputError, UsageError
-from ..images.pairing import by_original, list_pictures
+from ..images.pairing import list_pictures, pair
 from ..images.pixels import to_bytes
 from ..images.reading import read_picture
 from ..images.resizing import downscale_bicubic
@@ -87,8 +86,8 @@ def open_pictures(
         progress: is told (pictures done, of how many) while they are decoded.
 
     Raises:
-        UsageError: no folder is given, or a small picture is missing for an original.
-        InputError: there is not one usable picture.
+        UsageError: no folder is given.
+        InputError: there is not one usable picture, or a small one is missing for an original.
         OutputError: the cache cannot be written.
     """
     files = _files(config)
@@ -208,16 +207,7 @@ def _low_res_of(files: Sequence[Path], folder: Path, scale: int) -> dict[Path, P
     """The small picture of every original."""
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}'.", "Check data.low_res.")
-    known = by_original(list_pictures(folder), scale)
-    pairs = {file: known.get(file.stem, []) for file in files}
-    once = Counter(found[0] for found in pairs.values() if len(found) == 1)
-    wrong = [file.name for file, found in pairs.items() if len(found) != 1 or once[found[0]] > 1]
-    if wrong:
-        raise UsageError(
-            f"{len(wrong)} originals have not one small picture of their own in '{folder}': {', '.join(wrong[:5])}.",
-            f"Name each as its original, or with x{scale} behind it.",
-        )
-    return {file: found[0] for file, found in pairs.items()}
+    return pair(files, list_pictures(folder), scale, str(folder))
 
 
 def _map(folder: Path) -> Pictures | None:

@@ -109,6 +109,7 @@ def test_a_cache_that_is_none(hub: Hub, folder: Path, run: Run) -> None:
     "name, value",
     [("HF_ENDPOINT", "http://a:b"), ("HF_TOKEN", "ключ"), ("HTTPS_PROXY", "foo://x"), ("HTTP_PROXY", "foo://x")],
 )
+@pytest.mark.slow
 def test_an_environment_that_cannot_work(
     hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
@@ -133,6 +134,7 @@ def test_pulling_again_takes_what_is_new(hub: Hub, folder: Path, run: Run) -> No
     assert refused.code == 2 and is_one_sentence(refused.err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_download_that_is_stopped_goes_on(hub: Hub, folder: Path, number: int) -> None:
     data = (weights_folder() / "fast.safetensors").read_bytes()

@@ -137,7 +137,7 @@ def test_pairs_are_found_by_name(folder, tmp_path):
     Image.new("RGB", (61, 49)).save(small / "parrotx2.png")
     assert "parrot.png" in open_pictures(config, (2,), tmp_path / "cache").skipped
     (small / "parrotx2.png").unlink()
-    with pytest.raises(UsageError, match=r"parrot\.png"):
+    with pytest.raises(InputError, match=r"parrot\.png"):
         open_pictures(config, (2,), tmp_path / "cache")
 
 
@@ -148,7 +148,7 @@ def test_a_small_picture_belongs_to_one_original(folder, tmp_path):
     (tmp_path / "X2").mkdir()
     Image.new("RGB", (60, 48)).save(tmp_path / "X2" / "1x2.png")
     config = DataConfig(pictures=(str(tmp_path / "A"), str(tmp_path / "B")), low_res={"2": str(tmp_path / "X2")})
-    with pytest.raises(UsageError, match=r"1\.png"):
+    with pytest.raises(InputError, match=r"1\.png"):
         open_pictures(config, (2,), tmp_path / "cache")
 
 

@@ -139,7 +139,7 @@ def test_the_learning_rate_follows_the_run(make):
     assert rates[75] == pytest.approx(0.5) and rates[100] == 0
     timed = make("run.iterations=null", "run.seconds=50.0", "optimizer.warmup=0", "optimizer.decay=0.5")
     timed.progress.seconds = 37.5
-    assert timed.part_done() == 0.75 and timed.learning_rate() == pytest.approx(0.5 * 1e-3)
+    assert timed.part_done() == 0.75 and timed.learning_rate() == pytest.approx(0.5 * timed.config.optimizer.lr)
 
 
 def test_the_average_follows_the_weights(make):

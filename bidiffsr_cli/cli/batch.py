@@ -1,0 +1,310 @@
+"""Enlarge every picture in a folder.
+
+Examples:
+  bidiffsr batch photos/                          writes to photos_x2/
+  bidiffsr batch photos/ -o big/ --recursive --exclude "*.gif" --scale 4
+  bidiffsr batch photos/ -o big/ --report run.json
+  bidiffsr batch photos/ -o big/ --shard 3/8      one of eight jobs of a cluster
+  bidiffsr batch photos/ -o big/ --engine ray --ray-address auto
+
+Run again, it goes on: what is done is skipped, what changed since is done
+anew, and what a crash left is mended. Broken pictures are named at the end,
+and the others are done all the same (exit code 3). Files that are in the
+output folder and were not made here are never touched without --overwrite.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import OutputError, UsageError
+from . import _options as o
+from ._output import out
+from ._values import parse_seed, parse_shard, parse_size, parse_tile
+
+if TYPE_CHECKING:
+    from ..distributed.folder import Job
+    from ..distributed.ledger import Ledger
+    from ..distributed.work import Outcome, Work
+
+PICTURES, WORKERS = "Pictures", "Workers"
+SOME_FAILED = 3
+EXTENSIONS = {"auto": ".png", "png": ".png", "jpg": ".jpg", "webp": ".webp", "avif": ".avif", "tiff": ".tif"}
+
+
+def batch(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the pictures.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where the results go.", show_default="FOLDER_x2"),
+    ] = None,
+    scale: o.ScaleOption = 2,
+    model: o.ModelOption = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", metavar=o.FLAG, help="Folders in it, too.", rich_help_panel=PICTURES)
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="These alone; several times.", rich_help_panel=PICTURES),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="All but these; several times.", rich_help_panel=PICTURES),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The first N by name.", rich_help_panel=PICTURES)
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="The I-th of N parts.", rich_help_panel=PICTURES)] = "1/1",
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="Of the results' names.", rich_help_panel=PICTURES)] = "",
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", metavar=o.FLAG, help="Stop at the first that fails.", rich_help_panel=PICTURES),
+    ] = False,
+    steps: o.StepsOption = None,
+    preset: o.PresetOption = None,
+    sampler: o.SamplerOption = "ddim",
+    eta: o.EtaOption = 0.0,
+    temperature: o.TemperatureOption = None,
+    seed: o.SeedOption = "0",
+    format: o.FormatOption = "auto",
+    quality: o.QualityOption = None,
+    width: o.WidthOption = None,
+    height: o.HeightOption = None,
+    long_side: o.LongSideOption = None,
+    alpha: o.AlphaOption = "lanczos",
+    color_fix: o.ColorFixOption = "none",
+    strip_metadata: o.StripOption = False,
+    provenance: o.ProvenanceOption = True,
+    overwrite: o.OverwriteOption = False,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(metavar="NAME", help="local, or ray: a cluster (bidiffsr[ray]).", rich_help_panel=WORKERS),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help="Of the cluster.", show_default="a new one here", rich_help_panel=WORKERS),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", min=1, max=64, metavar="N", help="Threads that decode and encode.", rich_help_panel=WORKERS
+        ),
+    ] = 2,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEVICE,...",
+            envvar="BIDIFFSR_DEVICE",
+            help="As for upscale; several work side by side: cuda:0,cuda:1.",
+            rich_help_panel=o.MACHINE,
+        ),
+    ] = "auto",
+    precision: o.PrecisionOption = "auto",
+    backend: o.BackendOption = "auto",
+    threads: o.ThreadsOption = None,
+    tile: o.TileOption = "auto",
+    tile_overlap: o.TileOverlapOption = None,
+    max_memory: o.MaxMemoryOption = None,
+    offline: o.OfflineOption = False,
+    dry_run: o.DryRunOption = False,
+    report: o.ReportOption = None,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    verbose: o.VerboseOption = False,
+    no_progress: o.NoProgressOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Find the pictures, leave out what is done, do the rest, report; the help is the module's docstring."""
+    out.configure(quiet=quiet, verbose=verbose, json=json, progress=not no_progress, debug=debug)
+    if seed == "random":
+        raise UsageError("A random seed would be another one after every interruption.", "Give a number.")
+    if ray_address is not None and engine != "ray":
+        raise UsageError("--ray-address is for --engine ray.", "Add it, or leave the address out.")
+    devices = [name.strip() for name in device.split(",")]
+    if len(set(devices)) < len(devices) or (len(devices) > 1 and engine == "ray"):
+        raise UsageError(f"Devices {device!r} cannot work side by side.", "Name each once; with ray name one.")
+
+    from ..configs import UpscaleOptions
+
+    options = UpscaleOptions(
+        scale=scale,
+        steps=steps,
+        preset=preset,
+        sampler=sampler,
+        eta=eta,
+        temperature=temperature,
+        seed=parse_seed(seed),
+        tile=parse_tile(tile),
+        tile_overlap=tile_overlap,
+        max_memory=None if max_memory is None else parse_size(max_memory),
+        alpha=alpha,
+        color_fix=color_fix,
+    )
+    from ..distributed.folder import Selection, find_jobs
+    from ..reports import check_report
+
+    if report is not None:
+        check_report(Path(report), overwrite=overwrite)
+    output = output or folder.resolve().with_name(f"{folder.resolve().name}_x{scale}")
+    part = parse_shard(shard)
+    selection = Selection(recursive, include or (), exclude or (), limit, part)
+    found = find_jobs(folder, output, selection, suffix=suffix, extension=EXTENSIONS[format])
+
+    from ..checkpoints.catalog import default_model
+    from ..checkpoints.models import find_model
+    from ..distributed.ledger import Ledger
+    from ..distributed.work import Work
+    from ..enlarging import Writing
+    from ..images import choose_format
+    from ..runtime import keep_freed_memory
+
+    writing = Writing(
+        choose_format(format, Path(f"x{EXTENSIONS[format]}")),
+        quality,
+        strip_metadata,
+        provenance,
+        (width, height, long_side),
+    )
+    writing.final_size((1000, 1000))
+    name = model or default_model()
+    wanted = find_model(name)
+    with out.download(name) as progress:
+        path = wanted.local_path() or wanted.fetch(offline=offline, progress=progress)
+    machine = {"device": devices[0], "precision": precision, "backend": backend, "threads": threads}
+    work = Work(name, tuple(machine.items()), options, writing)
+    keep_freed_memory()
+    with Ledger(output, _settings(work, wanted.read(path).sha256), part) as ledger:
+        left = [job for job in found if not ledger.is_done(job)]
+        if not overwrite:
+            _refuse_foreign(ledger.foreign(left))
+        skipped = [job for job in found if job not in set(left)]
+        out.message(_opening(found, left, output))
+        if dry_run:
+            return
+        if left and engine == "local":
+            work.resolver(devices[0]).steps_for(options)
+        started = time.perf_counter()
+        outcomes = _do(left, _engine(engine, work, ledger, left, devices, jobs, ray_address), fail_fast)
+        seconds = time.perf_counter() - started
+        images = [ledger.result(job) | {"status": "skipped"} for job in skipped] + [item.result for item in outcomes]
+    summary = _summary(len(found), len(skipped), outcomes, seconds)
+    _tell(summary, outcomes, len(found))
+    if report is not None:
+        from ..reports import write_report
+
+        write_report(images, Path(report), overwrite=overwrite)
+    failures = [item for item in outcomes if item.error]
+    if out.as_json:
+        out.json(summary | {"images": images})
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _engine(
+    engine: str,
+    work: Work,
+    ledger: Ledger,
+    left: Sequence[Job],
+    devices: list[str],
+    io_threads: int,
+    ray_address: str | None,
+) -> Iterator[Outcome]:
+    if engine == "ray":
+        from ..distributed import cluster
+
+        return cluster.run(left, work, ledger, address=ray_address)
+    from ..distributed import local
+
+    return local.run(left, work, ledger, devices=devices, io_threads=io_threads)
+
+
+def _do(left: Sequence[Job], outcomes: Iterator[Outcome], fail_fast: bool) -> list[Outcome]:
+    """One line for each picture, or a bar."""
+    done: list[Outcome] = []
+    if not left:
+        return done
+    with out.count("pictures", "pictures") as progress:
+        for outcome in outcomes:
+            done.append(outcome)
+            progress(len(done), len(left))
+            if outcome.error:
+                out.warning(outcome.error)
+                if fail_fast:
+                    break
+            elif not out.with_bar:
+                seconds = outcome.result["seconds"]["sample"]
+                out.message(f"[{len(done)}/{len(left)}] {outcome.job.name} -> {outcome.job.target} in {seconds:.1f} s")
+    outcomes.close()  # type: ignore[attr-defined]  # they are generators
+    return done
+
+
+def _settings(work: Work, sha256: str) -> dict[str, Any]:
+    """All that a result depends on besides its picture; memory and threads are not among it."""
+    import dataclasses
+
+    from ..runtime import choose_runtime
+
+    runtime = choose_runtime(**dict(work.machine))
+    options = dataclasses.asdict(work.options)
+    options.pop("max_memory")
+    writing = dataclasses.asdict(work.writing)
+    chosen = {"device": runtime.device.type, "precision": dict(work.machine)["precision"], "backend": runtime.backend}
+    return {"sha256": sha256, **options, **writing, **chosen}
+
+
+def _refuse_foreign(jobs: Sequence[Job]) -> None:
+    if jobs:
+        more = "" if len(jobs) <= 3 else f" and {len(jobs) - 3} more"
+        names = ", ".join(f"'{job.target}'" for job in jobs[:3])
+        raise OutputError(f"{names}{more} exist and were not made here.", "Add --overwrite, or choose another -o.")
+
+
+def _opening(found: Sequence[Job], left: Sequence[Job], output: Path) -> str:
+    done = len(found) - len(left)
+    before = f", {done} of them done before" if done else ""
+    return f"{len(found)} pictures{before} -> {output}"
+
+
+def _summary(total: int, skipped: int, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+    from ..results import SCHEMA
+    from ..runtime import peak_memory
+
+    good = [item for item in outcomes if not item.error]
+    pixels = sum(item.result["output_size"][0] * item.result["output_size"][1] for item in good)
+    counts = {"done": len(good), "skipped": skipped, "failed": len(outcomes) - len(good)}
+    counts["left"] = total - sum(counts.values())
+    return {
+        "schema": SCHEMA,
+        "status": "done" if len(good) + skipped == total else "failed",
+        "counts": counts,
+        "seconds": seconds,
+        "pictures_per_second": len(good) / seconds if good else None,
+        "megapixels_per_second": pixels / 1e6 / seconds if good else None,
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def _tell(summary: dict[str, Any], outcomes: Sequence[Outcome], total: int) -> None:
+    from ..reports.terminal import duration
+
+    counts = summary["counts"]
+    rates = ""
+    if summary["pictures_per_second"]:
+        rates = f", {summary['pictures_per_second']:.2f} pictures/s, {summary['megapixels_per_second']:.2f} MP/s"
+    memory = summary["peak_memory_bytes"]
+    rates += "" if memory is None else f", peak {memory / 1e6:.0f} MB"
+    words = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
+    out.message(f"{words} in {duration(summary['seconds'])}{rates}")
+    failures = [item for item in outcomes if item.error]
+    if failures:
+        shown = failures[:10]
+        more = "" if len(failures) <= len(shown) else f", and {len(failures) - len(shown)} more"
+        names = ", ".join(item.job.name for item in shown)
+        out.error(f"{len(failures)} of {total} pictures failed: {names}{more}.", "Run it again when they are mended.")

@@ -1,0 +1,116 @@
+"""The engine of a cluster: every picture is a Ray task, which reads from and writes to storage that all nodes share.
+
+The process that starts it keeps the journal. Ray runs a task again whose worker or node died, and gives tasks to
+nodes that come later; no more tasks than `AHEAD` for each slot are handed out at a time. The same code does a picture
+as on one machine, so the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import DeviceError, UsageError
+from .folder import Job
+from .ledger import Ledger
+from .work import Outcome, Work, attempt, decode, sample, write
+
+AHEAD = 2
+RETRIES = 5
+"""How often a picture is tried again whose worker died; one that kills five workers is a failure."""
+
+
+def run(jobs: Sequence[Job], work: Work, ledger: Ledger, *, address: str | None) -> Iterator[Outcome]:
+    """Enlarge pictures on a cluster; outcomes come as they are ready.
+
+    Args:
+        jobs: what is to be done; paths mean the same on every node.
+        work: how; `threads` of its machine is how many cores a task takes, 1 by default.
+        ledger: is told of every result.
+        address: of the cluster, or "auto"; None starts one on this machine.
+
+    Raises:
+        UsageError: Ray is not installed.
+        DeviceError: there is no such cluster.
+    """
+    ray = _import_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, address)
+    try:
+        yield from _run(ray, jobs, work, ledger)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _run(ray: Any, jobs: Sequence[Job], work: Work, ledger: Ledger) -> Iterator[Outcome]:
+    machine = dict(work.machine)
+    threads = machine["threads"] or 1
+    gpus = 0 if machine["device"] in ("auto", "cpu") else 1
+    work = replace(work, machine=tuple((machine | {"threads": threads}).items()))
+    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_enlarge)
+    waiting, flying = list(reversed(jobs)), dict[Any, tuple[Job, str]]()
+    while waiting or flying:
+        slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        while waiting and len(flying) < AHEAD * slots:
+            job = waiting.pop()
+            key = ledger.key(job)
+            ledger.begin(job)
+            flying[task.remote(job, work)] = (job, key)
+        ready, _ = ray.wait(list(flying), timeout=5)  # and then look again whether there are more slots
+        for reference in ready:
+            job, key = flying.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                outcome = _lost(job, error)
+            if not outcome.error:
+                ledger.finish(job, key, outcome.result)
+            yield outcome
+
+
+def _enlarge(job: Job, work: Work) -> Outcome:
+    """The task itself: one picture from file to file."""
+    started = time.perf_counter()
+
+    def step() -> Outcome:
+        picture = decode(job, work)
+        result = sample(job, picture, work, work.resolver())
+        return Outcome(job, write(job, picture, result, work), seconds=time.perf_counter() - started)
+
+    return attempt(job, step)
+
+
+def _lost(job: Job, error: Exception) -> Outcome:
+    """A picture whose workers died again and again, or raised what nobody expected."""
+    sentence = f"{job.name}: its worker was lost ({type(error).__name__})."
+    figures = {"input": str(job.source), "output": str(job.target), "status": "failed", "error": sentence}
+    return Outcome(job, figures, sentence)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("Ray is not installed.", "Install it: pip install 'bidiffsr[ray]'") from None
+    return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(
+            address=address,
+            ignore_reinit_error=True,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        detail = " ".join(str(error).split())[:160]
+        raise DeviceError(
+            f"There is no Ray cluster at {address!r} ({detail}).", "Start one: ray start --head"
+        ) from None

@@ -1,0 +1,143 @@
+"""A set of test pictures: originals, and what belongs to each of them by its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import InputError
+from ..images import read_picture
+from ..images.pairing import list_pictures, pair
+from ..images.resizing import downscale_bicubic
+
+TRANSPOSED = {5, 6, 7, 8}
+"""EXIF orientations that swap width and height."""
+ORIENTATION = 274
+
+
+@dataclass(frozen=True)
+class Case:
+    """One original and its partners.
+
+    Attributes:
+        name: the original's, without suffix.
+        hr: the original.
+        lr: the given small picture; None if it is made from the original.
+        finished: an enlarged one to be scored, by any tool.
+    """
+
+    name: str
+    hr: Path
+    lr: Path | None = None
+    finished: Path | None = None
+
+    def load(self, scale: int) -> Pixels:
+        """Decode it.
+
+        Raises:
+            InputError: a file is damaged, or grey where its partner is coloured.
+        """
+        hr, grey = _levels(self.hr)
+        height, width = (side // scale * scale for side in hr.shape[1:])
+        partners = []
+        for path in (self.lr, self.finished):
+            pixels = None
+            if path is not None:
+                pixels, its_grey = _levels(path)
+                if its_grey != grey:
+                    one, other = (self.hr.name, path.name) if grey else (path.name, self.hr.name)
+                    raise InputError(f"{one} is grey, and {other} is not.", "Compare pictures of one kind.")
+            partners.append(pixels)
+        lr, finished = partners
+        if lr is not None:
+            height, width = (side * scale for side in lr.shape[1:])
+        hr = hr[:, :height, :width]
+        if finished is not None:
+            finished = finished[:, :height, :width]
+        return Pixels(hr, downscale_bicubic(hr, scale) if lr is None else lr, finished)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pictures of a case, 3×H×W uint8: the original cut to a multiple of the scale, the small one, the finished."""
+
+    hr: Tensor
+    lr: Tensor
+    finished: Tensor | None
+
+
+def open_test_set(
+    hr: Path, scale: int, *, lr: Path | None = None, finished: Path | None = None, limit: int | None = None
+) -> list[Case]:
+    """Find all pictures of a set and their partners, and look whether the sizes are right.
+
+    Args:
+        hr: folder of the originals, or one picture.
+        scale: how many times smaller the small pictures are.
+        lr: folder of small pictures; without one they are made from the originals.
+        finished: folder of enlarged pictures to be scored.
+        limit: take the first ones alone, in the order of their names.
+
+    Raises:
+        InputError: a folder is missing or empty, a file is damaged, an original has no partner or several, or sizes do
+            not fit; the message lists them.
+    """
+    originals = _pictures(hr)[:limit]
+    twice = sorted({path.stem for path in originals if sum(other.stem == path.stem for other in originals) > 1})
+    if twice:
+        raise InputError(f"Several originals have one name: {', '.join(twice[:5])}.", "Give each a name of its own.")
+    small = {} if lr is None else pair(originals, _pictures(lr), scale, str(lr))
+    large = {} if finished is None else pair(originals, _pictures(finished), scale, str(finished))
+    cases = [Case(path.stem, path, small.get(path), large.get(path)) for path in originals]
+    wrong = [problem for case in cases for problem in _wrong_sizes(case, scale)]
+    if wrong:
+        more = "" if len(wrong) <= 5 else f"; and {len(wrong) - 5} more"
+        raise InputError(f"Sizes do not fit: {'; '.join(wrong[:5])}{more}.", f"Check --scale, which is {scale} now.")
+    return cases
+
+
+def _pictures(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"There is no folder '{path}'.", "Check its name.")
+    files = list_pictures(path)
+    if not files:
+        raise InputError(f"There are no pictures in '{path}'.", "Name another folder.")
+    return files
+
+
+def _wrong_sizes(case: Case, scale: int) -> list[str]:
+    width, height = _size(case.hr)
+    if min(width, height) < scale:
+        return [f"{case.hr.name} is {width}x{height}"]
+    wrong = []
+    if case.lr is not None:
+        small = _size(case.lr)
+        if small != (width // scale, height // scale):
+            wrong.append(f"{case.lr.name} is {small[0]}x{small[1]}, its original {width}x{height}")
+    if case.finished is not None:
+        large = _size(case.finished)
+        if large not in ((width, height), (width // scale * scale, height // scale * scale)):
+            wrong.append(f"{case.finished.name} is {large[0]}x{large[1]}, its original {width}x{height}")
+    return wrong
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) as it will be decoded, from the header alone."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION) in TRANSPOSED else (width, height)
+    except Exception:  # the reader of pictures tells what is wrong with it
+        return read_picture(path).size
+
+
+def _levels(path: Path) -> tuple[Tensor, bool]:
+    """3×H×W uint8, and whether it is grey."""
+    picture = read_picture(path)
+    return (picture.rgb * 255).round().to(torch.uint8), picture.grey

@@ -1,0 +1,117 @@
+"""A file that remembers what is done: one JSON object a line, written down to the disk before the work goes on.
+
+    with Journal(folder / "scores.jsonl") as journal:
+        if journal.get(key) is None:
+            journal.add(key, work())
+
+Whatever kills the process, at most the line in hand is lost; what is left of it is cut off when the file is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes apart there
+    fcntl = None  # type: ignore[assignment]
+
+
+class Journal:
+    """Keys and values, in the order in which they were added; of a key that was added twice the last value counts.
+
+    Args:
+        path: of the file; made if it is not there.
+
+    Raises:
+        OutputError: it cannot be written, or another process has it open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, Any] = {}
+        try:
+            self._file = path.open("a+b")
+            self._lock()
+            self._read()
+        except OSError as error:
+            raise OutputError(
+                f"'{path}' cannot be written: {error.strerror or error}.", "Choose another folder."
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def get(self, key: str) -> Any:
+        """The value of a key, or None."""
+        return self.entries.get(key)
+
+    def add(self, key: str, value: Any) -> None:
+        """Write an entry down to the disk.
+
+        Raises:
+            OutputError: the disk is full, or the like.
+        """
+        line = json.dumps({"key": key, "value": value}, separators=(",", ":")) + "\n"
+        try:
+            self._file.write(line.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(f"'{self.path}' cannot be written: {error.strerror or error}.") from None
+        self.entries[key] = value
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OutputError(
+                f"Another process works in '{self.path.parent}'.", "Wait for it, or choose another folder."
+            ) from None
+        except OSError:  # some network file systems have no locks
+            pass
+
+    def _read(self) -> None:
+        """Read the whole lines; what stands behind the last sound one is cut off."""
+        self._file.seek(0)
+        self.entries, whole = _parse(self._file.read())
+        self._file.truncate(whole)
+
+
+def read_entries(path: Path) -> dict[str, Any]:
+    """What a journal holds that another process may have open.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    try:
+        return _parse(path.read_bytes())[0]
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be read: {error.strerror or error}.", "Check its permissions.") from None
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], int]:
+    """The entries of all lines up to the first unsound one, and how many bytes they take."""
+    entries: dict[str, Any] = {}
+    whole = 0
+    for line in data.splitlines(keepends=True):
+        entry = None
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+        if not line.endswith(b"\n") or not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
+            break
+        entries[entry["key"]] = entry.get("value")
+        whole += len(line)
+    return entries, whole

@@ -1,0 +1,289 @@
+"""What an evaluation found: tables for the terminal, Markdown, CSV, JSON, and the page with its pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import UsageError
+from ..evaluation.evaluate import Evaluation, Score, Summary, summarize
+from ..evaluation.paper import METRICS as OF_PAPER
+from ..evaluation.paper import paper_rows
+from ..evaluation.testset import Case
+from ..images.pixels import to_image
+from ..results import SCHEMA
+from .markdown import table_row
+from .page import Page, Picture, Point, View, render_page
+from .scores import NAMES
+from .tables import Table
+
+FORMATS = (".json", ".csv", ".md", ".html")
+NOTE = (
+    "PSNR in dB and SSIM: higher is better; LPIPS: lower. LR-PSNR is of the result, made small again, against the "
+    "small picture that it came from. Seconds are of a picture and of a step, medians."
+)
+
+
+def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
+    """The means, and the paper's figures beside them.
+
+    Args:
+        intervals: add half the width of the 95 % confidence interval of each mean.
+    """
+    summaries = summarize(evaluation.scores)
+    metrics = list(summaries[0].mean)
+    rows = [
+        (
+            summary.label,
+            *(_mean(summary, name, intervals) for name in metrics),
+            _seconds(summary.seconds),
+            _seconds(summary.per_step),
+        )
+        for summary in summaries
+    ]
+    header = ("", *(NAMES[name] for name in metrics), "s", "s/step")
+    pictures = f"{evaluation.count} picture{'s' if evaluation.count > 1 else ''}"
+    title = f"{evaluation.dataset} x{evaluation.rule.scale}, {pictures}"
+    note = NOTE + (" ± is half of the mean's 95 % confidence interval." if intervals else "")
+    found = [Table(title, header, rows, note)]
+    if evaluation.paper:
+        found.append(_beside_paper(evaluation, summaries))
+    return found
+
+
+def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table:
+    """Our rows, the paper's, and the difference to the paper's BI-DiffSR (bicubic: to its bicubic)."""
+    theirs = paper_rows(evaluation.paper, evaluation.rule.scale)
+    rows: list[tuple[str, ...]] = [
+        (f"paper: {method}", *(_value(name, values[name]) for name in OF_PAPER), *[""] * 3)
+        for method, values in theirs.items()
+    ]
+    for summary in summaries:
+        base = theirs["Bicubic" if summary.label == "bicubic" else "BI-DiffSR"]
+        own = [summary.mean.get(name) for name in OF_PAPER]
+        pairs = list(zip(OF_PAPER, own, strict=True))
+        rows.append(
+            (
+                summary.label,
+                *("" if value is None else _value(name, value) for name, value in pairs),
+                *("" if value is None else _signed(name, value - base[name]) for name, value in pairs),
+            )
+        )
+    header = ("", *(NAMES[name] for name in OF_PAPER), *(f"Δ {NAMES[name]}" for name in OF_PAPER))
+    return Table(
+        f"Beside the paper's table 2: {evaluation.paper} x{evaluation.rule.scale}",
+        header,
+        rows,
+        "Δ is the difference to the paper's BI-DiffSR (50 steps), of bicubic to its bicubic.",
+    )
+
+
+def as_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """The JSON object of the contract."""
+    summaries = summarize(evaluation.scores)
+    baseline = next((summary for summary in summaries if summary.label == "bicubic"), None)
+    first = next((summary for summary in summaries if summary is not baseline), summaries[0])
+    return {
+        "schema": SCHEMA,
+        "protocol": evaluation.rule.describe(evaluation.lr_given),
+        "dataset": evaluation.dataset,
+        "scale": evaluation.rule.scale,
+        "count": evaluation.count,
+        "mean": first.mean,
+        "baseline": baseline.mean if baseline else None,
+        "subjects": [
+            summary.identity
+            | {
+                "label": summary.label,
+                "count": summary.count,
+                "mean": summary.mean,
+                "interval_95": summary.interval,
+                "seconds": {"picture": summary.seconds, "per_step": summary.per_step},
+                "peak_memory_bytes": summary.memory,
+            }
+            for summary in summaries
+        ],
+        "paper": paper_rows(evaluation.paper, evaluation.rule.scale),
+        "images": [
+            {
+                "image": score.image,
+                "label": score.label,
+                "size": list(score.size),
+                **score.values,
+                **score.figures,
+            }
+            for score in evaluation.scores
+        ],
+        "environment": evaluation.environment,
+    }
+
+
+def as_csv(evaluation: Evaluation) -> str:
+    """One row for each picture and subject."""
+    scores = evaluation.scores
+    identity = list(dict.fromkeys(key for score in scores for key in score.identity))
+    metrics = list(scores[0].values)
+    work = ("seconds_total", "seconds_sample", "seconds_per_step", "peak_memory_host", "peak_memory_device")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "width", "height", "scale", "protocol", *identity, *metrics, *work])
+    for score in scores:
+        seconds = score.figures.get("seconds", {})
+        memory = score.figures.get("peak_memory_bytes", {})
+        table.writerow(
+            [
+                score.image,
+                *score.size,
+                evaluation.rule.scale,
+                evaluation.rule.name,
+                *(score.identity.get(key) for key in identity),
+                *(score.values[name] for name in metrics),
+                *(seconds.get(key) for key in ("total", "sample", "per_step")),
+                *(memory.get(key) for key in ("host", "device")),
+            ]
+        )
+    return text.getvalue()
+
+
+def as_markdown(evaluation: Evaluation) -> str:
+    """The tables, each picture's figures, and the conditions."""
+    lines = [f"# {evaluation.dataset} x{evaluation.rule.scale}", ""]
+    for table in [*tables(evaluation, intervals=True), _by_picture(evaluation)]:
+        lines += [f"**{table.title}**", "", table_row(table.header)]
+        lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
+        lines += [table_row(row) for row in table.rows]
+        lines += ["", table.note, ""]
+    lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions(evaluation))]
+    return "\n".join(lines) + "\n"
+
+
+def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What the figures depend on."""
+    rows = [(f"protocol, {key}", value) for key, value in evaluation.rule.describe(evaluation.lr_given).items()]
+    for summary in summarize(evaluation.scores):
+        sha256 = summary.identity.get("sha256")
+        if sha256:
+            facts = summary.identity
+            temperature = "the model's" if facts["temperature"] is None else f"{facts['temperature']:g}"
+            rows.append(
+                (
+                    summary.label,
+                    f"sha256 {sha256[:12]}, {facts['sampler']}, temperature {temperature}, seed {facts['seed']}, "
+                    f"{facts['precision']}, {facts['backend']}",
+                )
+            )
+    peaks = [summary.memory for summary in summarize(evaluation.scores) if summary.memory]
+    if peaks:
+        rows.append(("peak memory", f"{max(peaks) / 1e6:.0f} MB of the process"))
+    environment = evaluation.environment
+    return [
+        *rows,
+        ("machine", f"{environment['cpu']}, {evaluation.device}"),
+        ("versions", ", ".join(f"{name} {environment[name]}" for name in ("bidiffsr", "torch", "python"))),
+        ("platform", environment["platform"]),
+    ]
+
+
+def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int) -> str:
+    """The page with pictures.
+
+    Args:
+        cases: of the test set.
+        kept: folder of the enlarged pictures.
+        most: how many pictures are shown, the first ones.
+    """
+    shown = cases[:most]
+    summaries = summarize(evaluation.scores)
+    rest = f" The first {len(shown)} of {len(cases)} are shown." if len(shown) < len(cases) else ""
+    points = [
+        Point(
+            str(summary.identity["model"]),
+            summary.identity.get("steps"),
+            summary.mean["psnr_y"],
+            summary.mean["lpips_alex"],
+            summary.seconds,
+        )
+        for summary in summaries
+        if {"psnr_y", "lpips_alex"} <= set(summary.mean)
+    ]
+    return render_page(
+        Page(
+            title=f"{evaluation.dataset} x{evaluation.rule.scale}",
+            summary=f"{len(cases)} pictures, enlarged and compared with their originals.{rest}",
+            tables=[*tables(evaluation, intervals=True), _by_picture(evaluation)],
+            pictures=[_picture(case, evaluation, kept) for case in shown],
+            points=points,
+            conditions=conditions(evaluation),
+        )
+    )
+
+
+def _picture(case: Case, evaluation: Evaluation, kept: Path) -> Picture:
+    """All versions of a picture: small, by every subject, original."""
+    pixels = case.load(evaluation.rule.scale)
+    hr = to_image(pixels.hr, "RGB")
+    small = to_image(pixels.lr, "RGB").resize(hr.size, Image.Resampling.NEAREST)
+    views = [View("small", small)]
+    for score in evaluation.scores:
+        if score.image == case.name and score.saved:
+            with Image.open(kept / score.saved) as image:
+                views.append(View(score.label, image.convert("RGB"), score.values | _time(score)))
+    views.append(View("original", hr))
+    return Picture(case.name, views, reference=len(views) - 1)
+
+
+def _time(score: Score) -> dict[str, float]:
+    return {"seconds": score.figures["seconds"]["total"]} if "seconds" in score.figures else {}
+
+
+def _by_picture(evaluation: Evaluation) -> Table:
+    metrics = list(evaluation.scores[0].values)
+    rows = [
+        (
+            score.image,
+            score.label,
+            *(_value(name, score.values[name]) for name in metrics),
+            _seconds(score.figures["seconds"]["total"] if "seconds" in score.figures else None),
+        )
+        for score in evaluation.scores
+    ]
+    return Table("Each picture", ("picture", "", *(NAMES[name] for name in metrics), "s"), rows, "", words=2)
+
+
+def writer(path: Path) -> Callable[[Evaluation], str] | None:
+    """What writes reports of a suffix; None for the page, which needs the pictures too.
+
+    Raises:
+        UsageError: the suffix names no format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"'{path}' does not end as a report does.", f"Use {', '.join(FORMATS)}.")
+    return {".json": _as_json, ".csv": as_csv, ".md": as_markdown}.get(suffix)
+
+
+def _as_json(evaluation: Evaluation) -> str:
+    return json.dumps(as_dict(evaluation), indent=2) + "\n"
+
+
+def _mean(summary: Summary, name: str, interval: bool) -> str:
+    text = _value(name, summary.mean[name])
+    return f"{text} ± {_value(name, summary.interval[name])}" if interval and summary.interval else text
+
+
+def _value(name: str, value: float) -> str:
+    return f"{value:.2f}" if "psnr" in name else f"{value:.4f}"
+
+
+def _signed(name: str, value: float) -> str:
+    return f"{value:+.2f}" if "psnr" in name else f"{value:+.4f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -1,0 +1,56 @@
+"""The scores of several versions of one picture, as a table of HTML with the best in bold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .markup import table, text
+
+NAMES = {
+    "psnr_y": "PSNR-Y",
+    "ssim_y": "SSIM-Y",
+    "psnr_rgb": "PSNR-RGB",
+    "ssim_rgb": "SSIM-RGB",
+    "lpips_alex": "LPIPS",
+    "lr_psnr": "LR-PSNR",
+    "seconds": "s",
+}
+ARROWS = {1: " ↑", -1: " ↓", 0: ""}
+UNKNOWN = "–"
+
+
+def scores_table(title: str, versions: Sequence[tuple[str, Mapping[str, float]]]) -> str:
+    """A row for each version (label, scores by their names in JSON) that has scores; "" where none has."""
+    scored = [(label, scores) for label, scores in versions if scores]
+    names = list(dict.fromkeys(name for _, scores in scored for name in scores))
+    if not names:
+        return ""
+    columns = [_column(name, [scores.get(name) for _, scores in scored]) for name in names]
+    rows = [[text(label), *(column[i] for column in columns)] for i, (label, _) in enumerate(scored)]
+    header = ["", *(text(NAMES.get(name, name)) + ARROWS[_direction(name)] for name in names)]
+    html = table(text(title), header, rows, words=1)
+    return f'{html}\n<p class="note">↑ higher is better, ↓ lower; the best is bold.</p>'
+
+
+def _column(name: str, values: Sequence[float | None]) -> list[str]:
+    """The cells of one score, those that read like the best in bold."""
+    cells = [_cell(name, value) for value in values]
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    if len(known) < 2 or _direction(name) == 0:
+        return cells
+    best = _cell(name, max(known) if _direction(name) > 0 else min(known))
+    return [f"<b>{cell}</b>" if cell == best else cell for cell in cells]
+
+
+def _direction(name: str) -> int:
+    """1 where higher is better, -1 where lower is, 0 where nobody knows."""
+    return 1 if "psnr" in name or "ssim" in name else -1 if name.startswith(("lpips", "seconds")) else 0
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):  # the PSNR of equal pictures
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.2f}" if "psnr" in name or name == "seconds" else f"{value:.4f}"

@@ -1,0 +1,247 @@
+"""`bidiffsr batch`: whole folders, interrupted ones, parts of them, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from .support import Finished, Run, decoded, finish, is_one_sentence, picture, spawn
+
+FORMATS = ("png", "JPG", "webp", "tif", "bmp", "jpeg", "PNG")
+
+
+@pytest.fixture
+def photos(folder: Path) -> Path:
+    """Three pictures, one of them in a folder, and what is none."""
+    (folder / "in" / "sub").mkdir(parents=True)
+    for index, name in enumerate(("a.png", "b.JPG", "sub/c.png")):
+        picture(size=(24 + index, 16)).save(folder / "in" / name)
+    for name in ("notes.txt", ".hidden.png", "._b.JPG"):
+        (folder / "in" / name).write_bytes(b"nothing")
+    (folder / "in" / "__MACOSX").mkdir()
+    (folder / "in" / "__MACOSX" / "x.png").write_bytes(b"nothing")
+    return folder / "in"
+
+
+@pytest.fixture
+def batch(run: Run, model: Path) -> Run:
+    """`bidiffsr batch` with the tiny model and one step."""
+
+    def batch(*args: object) -> Finished:
+        return run("batch", *args, "--model", model, "--steps", "1")
+
+    return batch
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All visible files."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+
+
+def test_a_folder_and_again(photos: Path, batch: Run) -> None:
+    first = batch("in", "--recursive", "--json")
+    assert first.code == 0, first.err
+    assert first.json["counts"] == {"done": 3, "skipped": 0, "failed": 0, "left": 0}
+    results = contents(Path("in_x2"))
+    assert sorted(results) == ["a.png", "b.png", "sub/c.png"]
+    assert decoded(results["sub/c.png"]).size == (52, 32)
+    again = batch("in", "--recursive", "--json")
+    assert again.json["counts"]["skipped"] == 3 and contents(Path("in_x2")) == results
+    assert [image["status"] for image in again.json["images"]] == ["skipped"] * 3
+    assert [image["seconds"] for image in again.json["images"]] == [image["seconds"] for image in first.json["images"]]
+
+
+def test_the_same_bytes_as_upscale(photos: Path, batch: Run, run: Run, model: Path) -> None:
+    assert batch("in", "-o", "out").code == 0
+    assert run("upscale", "in/a.png", "a.png", "--model", model, "--steps", "1").code == 0
+    assert Path("a.png").read_bytes() == Path("out/a.png").read_bytes()
+
+
+def test_what_changed_is_done_anew(photos: Path, batch: Run) -> None:
+    def done(*options: object) -> list[str]:
+        finished = batch("in", "-o", "out", "--json", *options)
+        assert finished.code == 0, finished.err
+        return [Path(image["input"]).name for image in finished.json["images"] if image["status"] == "done"]
+
+    assert done() == ["a.png", "b.JPG"]
+    assert done() == []
+    picture(size=(30, 20)).save("in/a.png")  # another input
+    assert done() == ["a.png"]
+    Path("out/b.png").write_bytes(Path("out/b.png").read_bytes()[:-9])  # a torn output
+    assert done() == ["b.JPG"]
+    Path("out/b.png").unlink()
+    assert done() == ["b.JPG"]
+    Path("out/b.png").touch()  # another time, the same content
+    assert done() == []
+    assert done("--seed", "1") == ["a.png", "b.JPG"]  # other settings
+    assert done("--seed", "1") == []
+
+
+def test_which_pictures(photos: Path, batch: Run) -> None:
+    def names(*options: object) -> list[str]:
+        shutil.rmtree("out", ignore_errors=True)
+        finished = batch("in", "-o", "out", *options)
+        assert finished.code == 0, finished.err
+        return sorted(contents(Path("out")))
+
+    assert names() == ["a.png", "b.png"]
+    assert names("--include", "*.jpg") == ["b.png"]
+    assert names("-r", "--exclude", "sub/*") == ["a.png", "b.png"]
+    assert names("-r", "--limit", "1") == ["a.png"]
+    assert names("--suffix", "_big", "--format", "webp") == ["a_big.webp", "b_big.webp"]
+    parts = [names("-r", "--shard", f"{index}/3") for index in (1, 2, 3)]
+    assert sorted(name for part in parts for name in part) == ["a.png", "b.png", "sub/c.png"]
+
+
+def test_the_results_in_the_folder_are_no_pictures(photos: Path, batch: Run) -> None:
+    for _ in range(2):
+        finished = batch("in", "-r", "-o", "in/out", "--json")
+        assert finished.code == 0 and sum(finished.json["counts"].values()) == 3
+
+
+def test_what_is_refused(photos: Path, batch: Run) -> None:
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"mine")
+    Path("file").touch()
+    for options, code in (
+        (["none"], 4),
+        (["in", "--include", "*.gif"], 4),
+        (["in", "-o", "in"], 2),
+        (["in", "-o", "out"], 2),
+        (["in", "-o", "file"], 2),
+        (["in", "--shard", "4/3"], 2),
+        (["in", "--seed", "random"], 2),
+        (["in", "--scale", "3"], 2),
+        (["in", "--device", "cpu,cpu"], 2),
+        (["in", "--device", "cuda:9"], 6),
+        (["in", "--ray-address", "x"], 2),
+        (["in", "--report", "r.txt"], 2),
+    ):
+        refused = batch(*options)
+        assert refused.code == code and is_one_sentence(
+            refused.err.splitlines()[-2] + "\n" + refused.err.splitlines()[-1]
+        ), (
+            options,
+            refused.err,
+        )
+    assert Path("out/a.png").read_bytes() == b"mine"
+    assert batch("in", "-o", "out", "--overwrite").code == 0
+    picture().save("in/a.jpg")
+    clash = batch("in", "-o", "new")
+    assert clash.code == 2 and "a.jpg and a.png" in clash.err and not Path("new").exists()
+
+
+def test_two_hundred_pictures_ten_of_them_bad(folder: Path, batch: Run) -> None:
+    draw = random.Random(0)
+    Path("in").mkdir()
+    for index in range(200):
+        path = Path("in") / f"{index:03}.{FORMATS[index % len(FORMATS)]}"
+        data = io.BytesIO()
+        mode = ("RGB", "L", "RGB")[index % 3]
+        picture(mode, draw.choice(((24, 16), (16, 24), (16, 16)))).save(
+            data, {"tif": "TIFF", "jpg": "JPEG"}.get(path.suffix[1:].lower(), path.suffix[1:].upper())
+        )
+        path.write_bytes(data.getvalue() if index % 20 else draw.randbytes(draw.randrange(100)))
+    finished = batch("in", "-o", "out", "--json", "--report", "r.csv")
+    assert finished.code == 3
+    assert finished.json["counts"] == {"done": 190, "skipped": 0, "failed": 10, "left": 0}
+    assert finished.err.startswith("Error: 10 of 200 pictures failed: 000.png")
+    assert len(contents(Path("out"))) == 190
+    rows = list(csv.DictReader(Path("r.csv").read_text().splitlines()))
+    assert sorted(row["status"] for row in rows) == ["done"] * 190 + ["failed"] * 10
+    assert all(row["error"] for row in rows if row["status"] == "failed")
+    fast = batch("in", "-o", "fast", "--fail-fast", "--json")
+    assert fast.code == 3 and fast.json["counts"]["left"] > 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(photos: Path, model: Path, number: int) -> None:
+    for index in range(40):
+        picture().save(f"in/{index}.png")
+    process = spawn(["batch", "in", "-o", "out", "-m", model, "--steps", "3"])
+    while len(contents(Path("out")) if Path("out").exists() else ()) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    stopped = finish(process)
+    assert stopped.code == 128 + number and "Traceback" not in stopped.err
+    assert all(decoded(data) for data in contents(Path("out")).values())
+    rest = finish(spawn(["batch", "in", "-o", "out", "-m", model, "--steps", "3", "--json"]))
+    assert rest.code == 0 and rest.json["counts"]["skipped"] >= 3 and rest.json["counts"]["left"] == 0
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(folder: Path, model: Path) -> None:
+    """After kill -9 at random moments every output is there, whole, and that of an undisturbed run."""
+    draw = random.Random(1)
+    Path("in").mkdir()
+    for index in range(60):
+        picture(size=draw.choice(((24, 16), (16, 24), (16, 16)))).save(f"in/{index:02}.png")
+    options = ["batch", "in", "-m", model, "--steps", "2"]
+    straight = finish(spawn([*options, "-o", "straight"]))
+    assert straight.code == 0, straight.err
+    kills = 0
+    for _ in range(20):
+        process = spawn([*options, "-o", "out", "--quiet"])
+        goal, deadline = len(list(Path("out").glob("*.png"))) + draw.randrange(5, 15), time.time() + 60
+        while process.poll() is None and len(list(Path("out").glob("*.png"))) < goal:
+            assert time.time() < deadline
+            time.sleep(0.005)
+        time.sleep(draw.random() / 20)
+        process.send_signal(signal.SIGKILL)
+        if finish(process).code == 0:
+            break
+        kills += 1
+        for data in contents(Path("out")).values():
+            decoded(data)  # nothing half-written, at any time
+    last = finish(spawn([*options, "-o", "out", "--json"]))
+    assert last.code == 0 and last.json["counts"]["left"] == last.json["counts"]["failed"] == 0
+    assert kills >= 3 and contents(Path("out")) == contents(Path("straight"))
+
+
+def test_two_processes_do_not_share_a_part(photos: Path, model: Path, batch: Run) -> None:
+    for index in range(30):
+        picture(size=(80, 60)).save(f"in/{index}.png")
+    process = spawn(["batch", "in", "-o", "out", "-m", model, "--steps", "3"])
+    while not list(Path("out/.bidiffsr").glob("*.jsonl")):
+        time.sleep(0.02)
+    refused = batch("in", "-o", "out")
+    assert refused.code == 2 and "Another process" in refused.err
+    process.kill()
+    finish(process)
+
+
+def test_a_cluster(photos: Path, model: Path, batch: Run) -> None:
+    """Three jobs of a scheduler, at once."""
+    assert batch("in", "-r", "-o", "whole").code == 0
+    jobs = [
+        spawn(["batch", "in", "-r", "-o", "parts", "-m", model, "--steps", "1", "--shard", f"{index}/3", "--json"])
+        for index in (1, 2, 3)
+    ]
+    finished = [finish(job) for job in jobs]
+    assert all(job.code == 0 for job in finished), finished
+    assert sum(job.json["counts"]["done"] for job in finished) == 3
+    assert contents(Path("parts")) == contents(Path("whole"))
+    again = batch("in", "-r", "-o", "parts", "--json")  # one process knows what the parts did
+    assert again.json["counts"]["skipped"] == 3
+
+
+def test_the_journal_says_what_was_done(photos: Path, batch: Run) -> None:
+    batch("in", "-o", "out")
+    (journal,) = Path("out/.bidiffsr").iterdir()
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [line["key"] for line in lines if line["value"]] == ["a.png", "b.png"]
+    assert lines[-1]["value"]["result"]["seconds"]["sample"] > 0

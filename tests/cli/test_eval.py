@@ -1,0 +1,145 @@
+"""`bidiffsr eval`: its reports, what it refuses, and a run that is killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .support import Run, decoded, finish, is_one_sentence, picture, spawn
+
+
+@pytest.fixture
+def originals(folder: Path, pictures: Path) -> Path:
+    """Two small photographs."""
+    (folder / "Set5" / "HR").mkdir(parents=True)
+    for name in ("parrot", "houses"):
+        with Image.open(pictures / f"{name}.png") as image:
+            image.convert("RGB").crop((8, 8, 72, 56)).save(folder / "Set5" / "HR" / f"{name}.png")
+    return folder / "Set5" / "HR"
+
+
+def test_everything_at_once(run: Run, model: Path, originals: Path) -> None:
+    options = ["--hr", originals, "-m", model, "--steps", "1,2", "--paper-row"]
+    finished = run("eval", *options, "-o", "out", "--json")
+    assert finished.code == 0, finished.err
+    result = finished.json
+    labels = ["bicubic", "tiny, 1 step", "tiny, 2 steps"]
+    assert [subject["label"] for subject in result["subjects"]] == labels
+    assert (result["dataset"], result["count"], result["scale"]) == ("Set5", 2, 2)
+    assert result["mean"] == result["subjects"][1]["mean"] and result["baseline"] == result["subjects"][0]["mean"]
+    assert result["paper"]["Bicubic"]["psnr_y"] == 33.67
+    assert result["subjects"][1]["sha256"] and result["subjects"][1]["seconds"]["per_step"] > 0
+    assert len(result["images"]) == 6 and result["images"][1]["peak_memory_bytes"]["host"] > 0
+    assert sorted(path.name for path in Path("out").iterdir() if path.is_file()) == [
+        "results.csv",
+        "results.html",
+        "results.json",
+        "results.md",
+        "scores.jsonl",
+    ]
+    rows = list(csv.DictReader(Path("out/results.csv").read_text().splitlines()))
+    assert len(rows) == 6 and float(rows[0]["psnr_y"]) == result["images"][0]["psnr_y"]
+    text = Path("out/results.md").read_text()
+    assert "paper: BI-DiffSR" in text and "±" in text and "MATLAB" in text and "machine" in text
+    page = Path("out/results.html").read_text()
+    assert page.lower().startswith("<!doctype html>") and page.count("parrot") > 1 and "tiny" in page
+    (kept,) = Path("out").glob("tiny__2_steps*/parrot.png")
+    assert decoded(kept).size == (64, 48)
+
+    before = Path("out/scores.jsonl").read_text()
+    again = run("eval", *options, "-o", "out", "--json")
+    assert again.json["images"] == result["images"]  # even the seconds: nothing was computed again
+    assert Path("out/scores.jsonl").read_text() == before
+    kept.unlink()
+    assert run("eval", *options, "-o", "out").code == 0 and kept.is_file()
+
+
+def test_finished_pictures_of_any_tool(run: Run, model: Path, originals: Path) -> None:
+    for path in originals.iterdir():
+        with Image.open(path) as image:
+            small = image.resize((32, 24), Image.Resampling.BICUBIC)
+            Path("LR").mkdir(exist_ok=True)
+            small.save(f"LR/{path.stem}x2.png")
+        assert run("upscale", f"LR/{path.stem}x2.png", f"{path.stem}_x2.png", "-m", model, "--steps", "1").code == 0
+    Path("SR").mkdir()
+    for path in Path().glob("*_x2.png"):
+        shutil.move(path, "SR")
+    ours = run("eval", "--hr", originals, "--lr", "LR", "-m", model, "--steps", "1", "--json")
+    theirs = run("eval", "--hr", originals, "--sr", "SR", "--label", "tool", "--json")
+    assert ours.code == theirs.code == 0, theirs.err
+    for name in ("psnr_y", "ssim_y", "lpips_alex"):
+        assert theirs.json["mean"][name] == pytest.approx(ours.json["mean"][name])
+    assert theirs.json["subjects"][1]["label"] == "tool"
+    assert ours.json["protocol"]["small pictures"] == "given"
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "md", "html"])
+def test_one_report(run: Run, model: Path, originals: Path, suffix: str) -> None:
+    options = ["eval", "--hr", originals, "-m", model, "--steps", "1", "--metrics", "psnr_y,lpips_alex", "--limit", "1"]
+    finished = run(*options, "--report", f"r.{suffix}")
+    assert finished.code == 0 and "PSNR-Y" in finished.err, finished.err
+    assert Path(f"r.{suffix}").stat().st_size > 200
+    refused = run(*options, "--report", f"r.{suffix}")
+    assert refused.code == 2 and is_one_sentence(refused.err)
+
+
+def test_what_is_refused(run: Run, model: Path, originals: Path) -> None:
+    Path("full").mkdir()
+    Path("full/x").touch()
+    Path("LR").mkdir()
+    picture().save("LR/parrot.png")
+    Path("broken").mkdir()
+    Path("broken/a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    plain = ["--hr", originals, "-m", model]
+    for options, code in (
+        (["--hr", "none"], 4),
+        (["--hr", "broken"], 4),
+        (["--hr", "full"], 4),
+        ([*plain, "--lr", "LR"], 4),
+        (["--hr", originals, "--sr", "LR", "-m", model], 2),
+        (["--hr", originals, "--sr", "LR"], 4),
+        ([*plain, "--steps", "1,x"], 2),
+        ([*plain, "--steps", "99999"], 2),
+        ([*plain, "--scale", "3"], 2),
+        ([*plain, "--metrics", "vmaf"], 2),
+        ([*plain, "--paper-row", "--name", "mine", "--scale", "3"], 2),
+        ([*plain, "-o", "full"], 2),
+        ([*plain, "--report", "r.txt"], 2),
+        ([*plain, "--label", "x"], 2),
+        (["--hr", originals, "-m", "nothing"], 5),
+    ):
+        refused = run("eval", *options)
+        assert refused.code == code and is_one_sentence(refused.err), (options, refused)
+
+
+@pytest.mark.slow
+def test_a_hundred_pictures_killed_in_the_middle(model: Path, folder: Path) -> None:
+    """After kill -9, a rerun scores what is left, nothing twice, and comes to the same figures."""
+    draw = random.Random(0)
+    (folder / "hr").mkdir()
+    for index in range(100):
+        Image.frombytes("RGB", (48, 40), draw.randbytes(48 * 40 * 3)).save(folder / "hr" / f"{index:03}.png")
+    options = ["eval", "--hr", "hr", "-m", model, "--steps", "1", "--metrics", "psnr_y", "--json"]
+    process = spawn([*options, "-o", "out"])
+    journal, deadline = folder / "out" / "scores.jsonl", time.time() + 60
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 60:
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert finish(process).code == -signal.SIGKILL
+    done = len(journal.read_bytes().splitlines())
+    assert 60 <= done < 200
+    resumed = finish(spawn([*options, "-o", "out"]))
+    assert resumed.code == 0, resumed.err
+    keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines()]
+    assert len(keys) == len(set(keys)) == 200
+    straight = finish(spawn(options))
+    assert resumed.json["mean"] == straight.json["mean"] and resumed.json["count"] == 100

@@ -1,0 +1,122 @@
+"""Batches on a real Ray cluster of several nodes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.support import picture, tiny_checkpoint
+
+from bidiffsr_cli.configs import UpscaleOptions
+from bidiffsr_cli.distributed import cluster as engine
+from bidiffsr_cli.distributed import local
+from bidiffsr_cli.distributed.folder import Job, Selection, find_jobs
+from bidiffsr_cli.distributed.ledger import Ledger
+from bidiffsr_cli.distributed.work import Outcome, Work
+from bidiffsr_cli.enlarging import Writing
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster whose head does no work; tests add nodes to it."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 << 20})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    """The tiny model with enough steps to be caught at it."""
+    (tmp_path / "tiny.safetensors").write_bytes(tiny_checkpoint())
+    machine = {"device": "cpu", "precision": "fp32", "backend": "auto", "threads": 1}
+    options = UpscaleOptions(steps=20)
+    return Work(str(tmp_path / "tiny.safetensors"), tuple(machine.items()), options, Writing("PNG"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve pictures."""
+    (tmp_path / "in").mkdir()
+    for index in range(12):
+        picture(size=(60 + index, 50)).save(tmp_path / "in" / f"{index:02}.png")
+    return tmp_path / "in"
+
+
+def jobs_of(photos: Path, output: Path) -> list[Job]:
+    return find_jobs(photos, output, Selection(), suffix="", extension=".png")
+
+
+def locally(photos: Path, work: Work) -> dict[str, bytes]:
+    output = photos.with_name("local")
+    jobs = jobs_of(photos, output)
+    with Ledger(output, {}, (1, 1)) as ledger:
+        assert not any(item.error for item in local.run(jobs, work, ledger, devices=["cpu"], io_threads=2))
+    return {job.name: job.target.read_bytes() for job in jobs}
+
+
+def test_same_bytes_on_two_nodes_one_of_them_late_and_a_worker_killed(nodes: Any, photos: Path, work: Work) -> None:
+    expected = locally(photos, work)
+    output = photos.with_name("out")
+    jobs = jobs_of(photos, output)
+    outcomes: list[Outcome] = []
+
+    def run() -> None:
+        with Ledger(output, {}, (1, 1)) as ledger:
+            outcomes.extend(engine.run(jobs, work, ledger, address=nodes.address))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(1)
+    assert not outcomes  # there is nobody to do it
+    nodes.add_node(num_cpus=1)
+    victim = wait_for_worker(thread)
+    nodes.add_node(num_cpus=1)
+    os.kill(victim, signal.SIGKILL)
+    thread.join(180)
+    assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
+    assert {job.name: job.target.read_bytes() for job in jobs} == expected
+    assert sorted(item.job.name for item in outcomes) == sorted(expected)
+    with Ledger(output, {}, (1, 1)) as ledger:
+        assert all(ledger.is_done(job) for job in jobs)
+
+
+def wait_for_worker(thread: threading.Thread) -> int:
+    """The process that has a picture in hand."""
+    deadline = time.time() + 120
+    while time.time() < deadline and thread.is_alive():
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if words.startswith(b"ray::_enlarge"):
+                    return int(entry.name)
+        time.sleep(0.01)
+    raise AssertionError("no worker was seen")
+
+
+def test_a_broken_picture_and_no_cluster(nodes: Any, photos: Path, work: Work) -> None:
+    nodes.add_node(num_cpus=1)
+    (photos / "05.png").write_bytes(b"broken")
+    output = photos.with_name("out")
+    jobs = jobs_of(photos, output)[4:7]
+    with Ledger(output, {}, (1, 1)) as ledger:
+        outcomes = list(engine.run(jobs, work, ledger, address=nodes.address))
+    assert [bool(item.error) for item in sorted(outcomes, key=lambda item: item.job.name)] == [False, True, False]
+    assert "05.png" in next(item.error for item in outcomes if item.error)

@@ -1,0 +1,132 @@
+"""Test sets, scores and their means."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from bidiffsr_cli.errors import InputError
+from bidiffsr_cli.evaluation import metrics
+from bidiffsr_cli.evaluation.evaluate import Bicubic, Finished, evaluate, rules, student_t, summarize
+from bidiffsr_cli.evaluation.paper import METRICS, SETS, guess_set, paper_rows
+from bidiffsr_cli.evaluation.testset import open_test_set
+from bidiffsr_cli.images.pixels import to_levels
+from bidiffsr_cli.images.resizing import downscale_bicubic
+
+
+@pytest.fixture
+def originals(tmp_path: Path, pictures: Path) -> Path:
+    """A folder of two photographs, one of odd size."""
+    folder = tmp_path / "HR"
+    folder.mkdir()
+    for name, box in (("parrot", (0, 0, 96, 80)), ("houses", (10, 10, 111, 99))):
+        with Image.open(pictures / f"{name}.png") as image:
+            image.convert("RGB").crop(box).save(folder / f"{name}.png")
+    return folder
+
+
+def save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image.save(path)
+
+
+def test_bicubic_is_scored_as_by_hand(originals: Path) -> None:
+    (houses, parrot) = open_test_set(originals, 2)
+    scores = evaluate([houses, parrot], [Bicubic()], rules("paper", 2), ["psnr_y", "ssim_y", "lpips_alex", "lr_psnr"])
+    assert [score.image for score in scores] == ["houses", "parrot"] and scores[0].size == (100, 88)
+    with Image.open(originals / "houses.png") as image:
+        hr = to_levels(image)[:, :88, :100]
+    lr = downscale_bicubic(hr, 2)
+    sr, _ = Bicubic().enlarge(houses.load(2), 2)
+    assert scores[0].values["psnr_y"] == metrics.psnr_y(sr, hr, 2)
+    assert scores[0].values["ssim_y"] == metrics.ssim_y(sr, hr, 2)
+    assert scores[0].values["lr_psnr"] == metrics.psnr(downscale_bicubic(sr, 2), lr, 0)
+    (summary,) = summarize(scores)
+    values = [score.values["psnr_y"] for score in scores]
+    assert summary.mean["psnr_y"] == pytest.approx(statistics.fmean(values))
+    assert summary.interval["psnr_y"] == pytest.approx(12.7062 * abs(values[0] - values[1]) / 2, rel=1e-4)
+    assert summary.seconds is None and summary.count == 2
+
+
+def test_finished_pictures_that_equal_the_originals(originals: Path) -> None:
+    cases = open_test_set(originals, 2, finished=originals)
+    scores = evaluate(cases, [Finished("same")], rules("full", 2), ["psnr_y", "ssim_rgb", "lpips_alex", "lr_psnr"])
+    for score in scores:
+        assert score.values == {"psnr_y": 100.0, "ssim_rgb": pytest.approx(1), "lpips_alex": 0.0, "lr_psnr": 100.0}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{}.png", "{}x2.png", "{}_x2.png", "{}_LRBI_x2.png", "{}_SRF_2_LR.png", "{}X2.PNG"]
+)
+def test_pairs_by_name(originals: Path, pattern: str) -> None:
+    for path in originals.iterdir():
+        with Image.open(path) as image:
+            save(
+                image.crop((0, 0, image.width // 2, image.height // 2)),
+                originals.parent / "LR" / pattern.format(path.stem),
+            )
+    cases = open_test_set(originals, 2, lr=originals.parent / "LR")
+    assert [case.lr.name for case in cases if case.lr] == [pattern.format(case.name) for case in cases]
+
+
+def test_what_is_wrong_with_a_set_is_listed(originals: Path, tmp_path: Path) -> None:
+    lr = tmp_path / "LR"
+    save(Image.new("RGB", (48, 40)), lr / "parrot.png")
+    with pytest.raises(InputError, match=r"1 originals have not one picture .*: houses\.png"):
+        open_test_set(originals, 2, lr=lr)
+    save(Image.new("RGB", (48, 40)), lr / "houses.png")
+    with pytest.raises(InputError, match=r"houses\.png is 48x40, its original 101x89"):
+        open_test_set(originals, 2, lr=lr)
+    with pytest.raises(InputError, match="Sizes") as caught:
+        open_test_set(originals, 4, lr=lr)
+    assert "--scale" in caught.value.hint
+    save(Image.new("RGB", (50, 44)), lr / "houses_x2.png")
+    with pytest.raises(InputError, match=r"houses\.png"):  # two small ones
+        open_test_set(originals, 2, lr=lr)
+    save(Image.new("RGB", (50, 44)), originals / "houses.jpg")
+    with pytest.raises(InputError, match="Several originals have one name: houses"):
+        open_test_set(originals, 2)
+    with pytest.raises(InputError, match="no folder"):
+        open_test_set(tmp_path / "none", 2)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no pictures"):
+        open_test_set(tmp_path / "empty", 2)
+
+
+def test_grey_is_not_compared_with_colour(originals: Path, tmp_path: Path) -> None:
+    for path in originals.iterdir():
+        with Image.open(path) as image:
+            save(image.convert("L"), tmp_path / "grey" / path.name)
+    (case, _) = open_test_set(originals, 2, finished=tmp_path / "grey")
+    with pytest.raises(InputError, match=r"houses\.png is grey"):
+        case.load(2)
+    (case, _) = open_test_set(tmp_path / "grey", 2, finished=tmp_path / "grey")
+    assert torch.equal(case.load(2).hr[0], case.load(2).hr[2])
+
+
+def test_a_damaged_picture_is_named(originals: Path) -> None:
+    (originals / "houses.png").write_bytes((originals / "houses.png").read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"houses\.png"):
+        open_test_set(originals, 2)[0].load(2)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (23, 2.06866), (99, 1.98422)]
+)
+def test_students_t(freedom: int, quantile: float) -> None:
+    assert student_t(freedom) == pytest.approx(quantile, abs=1e-5)
+
+
+def test_the_papers_table() -> None:
+    assert paper_rows("Set5", 2)["BI-DiffSR"] == {"psnr_y": 35.68, "ssim_y": 0.9414, "lpips_alex": 0.0277}
+    assert paper_rows("manga109", 4)["BNN"]["lpips_alex"] == 1.0117
+    assert paper_rows("Set14", 2) == {} and paper_rows("Set5", 3) == {}
+    for name in SETS:
+        for scale in (2, 4):
+            rows = paper_rows(name, scale)
+            assert len(rows) == 9 and all(set(row) == set(METRICS) for row in rows.values())
+    assert guess_set("/data/set5/HR") == "Set5" and guess_set("/data/other") == ""

@@ -1,0 +1,47 @@
+"""The journal: whole lines survive, torn ones are cut off, and two processes keep apart."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bidiffsr_cli.errors import OutputError
+from bidiffsr_cli.journal import Journal
+
+
+def test_what_is_added_is_there_again(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.add("a", {"x": 1})
+        journal.add("b", None)
+        journal.add("a", 2)
+    with Journal(tmp_path / "j") as journal:
+        assert journal.entries == {"a": 2, "b": None} and journal.get("c") is None
+        journal.add("c", [1])
+    assert len((tmp_path / "j").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b'{"key":"c","val', b'{"key":"c","value":1}', b"\x00\x00\x00", b"[1]\n", b'{"key":5,"value":1}\n', b"\xff\n"],
+)
+def test_a_torn_line_is_cut_off(tmp_path: Path, rest: bytes) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.add("a", 1)
+    whole = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(whole + rest)
+    with Journal(tmp_path / "j") as journal:
+        assert journal.entries == {"a": 1}
+        journal.add("b", 2)
+    lines = (tmp_path / "j").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["a", "b"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j"), pytest.raises(OutputError, match="Another process"):
+        Journal(tmp_path / "j")
+    Journal(tmp_path / "j").__exit__()
+
+
+def test_where_it_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        Journal(tmp_path / "none" / "j")
