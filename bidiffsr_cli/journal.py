@@ -30,14 +30,14 @@ class Journal:
         path: of the file; made if it is not there.
 
     Raises:
-        OutputError: it cannot be written, or another process has it open.
+        OutputError: it cannot be written, is something else, or another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: dict[str, Any] = {}
         try:
-            self._file = path.open("a+b")
+            self._file = path.open("a+b", buffering=0)
             self._lock()
             self._read()
         except OSError as error:
@@ -49,7 +49,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def get(self, key: str) -> Any:
         """The value of a key, or None."""
@@ -61,10 +62,10 @@ class Journal:
         Raises:
             OutputError: the disk is full, or the like.
         """
-        line = json.dumps({"key": key, "value": value}, separators=(",", ":")) + "\n"
+        rest = memoryview((json.dumps({"key": key, "value": value}, separators=(",", ":")) + "\n").encode())
         try:
-            self._file.write(line.encode())
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(f"'{self.path}' cannot be written: {error.strerror or error}.") from None
@@ -86,7 +87,14 @@ class Journal:
     def _read(self) -> None:
         """Read the whole lines; what stands behind the last sound one is cut off."""
         self._file.seek(0)
-        self.entries, whole = _parse(self._file.read())
+        data = self._file.read()
+        self.entries, whole = _parse(data)
+        rest = data[whole:].splitlines(keepends=True)
+        if len(rest) > 1 or (rest and not whole and rest[0].endswith(b"\n")):  # a crash tears the last line alone
+            self._file.close()
+            raise OutputError(
+                f"'{self.path}' is no journal of bidiffsr, or was changed.", "Move it away, or choose another folder."
+            )
         self._file.truncate(whole)
 
 

@@ -36,6 +36,16 @@ def test_a_torn_line_is_cut_off(tmp_path: Path, rest: bytes) -> None:
     assert [json.loads(line)["key"] for line in lines] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    "data", [b"somebody's\nfile\n", b"one line\n", b'{"key":"a","value":1}\nbroken\n{"key":"b","value":2}\n']
+)
+def test_what_is_no_journal_is_not_touched(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "j").write_bytes(data)
+    with pytest.raises(OutputError, match="no journal"):
+        Journal(tmp_path / "j")
+    assert (tmp_path / "j").read_bytes() == data
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with Journal(tmp_path / "j"), pytest.raises(OutputError, match="Another process"):
         Journal(tmp_path / "j")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PICTURES, WORKERS = "Pictures", "Workers"
 SOME_FAILED = 3
+PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
 EXTENSIONS = {"auto": ".png", "png": ".png", "jpg": ".jpg", "webp": ".webp", "avif": ".avif", "tiff": ".tif"}
 
 
@@ -153,6 +154,8 @@ def batch(
     if report is not None:
         check_report(Path(report), overwrite=overwrite)
     output = output or folder.resolve().with_name(f"{folder.resolve().name}_x{scale}")
+    if engine == "ray":
+        folder, output = folder.absolute(), output.absolute()  # workers run elsewhere
     part = parse_shard(shard)
     selection = Selection(recursive, include or (), exclude or (), limit, part)
     found = find_jobs(folder, output, selection, suffix=suffix, extension=EXTENSIONS[format])
@@ -163,7 +166,7 @@ def batch(
     from ..distributed.work import Work
     from ..enlarging import Writing
     from ..images import choose_format
-    from ..runtime import keep_freed_memory
+    from ..runtime import choose_runtime, keep_freed_memory
 
     writing = Writing(
         choose_format(format, Path(f"x{EXTENSIONS[format]}")),
@@ -177,17 +180,27 @@ def batch(
     wanted = find_model(name)
     with out.download(name) as progress:
         path = wanted.local_path() or wanted.fetch(offline=offline, progress=progress)
-    machine = {"device": devices[0], "precision": precision, "backend": backend, "threads": threads}
-    work = Work(name, tuple(machine.items()), options, writing)
+    checkpoint = wanted.read(path)
+    if scale not in checkpoint.config.scales:
+        able = " and ".join(f"x{known}" for known in checkpoint.config.scales)
+        raise UsageError(f"Model {name!r} does not enlarge x{scale}.", f"It enlarges {able}.")
+    runtime = choose_runtime(devices[0], precision, backend, threads, bf16_psnr=checkpoint.bf16_psnr)
+    machine = {"device": str(runtime.device), "precision": PRECISIONS[str(runtime.dtype)], "backend": runtime.backend}
     keep_freed_memory()
-    with Ledger(output, _settings(work, wanted.read(path).sha256), part) as ledger:
+    model_name = str(path.absolute()) if wanted.file and not wanted.entry else name
+    work = Work(model_name, tuple((machine | {"threads": threads}).items()), options, writing, overwrite)
+    if dry_run and not output.exists():
+        _planned(found, found, output)
+        return
+    with Ledger(output, _settings(work, checkpoint.sha256), part) as ledger:
         left = [job for job in found if not ledger.is_done(job)]
         if not overwrite:
             _refuse_foreign(ledger.foreign(left))
         skipped = [job for job in found if job not in set(left)]
-        out.message(_opening(found, left, output))
         if dry_run:
+            _planned(found, left, output)
             return
+        out.message(_opening(found, left, output))
         if left and engine == "local":
             work.resolver(devices[0]).steps_for(options)
         started = time.perf_counter()
@@ -219,7 +232,7 @@ def _engine(
     if engine == "ray":
         from ..distributed import cluster
 
-        return cluster.run(left, work, ledger, address=ray_address)
+        return cluster.run(left, work, ledger, address=ray_address, tell=out.warning)
     from ..distributed import local
 
     return local.run(left, work, ledger, devices=devices, io_threads=io_threads)
@@ -249,14 +262,23 @@ def _settings(work: Work, sha256: str) -> dict[str, Any]:
     """All that a result depends on besides its picture; memory and threads are not among it."""
     import dataclasses
 
-    from ..runtime import choose_runtime
-
-    runtime = choose_runtime(**dict(work.machine))
     options = dataclasses.asdict(work.options)
     options.pop("max_memory")
     writing = dataclasses.asdict(work.writing)
-    chosen = {"device": runtime.device.type, "precision": dict(work.machine)["precision"], "backend": runtime.backend}
+    machine = dict(work.machine)
+    device = machine["device"].partition(":")[0]
+    chosen = {"device": device, "precision": machine["precision"], "backend": machine["backend"]}
     return {"sha256": sha256, **options, **writing, **chosen}
+
+
+def _planned(found: Sequence[Job], left: Sequence[Job], output: Path) -> None:
+    """--dry-run: how much there is to do."""
+    from ..results import SCHEMA
+
+    out.message(f"{_opening(found, left, output)} (dry run: nothing is written)")
+    if out.as_json:
+        counts = {"done": 0, "skipped": len(found) - len(left), "failed": 0, "left": len(left)}
+        out.json({"schema": SCHEMA, "status": "planned", "counts": counts, "left": [job.name for job in left]})
 
 
 def _refuse_foreign(jobs: Sequence[Job]) -> None:

@@ -168,9 +168,11 @@ def evaluate(
     )
     dataset = name or _name_of(hr)
     paper = _paper_set(dataset, hr, scale) if paper_row else ""
+    if paper and (limit or protocol != "paper"):
+        out.warning("The paper's rows are of whole sets and its own protocol: these are not comparable.")
     reports = Reports(output, report, pictures, overwrite)
     reports.check()
-    cases = open_test_set(hr, scale, lr=lr, finished=sr, limit=limit)
+    cases = open_test_set(hr, scale, lr=lr, finished=sr, limit=limit, without=output)
     machine = {"device": device, "precision": precision, "backend": backend, "threads": threads}
     runtime = choose_runtime(**machine)  # type: ignore[arg-type]  # each has its own type
     subjects: list[Subject] = [Bicubic()]

@@ -8,57 +8,81 @@ as on one machine, so the bytes are the same.
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import DeviceError, UsageError
 from .folder import Job
 from .ledger import Ledger
-from .work import Outcome, Work, attempt, decode, sample, write
+from .work import Outcome, Work, attempt, decode, failed, sample, write
 
 AHEAD = 2
 RETRIES = 5
 """How often a picture is tried again whose worker died; one that kills five workers is a failure."""
 
 
-def run(jobs: Sequence[Job], work: Work, ledger: Ledger, *, address: str | None) -> Iterator[Outcome]:
+def run(
+    jobs: Sequence[Job],
+    work: Work,
+    ledger: Ledger,
+    *,
+    address: str | None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[Outcome]:
     """Enlarge pictures on a cluster; outcomes come as they are ready.
 
     Args:
-        jobs: what is to be done; paths mean the same on every node.
-        work: how; `threads` of its machine is how many cores a task takes, 1 by default.
+        jobs: what is to be done; their paths are absolute, and mean the same on every node.
+        work: how, with a device and precision that are no "auto"; `threads` is how many cores a task takes, by
+            default 1.
         ledger: is told of every result.
         address: of the cluster, or "auto"; None starts one on this machine.
+        tell: is told once that no node can take a task.
 
     Raises:
         UsageError: Ray is not installed.
-        DeviceError: there is no such cluster.
+        DeviceError: there is no such cluster, or the one on this machine cannot take a task.
     """
     ray = _import_ray()
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address)
     try:
-        yield from _run(ray, jobs, work, ledger)
+        yield from _run(ray, jobs, work, ledger, tell, waits=address is not None)
     finally:
         if ours:
             ray.shutdown()
 
 
-def _run(ray: Any, jobs: Sequence[Job], work: Work, ledger: Ledger) -> Iterator[Outcome]:
+def _run(
+    ray: Any, jobs: Sequence[Job], work: Work, ledger: Ledger, tell: Callable[[str], None], *, waits: bool
+) -> Iterator[Outcome]:
     machine = dict(work.machine)
     threads = machine["threads"] or 1
-    gpus = 0 if machine["device"] in ("auto", "cpu") else 1
+    gpus = 1 if machine["device"].startswith("cuda") else 0
+    told = False
     work = replace(work, machine=tuple((machine | {"threads": threads}).items()))
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_enlarge)
     waiting, flying = list(reversed(jobs)), dict[Any, tuple[Job, str]]()
     while waiting or flying:
+        if not told and not _fits_somewhere(ray, threads, gpus):
+            need = f"{threads} CPU{'s' if threads > 1 else ''}{' and a GPU' if gpus else ''}"
+            if not waits:
+                raise DeviceError(f"This machine has not the {need} that a picture takes.", "Give fewer --threads.")
+            tell(f"No node has the {need} that a picture takes: waiting for one.")
+            told = True
         slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         while waiting and len(flying) < AHEAD * slots:
             job = waiting.pop()
-            key = ledger.key(job)
+            try:
+                key = ledger.key(job)
+            except OSError as error:  # it is gone
+                yield failed(job, error)
+                continue
             ledger.begin(job)
             flying[task.remote(job, work)] = (job, key)
         ready, _ = ray.wait(list(flying), timeout=5)  # and then look again whether there are more slots
@@ -68,9 +92,25 @@ def _run(ray: Any, jobs: Sequence[Job], work: Work, ledger: Ledger) -> Iterator[
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
                 outcome = _lost(job, error)
-            if not outcome.error:
-                ledger.finish(job, key, outcome.result)
-            yield outcome
+            yield _noted(ledger, outcome, key)
+
+
+def _noted(ledger: Ledger, outcome: Outcome, key: str) -> Outcome:
+    """An outcome, once the ledger knows of it."""
+    if outcome.error:
+        ledger.abandon(outcome.job)
+        return outcome
+    try:
+        ledger.finish(outcome.job, key, outcome.result)
+    except FileNotFoundError as error:
+        return failed(outcome.job, error)
+    return outcome
+
+
+def _fits_somewhere(ray: Any, threads: int, gpus: int) -> bool:
+    """Whether a node has what a task takes, be it busy or not."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes)
 
 
 def _enlarge(job: Job, work: Work) -> Outcome:
@@ -80,7 +120,7 @@ def _enlarge(job: Job, work: Work) -> Outcome:
     def step() -> Outcome:
         picture = decode(job, work)
         result = sample(job, picture, work, work.resolver())
-        return Outcome(job, write(job, picture, result, work), seconds=time.perf_counter() - started)
+        return Outcome(job, write(job, picture, result, work, replace=True), seconds=time.perf_counter() - started)
 
     return attempt(job, step)
 
@@ -101,9 +141,11 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address,
+            address=address or "local",
             ignore_reinit_error=True,
             include_dashboard=None if address else False,
             log_to_driver=False,
@@ -114,3 +156,5 @@ def _connect(ray: Any, address: str | None) -> None:
         raise DeviceError(
             f"There is no Ray cluster at {address!r} ({detail}).", "Start one: ray start --head"
         ) from None
+    if in_main:
+        signal.signal(signal.SIGTERM, handler)  # which Ray replaces

@@ -77,8 +77,10 @@ def find_jobs(folder: Path, output: Path, selection: Selection, *, suffix: str, 
     Raises:
         InputError: there is no such folder, or no picture in it.
         OutputError: the output is the folder itself.
-        UsageError: two pictures would have one result.
+        UsageError: two pictures would have one result, or the suffix is no part of a name.
     """
+    if set(suffix) & set("/\\\0"):
+        raise UsageError(f"A suffix of {suffix!r} is not possible.", "Give a part of a name.")
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}'.", "Check its name.")
     inside, outside = folder.resolve(), output.resolve()
@@ -88,7 +90,8 @@ def find_jobs(folder: Path, output: Path, selection: Selection, *, suffix: str, 
     for source in list_pictures(folder):
         name = source.relative_to(folder).as_posix()
         of_system = any(part.lower() in SYSTEM for part in source.relative_to(folder).parts)
-        if of_system or not selection.takes(name) or source.resolve().is_relative_to(outside):
+        own = outside.is_relative_to(inside) and source.resolve().is_relative_to(outside)
+        if of_system or own or not selection.takes(name):
             continue
         target = output / source.relative_to(folder).with_name(f"{source.stem}{suffix}{extension}")
         jobs.append(Job(name, source, target))

@@ -42,9 +42,7 @@ class Ledger:
             raise OutputError(f"'{output}' cannot be written: {error.strerror}.", "Choose another folder.") from None
         self.journal = Journal(folder / f"done-{shard[0]}-of-{shard[1]}.jsonl")
         self._lock = threading.Lock()
-        self.known: dict[str, Any] = {}
-        for path in sorted(folder.glob("done-*.jsonl")):
-            self.known |= self.journal.entries if path == self.journal.path else read_entries(path)
+        self._others = [read_entries(path) for path in sorted(folder.glob("done-*.jsonl")) if path != self.journal.path]
 
     def __enter__(self) -> Ledger:
         return self
@@ -60,28 +58,24 @@ class Ledger:
 
     def is_done(self, job: Job) -> bool:
         """Whether the result is there, whole, and made of the picture as it is now."""
-        entry = self.known.get(job.target.relative_to(self.output).as_posix())
-        if not entry or "sha256" not in entry or entry["key"] != self.key(job):
-            return False
-        try:
-            status = job.target.stat()
-        except OSError:
-            return False
-        if status.st_size != entry["bytes"]:
-            return False
-        return status.st_mtime_ns == entry["mtime_ns"] or _sha256(job.target) == entry["sha256"]
+        return self._made(job) is not None
 
     def is_ours(self, job: Job) -> bool:
-        """Whether a result that is there was made here, in whatever state it is."""
-        return job.target.relative_to(self.output).as_posix() in self.known
+        """Whether a result that is there was made here: it is what was noted, or was being written when a run ended."""
+        entries = self._entries(job)
+        return any(entry == {} or _fits(job.target, entry) for entry in entries)
 
     def foreign(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those whose results are there and were not made here."""
+        """Those whose results are there and were not made here, or were changed since."""
         return [job for job in jobs if job.target.exists() and not self.is_ours(job)]
 
     def begin(self, job: Job) -> None:
         """Note that the result is about to be written."""
         self._add(job, {})
+
+    def abandon(self, job: Job) -> None:
+        """Note that it was not written after all."""
+        self._add(job, None)
 
     def finish(self, job: Job, key: str, result: dict[str, Any]) -> None:
         """Note what was written, of the picture as it was when it was read."""
@@ -99,14 +93,37 @@ class Ledger:
 
     def result(self, job: Job) -> dict[str, Any]:
         """What was noted of a result that is done."""
-        found: dict[str, Any] = self.known[job.target.relative_to(self.output).as_posix()]["result"]
+        made = self._made(job)
+        assert made is not None
+        found: dict[str, Any] = made["result"]
         return found
 
-    def _add(self, job: Job, entry: dict[str, Any]) -> None:
+    def _made(self, job: Job) -> dict[str, Any] | None:
+        key = self.key(job)
+        return next(
+            (entry for entry in self._entries(job) if entry.get("key") == key and _fits(job.target, entry)), None
+        )
+
+    def _entries(self, job: Job) -> list[dict[str, Any]]:
+        """What each journal says last of a result."""
         name = job.target.relative_to(self.output).as_posix()
+        found = [entries.get(name) for entries in (self.journal.entries, *self._others)]
+        return [entry for entry in found if isinstance(entry, dict)]
+
+    def _add(self, job: Job, entry: dict[str, Any] | None) -> None:
         with self._lock:
-            self.journal.add(name, entry)
-            self.known[name] = entry
+            self.journal.add(job.target.relative_to(self.output).as_posix(), entry)
+
+
+def _fits(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether a file is what was noted."""
+    try:
+        status = path.stat()
+        if "sha256" not in entry or status.st_size != entry["bytes"]:
+            return False
+        return status.st_mtime_ns == entry["mtime_ns"] or _sha256(path) == entry["sha256"]
+    except OSError:
+        return False
 
 
 def _sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ import torch
 from ..images import Picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
+from ..runtime import torch_threads
 from .folder import Job
 from .ledger import Ledger
 from .work import Outcome, Work, attempt, decode, failed, sample, write
@@ -49,10 +50,10 @@ def run(
             return None if stop.is_set() else next(waiting, None)
 
     # each of these threads uses one of torch's: more would spin beside the engine's
-    with ThreadPoolExecutor(io_threads, "io", lambda: torch.set_num_threads(1)) as pool:
+    with torch_threads(1), ThreadPoolExecutor(io_threads, "io", lambda: torch.set_num_threads(1)) as pool:
         try:
             lanes = [_lane(next_job, work, work.resolver(device), ledger, pool) for device in devices]
-            yield from lanes[0] if len(lanes) == 1 else _together(lanes)
+            yield from lanes[0] if len(lanes) == 1 else _together(lanes, stop)
         finally:
             stop.set()
 
@@ -95,16 +96,21 @@ def _finish(
     job: Job, key: str, started: float, picture: Picture, result: UpscaleResult, work: Work, ledger: Ledger
 ) -> Outcome:
     def step() -> Outcome:
+        replace = work.overwrite or ledger.is_ours(job)
         ledger.begin(job)
-        figures = write(job, picture, result, work)
+        try:
+            figures = write(job, picture, result, work, replace=replace)
+        except BaseException:
+            ledger.abandon(job)
+            raise
         ledger.finish(job, key, figures)
         return Outcome(job, figures, seconds=time.perf_counter() - started)
 
     return attempt(job, step)
 
 
-def _together(lanes: Sequence[Iterator[Outcome]]) -> Iterator[Outcome]:
-    """What several lanes come to, each in a thread of its own."""
+def _together(lanes: Sequence[Iterator[Outcome]], stop: threading.Event) -> Iterator[Outcome]:
+    """What several lanes come to, each in a thread of its own; at the end all of them have ended."""
     outcomes: queue.Queue[Any] = queue.Queue()
     ended = object()
 
@@ -120,11 +126,16 @@ def _together(lanes: Sequence[Iterator[Outcome]]) -> Iterator[Outcome]:
     for thread in threads:
         thread.start()
     left = len(threads)
-    while left:
-        outcome = outcomes.get()
-        if outcome is ended:
-            left -= 1
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            yield outcome
+    try:
+        while left:
+            outcome = outcomes.get()
+            if outcome is ended:
+                left -= 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                yield outcome
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

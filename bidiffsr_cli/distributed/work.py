@@ -27,12 +27,14 @@ class Work:
         machine: device, precision, backend and threads, as for `choose_runtime`.
         options: of the diffusion.
         writing: of the files.
+        overwrite: replace also what was not made here.
     """
 
     model: str
     machine: tuple[tuple[str, Any], ...]
     options: UpscaleOptions
     writing: Writing
+    overwrite: bool = False
 
     def resolver(self, device: str | None = None) -> SuperResolver:
         """The model, ready to run; one for each device and process."""
@@ -76,12 +78,12 @@ def sample(job: Job, picture: Picture, work: Work, resolver: SuperResolver) -> U
     return result
 
 
-def write(job: Job, picture: Picture, result: UpscaleResult, work: Work) -> dict[str, Any]:
-    """Encode it and write it, whole or not at all; an older result is replaced."""
+def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool) -> dict[str, Any]:
+    """Encode it and write it, whole or not at all; `replace` a file that is there."""
     data = encode_result(result, picture, work.options, work.writing)
     started = time.perf_counter()
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(data, job.target, overwrite=True)
+    write_atomic(data, job.target, overwrite=replace)
     result.seconds.encode += time.perf_counter() - started
     return result.to_dict()
 

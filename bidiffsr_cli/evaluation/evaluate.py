@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..atomic import write_atomic
 from ..configs import UpscaleOptions
+from ..errors import InputError, OutputError, UsageError
 from ..images.pixels import to_image, to_levels
 from ..images.resizing import downscale_bicubic
 from ..journal import Journal
@@ -102,7 +103,7 @@ class Finished:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.identity = {"model": label}
+        self.identity = {"model": label, "finished": True}
 
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
         """As `Subject`."""
@@ -225,15 +226,23 @@ def evaluate(
         Scores by picture, then by subject.
 
     Raises:
+        UsageError: two subjects have one label.
         InputError: a picture is damaged, or too small for a metric.
+        OutputError: the folder cannot be written.
     """
+    labels = [subject.label for subject in subjects]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"Two rows would be called '{twice}'.", "Give finished pictures a --label, models other names."
+        )
     scores: list[Score] = []
     total = len(cases) * len(subjects)
     for case in cases:
         keys = [_key(case, subject, rule, wanted) for subject in subjects]
         pixels: Pixels | None = None
         for subject, key in zip(subjects, keys, strict=True):
-            saved = f"{_slug(subject.label)}/{_slug(case.name)}.png" if keep else None
+            saved = f"{_folder(subject)}/{_slug(case.name)}.png" if keep else None
             known = journal.get(key) if journal else None
             if known is None or (keep and saved and not (keep / saved).is_file()):
                 pixels = pixels or case.load(rule.scale)
@@ -258,7 +267,10 @@ def _score(
     values = {name: _measure(name, sr, pixels, rule) for name in wanted}
     if keep and saved:
         target = keep / saved
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"'{keep}' cannot be written: {error.strerror}.", "Choose another folder.") from None
         data = io.BytesIO()
         to_image(sr, "RGB").save(data, "PNG", compress_level=1)
         write_atomic(data.getvalue(), target, overwrite=True)
@@ -298,14 +310,25 @@ def _key(case: Case, subject: Subject, rule: Rules, wanted: Sequence[str]) -> st
 
 
 def _facts(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}.", "Do not change the set meanwhile.") from None
     return path.name, status.st_size, status.st_mtime_ns
+
+
+def _folder(subject: Subject) -> str:
+    """Of a subject's pictures: its label, and a few digits of all that they depend on."""
+    identity = json.dumps(subject.identity, sort_keys=True)
+    return f"{_slug(subject.label)}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
 
 
 def _slug(text: str) -> str:
     """A name as a file system takes it; different names stay different."""
     plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in text)[:80].strip(".") or "_"
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return (
+        plain if plain == text else f"{plain}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+    )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,13 @@ class Pixels:
 
 
 def open_test_set(
-    hr: Path, scale: int, *, lr: Path | None = None, finished: Path | None = None, limit: int | None = None
+    hr: Path,
+    scale: int,
+    *,
+    lr: Path | None = None,
+    finished: Path | None = None,
+    limit: int | None = None,
+    without: Path | None = None,
 ) -> list[Case]:
     """Find all pictures of a set and their partners, and look whether the sizes are right.
 
@@ -81,12 +87,16 @@ def open_test_set(
         lr: folder of small pictures; without one they are made from the originals.
         finished: folder of enlarged pictures to be scored.
         limit: take the first ones alone, in the order of their names.
+        without: a folder in which originals are not looked for: that of the results.
 
     Raises:
         InputError: a folder is missing or empty, a file is damaged, an original has no partner or several, or sizes do
             not fit; the message lists them.
     """
-    originals = _pictures(hr)[:limit]
+    originals = [
+        path for path in _pictures(hr) if without is None or not path.resolve().is_relative_to(without.resolve())
+    ]
+    originals = originals[:limit]
     twice = sorted({path.stem for path in originals if sum(other.stem == path.stem for other in originals) > 1})
     if twice:
         raise InputError(f"Several originals have one name: {', '.join(twice[:5])}.", "Give each a name of its own.")

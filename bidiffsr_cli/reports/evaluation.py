@@ -18,7 +18,7 @@ from ..evaluation.paper import paper_rows
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..results import SCHEMA
-from .markdown import table_row
+from .markdown import plain, table_row
 from .page import Page, Picture, Point, View, render_page
 from .scores import NAMES
 from .tables import Table
@@ -157,7 +157,7 @@ def as_markdown(evaluation: Evaluation) -> str:
     for table in [*tables(evaluation, intervals=True), _by_picture(evaluation)]:
         lines += [f"**{table.title}**", "", table_row(table.header)]
         lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
-        lines += [table_row(row) for row in table.rows]
+        lines += [table_row([plain(cell) if cell else "" for cell in row]) for row in table.rows]
         lines += ["", table.note, ""]
     lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions(evaluation))]
     return "\n".join(lines) + "\n"

@@ -15,10 +15,10 @@ def as_markdown(results: Sequence[dict[str, Any]]) -> str:
     lines += [table_row(cells(result)) for result in good]
     lines += ["", "Conditions:", ""]
     lines += dict.fromkeys(f"- {conditions(result)}" for result in good)
-    notes = [f"- {_plain(result['input'])}: {_plain(warning)}" for result in good for warning in result["warnings"]]
+    notes = [f"- {plain(result['input'])}: {plain(warning)}" for result in good for warning in result["warnings"]]
     if notes:
         lines += ["", "Warnings:", "", *notes]
-    failures = [f"- {_plain(result['input'])}: {_plain(result['error'])}" for result in results if "error" in result]
+    failures = [f"- {plain(result['input'])}: {plain(result['error'])}" for result in results if "error" in result]
     if failures:
         lines += ["", "Failed:", "", *failures]
     return "\n".join(lines) + "\n"
@@ -28,10 +28,10 @@ def cells(result: dict[str, Any]) -> list[str]:
     """One row of the table, under HEADER."""
     seconds, host = result["seconds"], result["peak_memory_bytes"]["host"]
     return [
-        _plain(result["input"]),
+        plain(result["input"]),
         "x".join(map(str, result["input_size"])),
         "x".join(map(str, result["output_size"])),
-        _plain(model_name(result["model"])),
+        plain(model_name(result["model"])),
         str(result["steps"]),
         str(result["tiles"]["count"]),
         f"{seconds['total']:.2f}",
@@ -45,7 +45,7 @@ def conditions(result: dict[str, Any]) -> str:
     tiles, versions = result["tiles"], result["environment"]
     return ", ".join(
         [
-            f"x{result['scale']} with {_plain(model_name(result['model']))} (sha256 {result['model']['sha256'][:12]})",
+            f"x{result['scale']} with {plain(model_name(result['model']))} (sha256 {result['model']['sha256'][:12]})",
             f"{result['sampler']} with eta {result['eta']:g}",
             f"temperature {result['temperature']:g}",
             f"seed {result['seed']}",
@@ -55,8 +55,8 @@ def conditions(result: dict[str, Any]) -> str:
             f"bidiffsr {versions['bidiffsr']}",
             f"torch {versions['torch']}",
             f"Python {versions['python']}",
-            _plain(versions["platform"]),
-            _plain(versions["cpu"]),
+            plain(versions["platform"]),
+            plain(versions["cpu"]),
         ]
     )
 
@@ -71,6 +71,6 @@ def table_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(text: str | None) -> str:
+def plain(text: str | None) -> str:
     """The text so that it stays in its cell."""
     return " ".join((text or "-").replace("\\", "\\\\").replace("|", "\\|").split())

@@ -79,8 +79,10 @@ def test_what_changed_is_done_anew(photos: Path, batch: Run) -> None:
     assert done() == []
     picture(size=(30, 20)).save("in/a.png")  # another input
     assert done() == ["a.png"]
-    Path("out/b.png").write_bytes(Path("out/b.png").read_bytes()[:-9])  # a torn output
-    assert done() == ["b.JPG"]
+    Path("out/b.png").write_bytes(Path("out/b.png").read_bytes()[:-9])  # somebody changed it
+    refused = batch("in", "-o", "out")
+    assert refused.code == 2 and "b.png' exist and were not made here" in refused.err
+    assert done("--overwrite") == ["b.JPG"]
     Path("out/b.png").unlink()
     assert done() == ["b.JPG"]
     Path("out/b.png").touch()  # another time, the same content
@@ -111,6 +113,38 @@ def test_the_results_in_the_folder_are_no_pictures(photos: Path, batch: Run) -> 
         assert finished.code == 0 and sum(finished.json["counts"].values()) == 3
 
 
+def test_the_output_may_lie_above_and_a_dry_run_writes_nothing(photos: Path, batch: Run) -> None:
+    planned = batch("in", "-o", "new", "--dry-run", "--json")
+    assert planned.code == 0 and planned.json["counts"]["left"] == 2 and not Path("new").exists()
+    assert batch("in", "-o", ".", "--suffix", "_big").code == 0
+    assert Path("a_big.png").is_file()
+
+
+def test_parts_whose_journals_differ(photos: Path, batch: Run) -> None:
+    """What one part did with other settings before does not hide what was done since."""
+    for index in (1, 2, 3):
+        assert batch("in", "-r", "-o", "out", "--shard", f"{index}/3").code == 0
+    for _ in range(2):
+        again = batch("in", "-r", "-o", "out", "--seed", "1", "--json")
+        assert again.code == 0, again.err
+    assert again.json["counts"]["skipped"] == 3
+
+
+def test_a_file_that_appears_meanwhile_is_not_touched(
+    photos: Path, batch: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bidiffsr_cli.distributed import local
+
+    def late(*args: object, **options: object) -> object:
+        Path("out/a.png").write_bytes(b"mine")
+        return sample(*args, **options)
+
+    sample = local.sample
+    monkeypatch.setattr(local, "sample", late)
+    finished = batch("in", "-o", "out", "--include", "a.*", "--json")
+    assert finished.code == 3 and Path("out/a.png").read_bytes() == b"mine"
+
+
 def test_what_is_refused(photos: Path, batch: Run) -> None:
     Path("out").mkdir()
     Path("out/a.png").write_bytes(b"mine")
@@ -122,6 +156,7 @@ def test_what_is_refused(photos: Path, batch: Run) -> None:
         (["in", "-o", "out"], 2),
         (["in", "-o", "file"], 2),
         (["in", "--shard", "4/3"], 2),
+        (["in", "--suffix", "a/b"], 2),
         (["in", "--seed", "random"], 2),
         (["in", "--scale", "3"], 2),
         (["in", "--device", "cpu,cpu"], 2),

@@ -43,7 +43,6 @@ SHOWN_WHEN: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
     "suffix and format": (lambda: None, ["photo.png", "big.jpg", "--format", "png"], 2, "jpg"),
     "output is input": (lambda: None, ["photo.png", "photo.png", "--overwrite"], 2, "is the input itself"),
     "too large for webp": (lambda: picture("L", (5000, 1)).save("long.png"), ["long.png", "l.webp", "-s4"], 2, "WEBP"),
-    "report in html": (lambda: None, ["photo.png", "--report", "run.html"], 2, "not available yet"),
     "report in txt": (lambda: None, ["photo.png", "--report", "run.txt"], 2, "run.txt"),
     "report nowhere": (lambda: None, ["photo.png", "--report", "nowhere/run.csv"], 2, "nowhere"),
     "report is output": (lambda: None, ["photo.png", "b.md", "-f", "png", "--report", "b.md"], 2, "report"),

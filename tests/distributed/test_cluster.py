@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli.support import picture, tiny_checkpoint
+from PIL import Image, ImageChops
 
 from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.distributed import cluster as engine
@@ -44,7 +45,7 @@ def work(tmp_path: Path) -> Work:
     """The tiny model with enough steps to be caught at it."""
     (tmp_path / "tiny.safetensors").write_bytes(tiny_checkpoint())
     machine = {"device": "cpu", "precision": "fp32", "backend": "auto", "threads": 1}
-    options = UpscaleOptions(steps=20)
+    options = UpscaleOptions(steps=5)
     return Work(str(tmp_path / "tiny.safetensors"), tuple(machine.items()), options, Writing("PNG"))
 
 
@@ -89,10 +90,20 @@ def test_same_bytes_on_two_nodes_one_of_them_late_and_a_worker_killed(nodes: Any
     os.kill(victim, signal.SIGKILL)
     thread.join(180)
     assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
+    other = {job.name: difference(job.target, photos.with_name("local") / job.target.name) for job in jobs}
+    assert {name: found for name, found in other.items() if found} == {}
     assert {job.name: job.target.read_bytes() for job in jobs} == expected
     assert sorted(item.job.name for item in outcomes) == sorted(expected)
     with Ledger(output, {}, (1, 1)) as ledger:
         assert all(ledger.is_done(job) for job in jobs)
+
+
+def difference(one: Path, other: Path) -> str:
+    """In what two pictures differ."""
+    with Image.open(one) as a, Image.open(other) as b:
+        levels = ImageChops.difference(a.convert("RGB"), b.convert("RGB")).getextrema()
+        texts = "" if a.info == b.info else f" {a.info} {b.info}"
+        return f"{levels}{texts}" if texts or any(high for _, high in levels) else ""
 
 
 def wait_for_worker(thread: threading.Thread) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.errors import InputError
+from bidiffsr_cli.errors import InputError, UsageError
 from bidiffsr_cli.evaluation import metrics
 from bidiffsr_cli.evaluation.evaluate import Bicubic, Finished, evaluate, rules, student_t, summarize
 from bidiffsr_cli.evaluation.paper import METRICS, SETS, guess_set, paper_rows
@@ -57,6 +57,18 @@ def test_finished_pictures_that_equal_the_originals(originals: Path) -> None:
     scores = evaluate(cases, [Finished("same")], rules("full", 2), ["psnr_y", "ssim_rgb", "lpips_alex", "lr_psnr"])
     for score in scores:
         assert score.values == {"psnr_y": 100.0, "ssim_rgb": pytest.approx(1), "lpips_alex": 0.0, "lr_psnr": 100.0}
+
+
+def test_rows_of_one_name_are_refused(originals: Path) -> None:
+    cases = open_test_set(originals, 2, finished=originals)
+    with pytest.raises(UsageError, match="Two rows would be called 'bicubic'"):
+        evaluate(cases, [Bicubic(), Finished("bicubic")], rules("paper", 2), ["psnr_y"])
+
+
+def test_results_are_no_originals(originals: Path) -> None:
+    save(Image.new("RGB", (50, 44)), originals / "report" / "x.png")
+    assert len(open_test_set(originals, 2, without=originals / "report")) == 2
+    assert len(open_test_set(originals, 2)) == 3
 
 
 @pytest.mark.parametrize(
