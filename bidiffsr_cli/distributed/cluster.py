@@ -7,8 +7,10 @@ as on one machine, so the bytes are the same.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -144,13 +146,15 @@ def _connect(ray: Any, address: str | None) -> None:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address or "local",
-            ignore_reinit_error=True,
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        # workers import from the folder that Ray is started in, where a checkout would hide what is installed
+        with contextlib.chdir(tempfile.gettempdir()):
+            ray.init(
+                address=address or "local",
+                ignore_reinit_error=True,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         detail = " ".join(str(error).split())[:160]
         raise DeviceError(
