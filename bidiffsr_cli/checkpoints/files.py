@@ -118,8 +118,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             the message names the first tensor that is wrong.
     """
     with _opened(path) as (file, metadata):
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = sha256_of(path)
         config = ModelConfig.from_json(metadata["config"])
         read = _read_packed if metadata["storage"] == "packed" else _read_float
         state = read(file, config)
@@ -147,6 +146,12 @@ def _opened(path: Path) -> Iterator[tuple[safetensors.safe_open, Mapping[str, st
         raise CheckpointError(
             f"{path.name} is not a whole safetensors file: {str(error)[:200]}.", "Download or copy it again."
         ) from None
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_pth_checkpoint(path: Path, scales: tuple[int, ...], norm_groups: int | None = None) -> Checkpoint:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.files import sha256_of
 from ..errors import OutputError
 from ..journal import Journal, read_entries
 from .folder import Job
@@ -86,7 +87,7 @@ class Ledger:
                 "key": key,
                 "bytes": status.st_size,
                 "mtime_ns": status.st_mtime_ns,
-                "sha256": _sha256(job.target),
+                "sha256": sha256_of(job.target),
                 "result": result,
             },
         )
@@ -121,11 +122,6 @@ def _fits(path: Path, entry: dict[str, Any]) -> bool:
         status = path.stat()
         if "sha256" not in entry or status.st_size != entry["bytes"]:
             return False
-        return status.st_mtime_ns == entry["mtime_ns"] or _sha256(path) == entry["sha256"]
+        return status.st_mtime_ns == entry["mtime_ns"] or sha256_of(path) == entry["sha256"]
     except OSError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,15 +13,16 @@ from huggingface_hub import constants
 
 from bidiffsr_cli.checkpoints import hub as hubs
 from bidiffsr_cli.checkpoints.hub import (
-    PIECE,
     HubFile,
     cached_file,
     cached_models,
     check_cached,
     commit_of,
     download,
+    transfer,
     upload,
 )
+from bidiffsr_cli.checkpoints.hub.client import PIECE
 from bidiffsr_cli.errors import CheckpointError, ModelError
 
 DATA = bytes(range(256)) * 400
@@ -298,7 +299,7 @@ def test_a_full_disk(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: object, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hubs._Watched, "write", full)
+    monkeypatch.setattr(transfer._Watched, "write", full)
     with pytest.raises(ModelError, match="No space left"):
         download(REPO)
 

@@ -1,0 +1,140 @@
+"""huggingface_hub, the library: importing it, keeping it quiet, and its errors as sentences.
+
+HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and the proxies' variables are the library's own; it reads most of them
+when it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...errors import BidiffsrError, ModelError
+from .names import HubFile
+
+PIECE = 32 << 10
+"""Bytes that are written at a time."""
+_OF_THE_CACHE = {
+    getattr(errno, name, None)
+    for name in ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
+}
+
+
+def library() -> Any:
+    """huggingface_hub, which reads the environment when it is imported.
+
+    Raises:
+        ModelError: it cannot make anything of the environment.
+    """
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.file_download
+        import huggingface_hub.utils
+    except (ImportError, ValueError) as error:
+        raise _environment_error(error) from None
+    return huggingface_hub
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the network."""
+    return bool(library().constants.HF_HUB_OFFLINE)
+
+
+def host() -> str:
+    endpoint = str(library().constants.ENDPOINT)
+    return urlsplit(endpoint).netloc or endpoint
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """For a while without the library's own progress bars and messages; and what came of a cut transfer is kept."""
+    hub = library()
+    before = hub.constants.DOWNLOAD_CHUNK_SIZE, hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()
+    hub.constants.DOWNLOAD_CHUNK_SIZE = PIECE  # by default 10 MB, of which a cut one is lost
+    hub.logging.set_verbosity(hub.logging.CRITICAL)
+    hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.constants.DOWNLOAD_CHUNK_SIZE = before[0]
+        hub.logging.set_verbosity(before[1])
+        if not before[2]:
+            hub.utils.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def explained(name: HubFile) -> Iterator[None]:
+    """What the library and the network raise, as one sentence each."""
+    errors = library().errors
+    try:
+        yield
+    except BidiffsrError:
+        raise
+    except errors.HFValidationError:
+        raise ModelError(f"'{name.repo}' is no name of a repository.", "Write it as ORG/REPO.") from None
+    except errors.OfflineModeIsEnabled:
+        raise offline_error(name) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{name.repo} has no revision '{name.revision}'.", "Check the name after the @.") from None
+    except errors.EntryNotFoundError:
+        raise ModelError(f"{name.repo} has no file '{name.file}'.", "Name another one after a colon.") from None
+    except errors.HfHubHTTPError as error:
+        raise _refused(name, error.response.status_code) from None
+    except errors.HTTPError as error:  # connecting, timeouts, broken protocol
+        raise ModelError(
+            f"{host()} cannot be reached ({type(error).__name__}).",
+            "Check network and proxy, and run it again: what was loaded so far is kept.",
+        ) from None
+    except OSError as error:
+        if error.errno in _OF_THE_CACHE:
+            raise ModelError(
+                f"The cache of models cannot be used: {error.strerror}.", "HF_HOME names another folder."
+            ) from None
+        raise ModelError(
+            f"{name}: the transfer failed ({words(error)}).", "Check network, proxy and certificates; run it again."
+        ) from None
+    except RuntimeError as error:  # what an upload makes of what went wrong
+        raise ModelError(f"{host()} did not take {name} ({words(error.__cause__ or error)}).", "Try again.") from None
+    except (ImportError, ValueError) as error:
+        raise _environment_error(error) from None
+
+
+def _environment_error(error: Exception) -> ModelError:
+    return ModelError(
+        f"The Hub's client cannot work like this ({words(error)}).",
+        "Check HF_ENDPOINT, HF_TOKEN and the proxy's variables.",
+    )
+
+
+def offline_error(name: HubFile) -> ModelError:
+    """The error where a download would be needed and is forbidden."""
+    return ModelError(
+        f"{name} is not here, and the network may not be used.",
+        f"Without --offline and HF_HUB_OFFLINE: bidiffsr models pull {name}",
+    )
+
+
+def missing_error(name: HubFile) -> ModelError:
+    """The error where only what is here is looked for."""
+    return ModelError(f"{name} is not on this machine.", f"Fetch it: bidiffsr models pull {name}")
+
+
+def words(error: BaseException) -> str:
+    """What a library says, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _refused(name: HubFile, status: int) -> ModelError:
+    if status in (401, 403):
+        return ModelError(
+            f"{name.repo} needs a token that may use it, or does not exist ({host()} says {status}).",
+            "Set HF_TOKEN, or check the name; there is no such file here, either.",
+        )
+    if status == 404:
+        return ModelError(f"There is no repository {name.repo} at {host()}.", "Check the name.")
+    return ModelError(f"{host()} answers {status} for {name}.", "Try again later.")

@@ -1,0 +1,144 @@
+"""Download and upload: huggingface_hub does it, with two things added.
+
+A download that was cut goes on in the next process where it stopped, and content gets its name in the cache only once
+it has its hash.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...atomic import write_atomic
+from ...errors import ModelError
+from ..files import sha256_of
+from .cache import (
+    COMMIT,
+    ETAG,
+    REMAINS,
+    cached_file,
+    has_hash,
+    is_whole,
+    point,
+    repo_folder,
+)
+from .client import explained, host, library, offline_error, quiet
+from .names import HubFile
+
+Progress = Callable[[int, int], None]
+"""(bytes here, bytes in all)."""
+
+
+def download(name: HubFile, *, sha256: str = "", offline: bool = False, progress: Progress = lambda *_: None) -> Path:
+    """Ask the Hub for a file as it is today, and fetch it unless it is here already, whole.
+
+    What was fetched before a failure is kept, and the next call goes on from there.
+
+    Args:
+        name: of the file.
+        sha256: what its content must have, where that is known from elsewhere.
+        offline: only take what a commit's name alone decides, without the network.
+        progress: is told how far the download is.
+
+    Returns:
+        Its path in the cache.
+
+    Raises:
+        ModelError: there is no network, no such repository, revision or file; a token is needed; or the hash differs.
+    """
+    hub = library()
+    present = cached_file(name)
+    if present is not None and COMMIT.fullmatch(name.revision) and is_whole(present, sha256):
+        return present  # a commit never changes
+    if offline or hub.constants.HF_HUB_OFFLINE:
+        raise offline_error(name)
+    with explained(name), quiet():
+        url = hub.hf_hub_url(name.repo, name.file, revision=name.revision)
+        facts = hub.get_hf_file_metadata(url, timeout=hub.constants.HF_HUB_ETAG_TIMEOUT)
+        etag, commit = facts.etag or "", facts.commit_hash or ""
+        if not ETAG.fullmatch(etag) or not COMMIT.fullmatch(commit):
+            raise ModelError(f"{host()} does not answer as the Hub does.", "Check HF_ENDPOINT, proxy and firewall.")
+        if sha256 and len(etag) == 64 and etag != sha256:
+            raise _hash_differs(name, etag, sha256)
+        folder = repo_folder(name)
+        lock, blob = folder.parent / ".locks" / folder.name / f"{etag}.lock", folder / "blobs" / etag
+        pointer = folder / "snapshots" / commit / name.file
+        for path in (lock, blob, pointer):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        headers = hub.utils.build_hf_headers()
+        if urlsplit(facts.location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # a token is for the Hub alone
+        with hub.utils.WeakFileLock(lock):
+            if not (pointer.is_file() and has_hash(etag, pointer)):
+                if not (blob.is_file() and has_hash(etag, blob)):
+                    _fetch(name, facts.location, etag, facts.size, blob, headers, progress)
+                point(pointer, blob)
+            if name.revision != commit:
+                branch = folder / "refs" / name.revision
+                branch.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(commit.encode(), branch, overwrite=True)
+    if sha256 and sha256_of(pointer) != sha256:
+        raise _hash_differs(name, sha256_of(pointer), sha256)
+    return pointer
+
+
+def upload(repo: str, files: Mapping[str, bytes], message: str, *, private: bool) -> str:
+    """Put files into a repository in one commit; it is made if it is not there.
+
+    Returns:
+        The commit.
+
+    Raises:
+        ModelError: there is no network, or no token that may write there.
+    """
+    hub = library()
+    with explained(HubFile(repo)), quiet():
+        api = hub.HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        operations = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
+        return str(api.create_commit(repo, operations, commit_message=message).oid)
+
+
+class _Watched(io.BufferedRandom):
+    """A file that tells how many bytes it holds."""
+
+    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
+        path.touch()
+        super().__init__(io.FileIO(path, "r+"))
+        self.seek(0, io.SEEK_END)
+        self.told = told
+
+    def write(self, data: Any, /) -> int:
+        count = super().write(data)
+        self.told(self.tell())
+        return count
+
+
+def _fetch(
+    name: HubFile, url: str, etag: str, size: int | None, blob: Path, headers: dict[str, str], progress: Progress
+) -> None:
+    """Fetch a blob, going on with what is there of it."""
+    part = blob.with_name(f"{etag}{REMAINS}")
+    resumed = part.exists()
+    if resumed and size is not None and part.stat().st_size > size:
+        part.unlink()
+    with _Watched(part, lambda done: progress(done, size or done)) as file:
+        library().file_download.http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size)
+    if has_hash(etag, part):
+        part.replace(blob)
+        return
+    found = sha256_of(part)
+    part.unlink()
+    if resumed:  # what was there may have been damaged
+        return _fetch(name, url, etag, size, blob, headers, progress)
+    raise _hash_differs(name, found, etag)
+
+
+def _hash_differs(name: HubFile, found: str, expected: str) -> ModelError:
+    return ModelError(
+        f"{name} has another hash than expected ({found[:12]}… instead of {expected[:12]}…) and was not taken.",
+        "Try again; if it stays so, do not trust that source.",
+    )
