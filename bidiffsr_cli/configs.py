@@ -19,11 +19,27 @@ from .errors import CheckpointError, UsageError
 IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
 
 
+# How convolutions are binarized -> what the 1-bit engine cannot compute of it; nothing where it can compute all.
+METHODS = {
+    "bi_diffsr": "",
+    "bnn": "",
+    "dorefa": "",
+    "dorefa_01": "its activations are 0 and 1 instead of -1 and 1",
+    "xnor": "",
+    "xnor_map": "its scales differ from pixel to pixel",
+    "irnet": "",
+    "reactnet": "",
+    "bbcu": "",
+    "full_precision": "nothing in it is one bit",
+}
+
+
 @dataclass(frozen=True)
 class UNetConfig:
-    """BI-DiffSR's UNet and its ablations (paper, table 1)."""
+    """The UNet: BI-DiffSR's, its ablations' (paper, table 1), SR3's and that of every method in table 2."""
 
     type: str = "bi_diffsr"
+    """Whose skeleton: bi_diffsr, or sr3 (skips joined to the channels, resolution changed by strided convolutions)."""
     inner_channel: int = 64
     """Channels at full resolution."""
     channel_mults: tuple[int, ...] = (1, 2, 4, 8)
@@ -33,37 +49,42 @@ class UNetConfig:
     norm_groups: int = 16
     full_precision_levels: tuple[int, ...] = (0, 1)
     """Levels (0 is full resolution) whose decoder blocks and fusions are full precision."""
+    full_precision_blocks: tuple[str, ...] = ()
+    """Single ResBlocks that are full precision besides, by their place: encoder.0, middle.1, decoder.3.blocks.2."""
     total_steps: int = 2000
     """T: the network is asked at t in 0..T-1."""
     pixel_unshuffle: int = 1
     """r: the inputs are pixel-unshuffled and the output is pixel-shuffled by r."""
     method: str = "bi_diffsr"
-    """How convolutions are binarized."""
+    """How convolutions are binarized: a name in METHODS."""
     fusion: str = "cs"
-    """How the decoder takes in a skip: cs, split, concat or add."""
+    """How the decoder takes in a skip: cs, split, concat or add; join, which is SR3's."""
     resample: str = "cp"
-    """How resolution changes: cp (CP-Down and CP-Up), or conv (one convolution and pixel-(un)shuffle)."""
+    """How resolution changes: cp (CP-Down and CP-Up), conv (one convolution and pixel-(un)shuffle); strided, SR3's."""
     identity: bool = True
-    """Whether a binary convolution that keeps its channels has an identity shortcut."""
+    """Whether a binary convolution that keeps its channels has an identity shortcut; of methods that know one."""
     tar_groups: int = 5
-    """K of the time-aware redistribution (TaR); 1 is a fixed bias."""
+    """K of the time-aware redistribution (TaR); 1 is a fixed bias, and all that other methods have."""
     taa_groups: int = 5
-    """K of the time-aware activation (TaA); 1 is a plain RPReLU."""
+    """K of the time-aware activation (TaA); 1 is a plain RPReLU, and all that other methods have."""
 
     def __post_init__(self) -> None:
-        check_one_of(self, "type", {"bi_diffsr"})
-        check_one_of(self, "method", {"bi_diffsr"})
-        check_one_of(self, "fusion", {"cs", "split", "concat", "add"})
-        check_one_of(self, "resample", {"cp", "conv"})
+        sr3 = self.type == "sr3"
+        check_one_of(self, "type", {"bi_diffsr", "sr3"})
+        check_one_of(self, "method", set(METHODS))
+        check_one_of(self, "fusion", {"join"} if sr3 else {"cs", "split", "concat", "add"})
+        check_one_of(self, "resample", {"strided"} if sr3 else {"cp", "conv"})
         check_between(self, "inner_channel", 2, 1024)
         check_between(self, "res_blocks", 1, 8)
         check_between(self, "norm_groups", 1, 1024)
         check_between(self, "total_steps", 1, 1_000_000)
-        check_between(self, "tar_groups", 1, 100)
-        check_between(self, "taa_groups", 1, 100)
+        most_groups = 100 if self.method == "bi_diffsr" else 1
+        check_between(self, "tar_groups", 1, most_groups)
+        check_between(self, "taa_groups", 1, most_groups)
         check_between(self, "pixel_unshuffle", 1, 8)
         check(self.channel_mults in [(1, 2, 4, 8, 16, 32)[:levels] for levels in range(1, 7)], self, "channel_mults")
         check(set(self.full_precision_levels) <= set(range(self.levels)), self, "full_precision_levels")
+        check(set(self.full_precision_blocks) <= self._res_blocks(), self, "full_precision_blocks")
         check(self.inner_channel % 2 == 0, self, "inner_channel")
         check(self.inner_channel % self.norm_groups == 0, self, "norm_groups")
 
@@ -76,6 +97,18 @@ class UNetConfig:
     def multiple_of(self) -> int:
         """Height and width of every input must be a multiple of this."""
         return 2 ** (self.levels - 1) * self.pixel_unshuffle
+
+    @property
+    def why_not_packed(self) -> str:
+        """What of the method the 1-bit engine cannot compute; empty where weights can be packed."""
+        return METHODS[self.method]
+
+    def _res_blocks(self) -> set[str]:
+        """Places of all ResBlocks."""
+        per_level = self.res_blocks + 1
+        encoder = (index for index in range(self.levels * per_level - 1) if (index + 1) % per_level)
+        decoder = (f"decoder.{level}.blocks.{index}" for level in range(self.levels) for index in range(per_level))
+        return {f"encoder.{index}" for index in encoder} | {"middle.0", "middle.1"} | set(decoder)
 
 
 @dataclass(frozen=True)

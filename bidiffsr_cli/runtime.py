@@ -30,9 +30,9 @@ from . import __version__
 from .configs import UNetConfig
 from .errors import DeviceError, UsageError, is_out_of_memory, out_of_memory
 from .networks.graphs import GraphedUNet
-from .networks.native import Engine, NativeUNet
+from .networks.native import Engine, native_network
 from .networks.packed import freeze, pack
-from .networks.unet import BiDiffSRUNet
+from .networks.unet import UNet
 from .ops import native
 from .ops.threads import using_threads
 
@@ -63,12 +63,12 @@ class Runtime:
     isa: str | None
     threads: int
 
-    def prepare(self, network: BiDiffSRUNet) -> nn.Module:
+    def prepare(self, network: UNet) -> nn.Module:
         """Bring a network into the form that runs here; the given one is used up."""
         if self.device.type == "cuda" and self.dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
         if self.isa is not None:
-            return NativeUNet(pack(network), Engine(self.isa, self.dtype))
+            return native_network(pack(network), Engine(self.isa, self.dtype))
         half = self.device.type == "cuda" and self.dtype != torch.float32  # tensor cores add up in float32
         network = freeze(network, torch.float16 if half else torch.float32)
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

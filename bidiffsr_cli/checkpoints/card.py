@@ -32,7 +32,7 @@ def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = N
         repo: ORG/REPO.
         entry: the catalog's, if it is one of its models: its scores are shown.
     """
-    cost = complexity(checkpoint.config)
+    cost = complexity(checkpoint.config.network, checkpoint.config.condition_channels)
     scales = " and ".join(f"×{scale}" for scale in checkpoint.config.scales)
     parts = [
         _front_matter(checkpoint.license),

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..configs import ModelConfig
 from ..errors import CheckpointError, ModelError
 from ..networks.packed import PackedBIConv, pack, unpack
-from ..networks.unet import BiDiffSRUNet, meta_network
+from ..networks.unet import UNet, meta_network
 from ..ops.packing import filler_is_zero
 from .upstream import from_upstream, infer_config, read_pth, to_upstream
 
@@ -42,7 +42,7 @@ class Checkpoint:
 
     Attributes:
         config: Network, diffusion, scales and window.
-        state: Name -> tensor. In float storage the names of `BiDiffSRUNet.state_dict()`, binary weights latent; in
+        state: Name -> tensor. In float storage the names of `UNet.state_dict()`, binary weights latent; in
             packed storage each of these is `...sign`, uint8, and `...alpha`. All else is float32.
         license: Of the weights; free text.
         origin: How, on what data and for how long they were trained; free text.
@@ -62,18 +62,26 @@ class Checkpoint:
     revision: str = ""
     bf16_psnr: float | None = None
 
-    def build(self) -> BiDiffSRUNet:
+    def build(self) -> UNet:
         """The network in the form that is trained, on the CPU, in float32; it shares its memory with `state`.
 
         Latent weights of packed storage are alpha Sign(w).
+
+        Raises:
+            CheckpointError: the storage is packed, and the method's BatchNorm folded for good.
         """
+        if self.storage == "packed" and self.config.network.method not in ("bi_diffsr", "bbcu"):
+            raise CheckpointError(
+                f"A packed {self.config.network.method} has lost its BatchNorm, without which it cannot be trained.",
+                "Take the float file that it was packed from.",
+            )
         return unpack(self.build_packed()) if self.storage == "packed" else self._fill(meta_network(self.config))
 
-    def build_packed(self) -> BiDiffSRUNet:
+    def build_packed(self) -> UNet:
         """The network with packed binary convolutions: what a `Runtime` prepares."""
         return self._fill(pack(meta_network(self.config))) if self.storage == "packed" else pack(self.build())
 
-    def _fill(self, network: BiDiffSRUNet) -> BiDiffSRUNet:
+    def _fill(self, network: UNet) -> UNet:
         network.load_state_dict(self.state, assign=True)
         return network
 
@@ -185,7 +193,16 @@ def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> b
     Args:
         checkpoint: what to pack.
         float32: names of layers that keep float32, at any depth: "stem", "norm1", "tar", "taa", "time", ...
+
+    Raises:
+        CheckpointError: the method has nothing that could be packed.
     """
+    network = checkpoint.config.network
+    if network.why_not_packed:
+        raise CheckpointError(
+            f"A network of method {network.method} cannot be packed: {network.why_not_packed}.",
+            "Use the float file; it runs in plain torch.",
+        )
     tensors = {}
     for name, tensor in checkpoint.build_packed().state_dict().items():
         *layers, kind = name.split(".")
@@ -245,10 +262,16 @@ def _checked_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, s
 def _read_float(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
     names = to_upstream(meta_network(config).state_dict(), config)
     expected = {name: (tuple(tensor.shape), _FLOATS) for name, tensor in names.items()}
-    return from_upstream(_read_tensors(file, expected), config)
+    state = from_upstream(_read_tensors(file, expected), config)
+    for name, tensor in state.items():
+        if name.endswith(".norm.variance") and bool((tensor < 0).any()):
+            raise CheckpointError(f"tensor {name} has a negative variance.")
+    return state
 
 
 def _read_packed(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
+    if config.network.why_not_packed:
+        raise CheckpointError(f"its method, {config.network.method}, cannot be packed.")
     network = pack(meta_network(config))
     types = {"sign": ("U8",), "alpha": ("F32",)}
     expected = {

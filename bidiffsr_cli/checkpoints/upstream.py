@@ -21,7 +21,7 @@ from ..configs import DiffusionConfig, ModelConfig, UNetConfig
 from ..errors import CheckpointError, is_out_of_memory
 from ..networks.blocks import ResBlock
 from ..networks.time_aware import BIConv
-from ..networks.unet import BiDiffSRUNet, DecoderLevel, meta_network
+from ..networks.unet import DecoderLevel, UNet, meta_network
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _TOP = {
@@ -128,11 +128,16 @@ def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_grou
     return ModelConfig(network, DiffusionConfig(total_steps=network.total_steps), scales)
 
 
+def has_upstream_names(config: UNetConfig) -> bool:
+    """Whether the authors' code has names for the network's parameters; the methods it lacks have ours."""
+    return config.type == config.method == "bi_diffsr"
+
+
 def from_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Rename and stack upstream parameters, strictly.
 
     Returns:
-        The names of `BiDiffSRUNet.state_dict()` -> float32 tensor.
+        The names of `UNet.state_dict()` -> float32 tensor.
 
     Raises:
         CheckpointError: naming the first tensor that is missing, superfluous, of the wrong shape or not finite.
@@ -165,7 +170,16 @@ def to_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, T
 
 
 def serialize_pth(state: Mapping[str, Tensor], config: ModelConfig) -> bytes:
-    """A state dict as the authors' code saves and loads it: `{"params": {...}}` under their names."""
+    """A state dict as the authors' code saves and loads it: `{"params": {...}}` under their names.
+
+    Raises:
+        CheckpointError: their code does not know the network.
+    """
+    if not has_upstream_names(config.network):
+        raise CheckpointError(
+            f"The authors' code has no {config.network.method} on the network of {config.network.type}.",
+            "Write .safetensors instead.",
+        )
     file = io.BytesIO()
     torch.save({"params": to_upstream(state, config)}, file)
     return file.getvalue()
@@ -174,8 +188,12 @@ def serialize_pth(state: Mapping[str, Tensor], config: ModelConfig) -> bytes:
 Foreign = list[tuple[str, tuple[int, ...]]]
 
 
-def _name_table(network: BiDiffSRUNet) -> Iterator[tuple[str, tuple[int, ...], Foreign]]:
+def _name_table(network: UNet) -> Iterator[tuple[str, tuple[int, ...], Foreign]]:
     """For each of our tensors: its name, its shape, and the upstream tensors that make it up."""
+    if not has_upstream_names(network.config):
+        for name, tensor in network.state_dict().items():
+            yield name, tuple(tensor.shape), [(name, tuple(tensor.shape))]
+        return
     for ours, upstream, layer in _layers(network):
         for leaf, tensor in layer.state_dict().items():
             shape = tuple(tensor.shape)
@@ -190,7 +208,7 @@ def _name_table(network: BiDiffSRUNet) -> Iterator[tuple[str, tuple[int, ...], F
             yield f"{ours}.{leaf}", shape, foreign
 
 
-def _layers(network: BiDiffSRUNet) -> Iterator[tuple[str, str, nn.Module]]:
+def _layers(network: UNet) -> Iterator[tuple[str, str, nn.Module]]:
     """Every layer with its name here and upstream."""
     for ours, upstream in _TOP.items():
         yield ours, upstream, network.get_submodule(ours)
@@ -199,7 +217,7 @@ def _layers(network: BiDiffSRUNet) -> Iterator[tuple[str, str, nn.Module]]:
             yield f"{ours}.{name}", f"{upstream}.{names[name]}", layer
 
 
-def _blocks(network: BiDiffSRUNet) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _blocks(network: UNet) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Every block with its name here and upstream, and its layers' upstream names."""
     for index, block in enumerate(network.encoder):
         names = _RES_BLOCK if isinstance(block, ResBlock) else _RESAMPLE

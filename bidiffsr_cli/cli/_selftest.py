@@ -22,7 +22,7 @@ from ..configs import UpscaleOptions
 from ..diffusion.conditioning import condition_of, detail_radius
 from ..errors import BidiffsrError, CheckpointError
 from ..networks.packed import unpack
-from ..networks.unet import BiDiffSRUNet
+from ..networks.unet import UNet
 from ..pipeline import SuperResolver
 from ..runtime import Runtime, choose_runtime, usable_cores
 
@@ -34,7 +34,7 @@ WIDTH, HEIGHT, WINDOW, OVERLAP = 48, 32, 64, 16
 class TrainedForm(Runtime):
     """Run a network in the form in which it was trained."""
 
-    def prepare(self, network: BiDiffSRUNet) -> nn.Module:
+    def prepare(self, network: UNet) -> nn.Module:
         """Nothing is binarized beforehand, and nothing is packed."""
         return unpack(network).requires_grad_(False).eval()
 

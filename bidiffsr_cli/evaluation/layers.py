@@ -125,7 +125,8 @@ def _subject(layer: Layer) -> tuple[Any, list[Tensor], TimestepContext]:
     conv = binary_conv(CONFIG)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        block = CSFusion(layer.channels, conv) if layer.kernel == 1 else ResBlock(layer.channels, CONFIG, conv)
+        both = layer.channels, layer.channels
+        block = CSFusion(*both, conv) if layer.kernel == 1 else ResBlock(*both, CONFIG, conv)
         shape = 1, layer.channels, layer.size, layer.size
         maps = [torch.randn(shape) for _ in range(2 if layer.kernel == 1 else 1)]
         embedding = torch.randn(1, CONFIG.inner_channel)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
 from ..networks import native as twins
-from ..networks.unet import BiDiffSRUNet
+from ..networks.unet import UNet
 from ..ops.threads import using_threads
 from ..runtime import Runtime, torch_threads
 from .benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, dtype_name, measure
@@ -59,7 +59,7 @@ class Subject:
     """
 
     name: str
-    build: Callable[[], BiDiffSRUNet]
+    build: Callable[[], UNet]
     condition_channels: int
     size: int
 
@@ -74,10 +74,10 @@ class Subject:
 def published() -> Subject:
     """The network of the paper, with random weights: 98.65 G binary multiply-adds and 33.6 G others."""
 
-    def build() -> BiDiffSRUNet:
+    def build() -> UNet:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return BiDiffSRUNet(UNetConfig())
+            return UNet(UNetConfig())
 
     return Subject(f"published {PUBLISHED_SIZE}x{PUBLISHED_SIZE}", build, 3, PUBLISHED_SIZE)
 
@@ -104,7 +104,7 @@ def measure_steps(
     return measure("step", subject.name, candidates, repeats)
 
 
-def step_on(runtime: Runtime, subject: Subject, network: BiDiffSRUNet) -> Candidate:
+def step_on(runtime: Runtime, subject: Subject, network: UNet) -> Candidate:
     """A step on a runtime, by all of its threads; `network` is used up."""
     prepared = runtime.prepare(network)
     inputs = subject.inputs(runtime.device)
@@ -118,7 +118,7 @@ def step_on(runtime: Runtime, subject: Subject, network: BiDiffSRUNet) -> Candid
     return Candidate(what, dtype_name(runtime.dtype), runtime.isa, runtime.threads, run)
 
 
-def upstream_step(subject: Subject, network: BiDiffSRUNet, device: torch.device) -> Candidate:
+def upstream_step(subject: Subject, network: UNet, device: torch.device) -> Candidate:
     """A step as the authors' code computes it.
 
     How the process allocates memory (`runtime.keep_freed_memory`) serves it too.

@@ -24,7 +24,7 @@ from ..errors import UsageError
 from ..networks.binary_conv import FullPrecisionConv
 from ..networks.blocks import CPDown, CPUp, CSFusion, ResBlock, SelfAttention
 from ..networks.time_aware import BIConv
-from ..networks.unet import BiDiffSRUNet, DecoderLevel
+from ..networks.unet import DecoderLevel, UNet
 
 
 def swish(x: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class UpstreamStyleBIConv(nn.Module):
         self.weight = conv.weight
         self.tar = nn.ModuleList(Shift(bias) for bias in conv.tar.bias)
         self.taa = nn.ModuleList(map(RPReLU, taa.shift, taa.slope, taa.offset))
-        self.identity = conv.identity
+        self.identity = conv.identity == "after"
 
     def forward(self, x: Tensor, when: When) -> Tensor:
         signs = binarized_activation(when.choose(self.tar)(x))
@@ -198,7 +198,7 @@ class UpstreamStyleLevel(nn.Module):
 
 
 class UpstreamStyleUNet(nn.Module):
-    """BiDiffSRUNet in the style of the authors' code; it shares the given network's parameters.
+    """UNet in the style of the authors' code; it shares the given network's parameters.
 
     Args:
         network: in its trained form; with the blocks of the paper, not those of its ablations.
@@ -207,7 +207,7 @@ class UpstreamStyleUNet(nn.Module):
         UsageError: it has other blocks.
     """
 
-    def __init__(self, network: BiDiffSRUNet) -> None:
+    def __init__(self, network: UNet) -> None:
         super().__init__()
         config = network.config
         check_blocks(config)
@@ -220,7 +220,7 @@ class UpstreamStyleUNet(nn.Module):
         self.eval()
 
     def forward(self, x_t: Tensor, condition: Tensor, t: Tensor) -> Tensor:
-        """As of BiDiffSRUNet."""
+        """As of UNet."""
         embedding, when = self.time_embedding(t), When(t, self.total_steps)
         x = self.stem(F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.unshuffle))
         skips = [x]
@@ -238,10 +238,13 @@ def check_blocks(config: UNetConfig) -> None:
     """Check that the network has an upstream style.
 
     Raises:
-        UsageError: it has blocks of an ablation.
+        UsageError: it has blocks of an ablation, or is binarized otherwise.
     """
-    if (config.fusion, config.resample) != ("cs", "cp"):
-        raise UsageError("The upstream style has no blocks of an ablation.", "Leave --against-upstream-style out.")
+    if (config.fusion, config.resample, config.method) != ("cs", "cp", "bi_diffsr"):
+        raise UsageError(
+            "The upstream style has no blocks of an ablation, and no other methods.",
+            "Leave --against-upstream-style out.",
+        )
 
 
 def style(module: nn.Module) -> nn.Module:

@@ -1,39 +1,227 @@
 """One convolution factory per method: what a block's `conv=` can be.
 
-A factory makes a module with `forward(x, ctx)` that keeps height and width. Full precision is a factory like the
-others, so a block never asks which one it was given.
+A factory makes a module with `forward(x, ctx)` that keeps height and width, or halves both with a stride of 2. Full
+precision is a factory like the others, so a block never asks which one it was given.
+
+    bi_diffsr          BIConv            TaR, sign, alpha, TaA (K groups), + x
+    bbcu               BIConv            the same with one group
+    reactnet           ReActNetConv      shift, sign, alpha, BatchNorm, + x, RPReLU
+    irnet              BatchNormConv     sign, scale, BatchNorm, + x
+    bnn, dorefa, xnor  BatchNormConv     sign, scale, BatchNorm
+    full_precision     FullPrecisionConv
+
+GroupNorm and Swish before a convolution are the block's, whatever the method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configs import UNetConfig
-from .time_aware import BIConv, TimestepContext
+from ..configs import METHODS, UNetConfig
+from .latent_conv import Folded, LatentConv, conv_dtype
+from .quantizers import (
+    dorefa_weight,
+    ede_shape,
+    ede_sign,
+    irnet_weight,
+    open_ste_sign,
+    ste_sign,
+    unit_step,
+    xnor_weight,
+)
+from .time_aware import BIConv, TaA, TaR, TimestepContext
 
-ConvFactory = Callable[[int, int, int], nn.Module]
-"""(in_channels, out_channels, kernel_size) -> module."""
+
+class ConvFactory(Protocol):
+    """Makes the convolutions of a block."""
+
+    def __call__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module: ...
 
 
 class FullPrecisionConv(nn.Conv2d):
     """An ordinary convolution with a bias that takes, and ignores, the time step."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:  # type: ignore[override]
         y = super().forward(x)
         return y.to(x.dtype) if self.training else y  # autocast computes it in few bits, training adds it up in many
 
 
+class BatchNorm(nn.Module):
+    """BatchNorm over B×H×W (arXiv 1502.03167) whose statistics for inference are measured when training is over.
+
+    In training the statistics are the batch's own. A moving average of them would be one of weights that are gone by
+    then; `measuring` takes them for the weights that are kept.
+    """
+
+    eps = 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.seen: list[tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, eps=self.eps)
+        if self.seen is not None:
+            variance, mean = torch.var_mean(x, (0, 2, 3))
+            self.seen.append((mean, variance))
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """Of inference, as scale x + shift, O each."""
+        scale = self.weight.detach() / (self.variance + self.eps).sqrt()
+        return scale, self.bias.detach() - self.mean * scale
+
+
+@contextlib.contextmanager
+def measuring(network: nn.Module) -> Iterator[None]:
+    """Measure the statistics of every BatchNorm on the batches that the network, in training mode, sees meanwhile."""
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.seen = []
+    try:
+        yield
+        for norm in norms:
+            if norm.seen:
+                means, variances = (torch.stack(list(values)) for values in zip(*norm.seen, strict=True))
+                norm.mean.copy_(means.mean(0))
+                # of all batches together: within them, and between them
+                norm.variance.copy_(variances.mean(0) + means.var(0, correction=0))
+    finally:
+        for norm in norms:
+            norm.seen = None
+
+
+class ReActNetConv(BIConv):
+    """ReActNet's unit: RPReLU(BatchNorm(Sign(x + shift) * alpha Sign(w)) + x) (arXiv 2003.03488, figure 4)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, identity: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, identity="before" if identity else "none")
+        self.norm = BatchNorm(out_channels)
+
+    def sums(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        return self.norm(super().sums(x, ctx))
+
+    def fold(self) -> Folded:
+        plain = super().fold()
+        signs, alpha, shift = _folded(plain.signs, plain.alpha, self.norm)
+        taa = TaA.of_one_group(self.taa.shift[0] + shift, self.taa.slope[0], self.taa.offset[0])
+        return Folded(signs, alpha, self.tar, taa)
+
+
+class BatchNormConv(LatentConv):
+    """Signs of the input and of the weight, a scale, BatchNorm: BNN, DoReFa, XNOR and IRNet differ in the quantizers.
+
+    Args:
+        method: whose.
+        identity: whether the input is added to the result; IRNet's papers have it, the older ones do not.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, method: str, identity: bool
+    ) -> None:
+        with_identity = identity and method == "irnet"
+        super().__init__(in_channels, out_channels, kernel_size, stride, "after" if with_identity else "none")
+        self.method, self.foldable = method, not METHODS[method]
+        self.norm = BatchNorm(out_channels)
+        self.register_buffer("ede", torch.tensor([0.1, 10.0]))
+        self.ede: Tensor  # (t, k) of IRNet's gradient, which `anneal` changes
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        dtype, padding = conv_dtype(x), self.weight.shape[-1] // 2
+        signs, weight = self.quantized(x).to(dtype), self.quantized_weight().to(dtype)
+        y = F.conv2d(signs, weight, stride=self.stride, padding=padding).to(x.dtype)
+        if self.method == "xnor_map":
+            y = y * self.scale_map(x)
+        y = self.norm(y)
+        return y + x if self.identity == "after" else y
+
+    def quantized(self, x: Tensor) -> Tensor:
+        """The input in one bit, with the method's gradient."""
+        match self.method:
+            case "dorefa_01":
+                return unit_step(x)
+            case "xnor" | "xnor_map":
+                return open_ste_sign(x)
+            case "irnet":
+                return ede_sign(x, *self.ede)
+        return ste_sign(x)
+
+    def quantized_weight(self) -> Tensor:
+        """The weight in one bit and a scale, with the method's gradient."""
+        match self.method:
+            case "dorefa" | "dorefa_01":
+                return dorefa_weight(self.weight)
+            case "xnor" | "xnor_map":
+                return xnor_weight(self.weight)
+            case "irnet":
+                return irnet_weight(self.weight, *self.ede)
+        return ste_sign(self.weight)
+
+    def scale_map(self, x: Tensor) -> Tensor:
+        """XNOR-Net's K, B×1×H×W: the mean over a kernel's window of the mean |x| over channels (section 3.2)."""
+        kernel = self.weight.shape[-1]
+        magnitude = x.abs().mean(1, keepdim=True)
+        return F.avg_pool2d(magnitude, kernel, self.stride, kernel // 2)
+
+    def fold(self) -> Folded:
+        weight = self.quantized_weight().detach()
+        signs, alpha, shift = _folded(weight, weight[:, 0, 0, 0].abs(), self.norm)
+        tar = TaR(weight.shape[1], 1).to(weight.device)
+        return Folded(signs, alpha, tar, TaA.of_one_group(shift, torch.ones_like(shift), torch.zeros_like(shift)))
+
+
+@torch.no_grad()
+def anneal(network: nn.Module, part_done: float) -> None:
+    """Bring what changes with the progress of training, 0 to 1, to where it belongs: IRNet's gradients."""
+    for module in network.modules():
+        if isinstance(module, BatchNormConv):
+            module.ede.copy_(torch.tensor(ede_shape(part_done)))
+
+
 def binary_conv(config: UNetConfig) -> ConvFactory:
     """The factory of the config's method."""
+    method, identity = config.method, config.identity
 
-    def bi_diffsr(in_channels: int, out_channels: int, kernel_size: int) -> nn.Module:
-        return BIConv(
-            in_channels, out_channels, kernel_size, config.tar_groups, config.taa_groups, identity=config.identity
-        )
+    def make(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module:
+        size = in_channels, out_channels, kernel_size, stride
+        match method:
+            case "bi_diffsr" | "bbcu":
+                return BIConv(
+                    *size,
+                    tar_groups=config.tar_groups,
+                    taa_groups=config.taa_groups,
+                    identity="after" if identity else "none",
+                )
+            case "reactnet":
+                return ReActNetConv(*size, identity=identity)
+            case "full_precision":
+                return FullPrecisionConv(*size)
+        return BatchNormConv(*size, method=method, identity=identity)
 
-    return {"bi_diffsr": bi_diffsr}[config.method]
+    return make
+
+
+def _folded(signs: Tensor, alpha: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """(signs, alpha, shift) of a binary convolution with the BatchNorm behind it; a negative scale turns the signs."""
+    scale, shift = norm.coefficients()
+    turned = torch.copysign(torch.ones(()), signs.detach() + 0.0) * torch.copysign(torch.ones(()), scale).view(
+        -1, 1, 1, 1
+    )
+    return turned, alpha * scale.abs(), shift

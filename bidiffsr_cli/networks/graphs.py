@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .time_aware import TimestepContext
-from .unet import BiDiffSRUNet
+from .unet import UNet
 
 MOST = 32
 """Graphs that are kept; then the oldest goes."""
@@ -24,20 +24,20 @@ class _Graph:
 
 
 class GraphedUNet(nn.Module):
-    """A network on a CUDA device, called like a BiDiffSRUNet.
+    """A network on a CUDA device, called like a UNet.
 
     The first call with new sizes or a new TaR/TaA group computes as ever and so warms up; the second is captured; from
     then on the graph is replayed. All graphs work in one pool of memory, for they run one after the other.
     """
 
-    def __init__(self, network: BiDiffSRUNet) -> None:
+    def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network = network
         self.graphs: dict[Any, _Graph | None] = {}
         self.pool: Any = None
 
     def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
-        """As BiDiffSRUNet.forward. The result is overwritten by the next call."""
+        """As UNet.forward. The result is overwritten by the next call."""
         config, step = self.network.config, int(t[0]) if step is None else step
         ctx = TimestepContext(t, step, config.total_steps)
         key = (x_t.shape, ctx.group(config.tar_groups), ctx.group(config.taa_groups))

@@ -1,5 +1,8 @@
 """The UNet's blocks on the native engine: the same network, computed with few passes over memory.
 
+BI-DiffSR's network has a twin for every block; of SR3's, whose blocks are others, the binary convolutions alone run on
+the engine (`NativeConvs`).
+
 Binary convolutions run on packed bits (`ops.native`), each with the GroupNorm, Swish and shortcuts around it.
 Full-precision convolutions stay with torch and see bands of rows, which the native engine activates before and finishes
 behind them while they are in the cache. Bands have the same height whatever the number of threads, and torch computes
@@ -31,9 +34,9 @@ from .blocks import (
     SelfAttention,
     SplitFusion,
 )
-from .packed import PackedBIConv
+from .packed import PackedBIConv, swap
 from .time_aware import TimestepContext
-from .unet import BiDiffSRUNet, DecoderLevel
+from .unet import DecoderLevel, UNet
 
 QUERIES = 256
 """Positions of a picture whose attention is computed at once."""
@@ -62,13 +65,13 @@ class Features:
     moments: Tensor
 
 
-class NativeUNet(BiDiffSRUNet):
-    """BiDiffSRUNet for inference on the native engine; takes the parameters of a packed network over."""
+class NativeUNet(UNet):
+    """BI-DiffSR's UNet for inference on the native engine; takes the parameters of a packed network over."""
 
     stem: NativeConv  # type: ignore[assignment]
     head: NativeConv  # type: ignore[assignment]
 
-    def __init__(self, network: BiDiffSRUNet, engine: Engine) -> None:
+    def __init__(self, network: UNet, engine: Engine) -> None:
         nn.Module.__init__(self)
         self.config, self.engine = network.config, engine
         self.time_embedding = network.time_embedding
@@ -106,6 +109,22 @@ class NativeUNet(BiDiffSRUNet):
 
         in_bands(band, x.data)
         return result
+
+
+class NativeConvs(nn.Module):
+    """A network whose packed convolutions, one by one, run on the native engine, and everything else in torch."""
+
+    def __init__(self, network: UNet, engine: Engine) -> None:
+        super().__init__()
+        self.config, self.dtype = network.config, engine.dtype
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = swap(network, PackedBIConv, lambda conv: NativeBIConv(conv, engine))
+        self.requires_grad_(False).eval()
+
+    def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
+        """As UNet.forward."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.network(x_t, condition, t, step).float()
 
 
 class NativeConv(nn.Module):
@@ -296,7 +315,7 @@ class NativeAdd(nn.Module):
 
 
 class NativeBIConv(nn.Module):
-    """Parameters of a BIConv, its bits in the layout of an instruction set; `at` selects those of a time step."""
+    """A folded convolution, its bits in the layout of an instruction set; `at` selects what is a time step's."""
 
     weight: Tensor
     alpha: Tensor
@@ -304,7 +323,9 @@ class NativeBIConv(nn.Module):
 
     def __init__(self, packed: PackedBIConv, engine: Engine) -> None:
         super().__init__()
+        self.engine = engine
         self.inputs, self.kernel, self.identity = packed.inputs, packed.kernel, packed.identity
+        self.stride = packed.stride
         self.register_buffer("weight", native.prepare(engine.isa, packed.sign, packed.inputs, packed.kernel))
         self.register_buffer("alpha", packed.alpha)
         self.register_buffer("tar", packed.tar.bias.detach() + 0.0)  # turns -0.0 into 0.0, as the sign's rule asks
@@ -325,6 +346,12 @@ class NativeBIConv(nn.Module):
             segments or (Segment(0, 0, 1, self.inputs),),
         )
 
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        """The convolution alone; with a stride, of every pixel, of which some are taken."""
+        x = x.float().contiguous(memory_format=torch.channels_last)
+        y, _ = native.binary_block(self.engine.isa, threads(), [x], [self.at(ctx)])
+        return y if self.stride == 1 else y[:, :, :: self.stride, :: self.stride]
+
 
 class NativeDecoderLevel(DecoderLevel):
     """Twin of a DecoderLevel: the same way through other blocks."""
@@ -334,6 +361,11 @@ class NativeDecoderLevel(DecoderLevel):
         self.fusions = nn.ModuleList(twin(fusion, engine) for fusion in level.fusions)
         self.blocks = nn.ModuleList(twin(block, engine) for block in level.blocks)
         self.up = None if level.up is None else twin(level.up, engine)
+
+
+def native_network(network: UNet, engine: Engine) -> NativeUNet | NativeConvs:
+    """A packed network's form on the engine; the given one is used up."""
+    return NativeConvs(network, engine) if network.config.type == "sr3" else NativeUNet(network, engine)
 
 
 def twin(block: nn.Module, engine: Engine) -> nn.Module:

@@ -1,10 +1,11 @@
 """The binary convolution's forms for inference: packed (bits), and frozen (signs as floats, for plain torch).
 
-    BIConv       latent weights        what is trained
+    LatentConv   latent weights        what is trained, by any method
     PackedBIConv sign bits and alpha   what packed files hold, and what the native engine takes
     FrozenBIConv signs and alpha       what runs in plain torch, on any device
 
-`pack`, `unpack` and `freeze` bring a whole network from one form into another.
+`pack`, `unpack` and `freeze` bring a whole network from one form into another. Whatever the method, what is packed or
+frozen is its `Folded` form, a BI-Conv; methods that have none stay as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.packing import pack_signs, row_bytes, unpack_signs
-from ..ops.reference import binarize, binary_conv, channel_scales
+from ..ops.reference import binarize, binary_conv
+from .latent_conv import LatentConv
 from .quantizers import ste_sign
 from .time_aware import BIConv, TimestepContext
 
@@ -25,22 +27,22 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class PackedBIConv(nn.Module):
-    """A BIConv whose weight is `sign`, bits as in `ops/packing.py`, and `alpha`. It computes nothing itself."""
+    """A folded convolution whose weight is `sign`, bits as in `ops/packing.py`. It computes nothing itself."""
 
-    def __init__(self, trained: BIConv) -> None:
+    def __init__(self, trained: LatentConv) -> None:
         super().__init__()
         outputs, self.inputs, self.kernel, _ = trained.weight.shape
+        folded = trained.fold()
         if trained.weight.is_meta:
             sign = torch.empty(outputs, row_bytes(trained.weight[0].numel()), dtype=torch.uint8, device="meta")
-            alpha = torch.empty(outputs, device="meta")
         else:
-            sign, alpha = pack_signs(trained.weight.detach()), channel_scales(trained.weight)
+            sign = pack_signs(folded.signs.detach())
         self.register_buffer("sign", sign)
-        self.register_buffer("alpha", alpha)
+        self.register_buffer("alpha", folded.alpha)
         self.sign: Tensor
         self.alpha: Tensor
-        self.tar, self.taa = trained.tar, trained.taa
-        self.identity = trained.identity
+        self.tar, self.taa = folded.tar, folded.taa
+        self.identity, self.stride = trained.identity, trained.stride
 
     def signs(self) -> Tensor:
         """The weight's signs as +1.0 and -1.0, O×I×k×k."""
@@ -48,7 +50,7 @@ class PackedBIConv(nn.Module):
 
 
 class FrozenBIConv(nn.Module):
-    """A BIConv for inference in plain torch: signs and alpha are computed once, and nothing has a gradient.
+    """A folded convolution in plain torch: signs and alpha are computed once, and nothing has a gradient.
 
     Args:
         source: whose parameters these are.
@@ -57,46 +59,52 @@ class FrozenBIConv(nn.Module):
             exceeds that only where 94 of 100 signs agree, and is off by 2 then.
     """
 
-    def __init__(self, source: BIConv | PackedBIConv, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, source: LatentConv | PackedBIConv, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.tar = copy.deepcopy(source.tar)
-        self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
         if isinstance(source, PackedBIConv):
-            signs, alpha = source.signs(), source.alpha
+            signs, alpha, tar, taa = source.signs(), source.alpha, source.tar, source.taa
         else:
-            signs, alpha = ste_sign(source.weight.detach()), channel_scales(source.weight)
+            folded = source.fold()
+            signs, alpha, tar, taa = ste_sign(folded.signs.detach()), folded.alpha, folded.tar, folded.taa
+        self.tar = copy.deepcopy(tar)
+        self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
         weight = signs.to(dtype).contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.alpha = nn.Parameter(alpha, requires_grad=False)
-        self.taa = source.taa
-        self.identity = source.identity
+        self.taa = taa
+        self.identity, self.stride = source.identity, source.stride
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # sums of signs do not fit the few bits of bfloat16
             signs = binarize(x.float(), self.tar(ctx)).to(self.weight.dtype)
-            y = binary_conv(signs, self.weight, self.alpha)
+            y = binary_conv(signs, self.weight, self.alpha, self.stride)
+        if self.identity == "before":
+            y = y.add_(x)
         y = self.taa(y, ctx)
-        return y.add_(x) if self.identity else y  # float32 also where x is not
+        return y.add_(x) if self.identity == "after" else y  # float32 also where x is not
 
 
 def pack(network: Network) -> Network:
-    """Every BIConv to its packed form, in place."""
-    return _swap(network, BIConv, PackedBIConv)
+    """Every binary convolution to its packed form, in place; those stay that have none."""
+    return swap(network, LatentConv, lambda conv: PackedBIConv(conv) if conv.foldable else conv)
 
 
 def unpack(network: Network) -> Network:
-    """Every packed convolution back to a BIConv, in place; its latent weight is alpha Sign(w)."""
+    """Every packed convolution to a BIConv that computes the same, in place; its latent weight is alpha Sign(w).
+
+    That is the form that BI-DiffSR and BBCU are trained in; of other methods BatchNorm stays folded.
+    """
 
     def trained(packed: PackedBIConv) -> BIConv:
         outputs = packed.sign.shape[0]
-        groups = packed.tar.bias.shape[0], packed.taa.slope.shape[0]
+        groups = {"tar_groups": packed.tar.bias.shape[0], "taa_groups": packed.taa.slope.shape[0]}
         with torch.device("meta"):
-            conv = BIConv(packed.inputs, outputs, packed.kernel, *groups, identity=packed.identity)
+            conv = BIConv(packed.inputs, outputs, packed.kernel, packed.stride, **groups, identity=packed.identity)
         conv.weight = nn.Parameter(packed.signs() * packed.alpha.view(-1, 1, 1, 1))
         conv.tar, conv.taa = packed.tar, packed.taa
         return conv
 
-    return _swap(network, PackedBIConv, trained)
+    return swap(network, PackedBIConv, trained)
 
 
 def freeze(network: Network, dtype: torch.dtype = torch.float32) -> Network:
@@ -106,11 +114,16 @@ def freeze(network: Network, dtype: torch.dtype = torch.float32) -> Network:
         network: trained or packed.
         dtype: in which signs are multiplied, see `FrozenBIConv`.
     """
-    _swap(network, (BIConv, PackedBIConv), lambda conv: FrozenBIConv(conv, dtype))
+
+    def frozen(conv: LatentConv | PackedBIConv) -> nn.Module:
+        return FrozenBIConv(conv, dtype) if isinstance(conv, PackedBIConv) or conv.foldable else conv
+
+    swap(network, (LatentConv, PackedBIConv), frozen)
     return network.requires_grad_(False).eval()
 
 
-def _swap(network: Network, kind: type | tuple[type, ...], twin: Callable[..., nn.Module]) -> Network:
+def swap(network: Network, kind: type | tuple[type, ...], twin: Callable[..., nn.Module]) -> Network:
+    """Put a twin in the place of every module of a kind."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, kind):

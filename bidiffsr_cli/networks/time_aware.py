@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import reference
+from ..ops.reference import channel_scales
 from . import quantizers
+from .latent_conv import Folded, LatentConv, conv_dtype
 from .quantizers import approx_sign, scaled_ste_sign
 
 
@@ -56,40 +58,55 @@ class TaA(nn.Module):
         self.slope = nn.Parameter(torch.full((groups, channels), 0.25))
         self.offset = nn.Parameter(torch.zeros(groups, channels))
 
+    @classmethod
+    def of_one_group(cls, shift: Tensor, slope: Tensor, offset: Tensor) -> TaA:
+        """An RPReLU with these parameters, C each, whatever the time step."""
+        with torch.device("meta"):
+            taa = cls(len(shift), 1)
+        for name, value in (("shift", shift), ("slope", slope), ("offset", offset)):
+            setattr(taa, name, nn.Parameter(value.detach().clone()[None]))
+        return taa
+
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         group = ctx.group(self.slope.shape[0])
         rprelu = quantizers.rprelu if torch.is_grad_enabled() else reference.rprelu  # which overwrites x
         return rprelu(x, self.shift[group].view(1, -1, 1, 1), self.slope[group], self.offset[group].view(1, -1, 1, 1))
 
 
-class BIConv(nn.Module):
+class BIConv(LatentConv):
     """The basic BI-Conv block: TaA(Sign(x + TaR) * alpha Sign(w)) + x (paper, figure 5, eq. 5-7).
 
-    The weight is latent, a real number of which sign and mean |w| count: the form that is trained. For inference
-    `packed.freeze` puts a twin in its place that binarizes once.
+    With one group each, TaR and TaA are a fixed shift and a plain RPReLU: BBCU's unit (arXiv 2210.00405).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, tar_groups: int, taa_groups: int, identity: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        tar_groups: int = 1,
+        taa_groups: int = 1,
+        identity: str = "after",
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, out_channels, kernel_size, stride, identity)
         self.tar = TaR(in_channels, tar_groups)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.taa = TaA(out_channels, taa_groups)
-        self.identity = identity and in_channels == out_channels
-        if not self.weight.is_meta:
-            nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        y = self.sums(x, ctx)
+        if self.identity == "before":
+            y = y + x
+        y = self.taa(y, ctx)
+        return y + x if self.identity == "after" else y
+
+    def sums(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        """The binary convolution, scaled."""
         dtype = conv_dtype(x)
         signs = approx_sign(x + self.tar(ctx), dtype)
-        y = F.conv2d(signs, scaled_ste_sign(self.weight, dtype), padding=self.weight.shape[-1] // 2)
-        y = self.taa(y.to(x.dtype), ctx)
-        return y + x if self.identity else y
+        weight = scaled_ste_sign(self.weight, dtype)
+        return F.conv2d(signs, weight, stride=self.stride, padding=weight.shape[-1] // 2).to(x.dtype)
 
-
-def conv_dtype(x: Tensor) -> torch.dtype:
-    """In what convolutions of x compute: autocast's type where that is on, else x's own."""
-    device = x.device.type
-    enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta has none
-    return torch.get_autocast_dtype(device) if enabled else x.dtype
+    def fold(self) -> Folded:
+        return Folded(self.weight, channel_scales(self.weight), self.tar, self.taa)

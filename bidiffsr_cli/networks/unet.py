@@ -1,8 +1,12 @@
-"""BiDiffSRUNet, the denoising network of the paper, computed as the authors' code computes it."""
+"""UNet, the denoising network of the paper, computed as the authors' code computes it.
+
+One skeleton serves BI-DiffSR, its ablations and SR3: every block says how many channels it gives, the next takes them.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 
 from ..configs import ModelConfig, UNetConfig
 from .binary_conv import ConvFactory, FullPrecisionConv, binary_conv
-from .blocks import DOWN, FUSION, UP, ResBlock
+from .blocks import DOWN, FUSION, UP, Block, ResBlock
 from .time_aware import TimestepContext
 
 
@@ -35,12 +39,9 @@ class TimeEmbedding(nn.Module):
 class DecoderLevel(nn.Module):
     """One resolution of the decoder: fusions with the encoder's features, each before a ResBlock, then the way up."""
 
-    def __init__(self, channels: int, config: UNetConfig, conv: ConvFactory, up: nn.Module | None) -> None:
+    def __init__(self, fusions: Sequence[nn.Module], blocks: Sequence[nn.Module], up: nn.Module | None) -> None:
         super().__init__()
-        count = config.res_blocks + 1
-        self.fusions = nn.ModuleList(FUSION[config.fusion](channels, conv) for _ in range(count))
-        self.blocks = nn.ModuleList(ResBlock(channels, config, conv) for _ in range(count))
-        self.up = up
+        self.fusions, self.blocks, self.up = nn.ModuleList(fusions), nn.ModuleList(blocks), up
 
     def forward(self, x: Tensor, skips: list[Tensor], ctx: TimestepContext) -> Tensor:
         for fusion, block in zip(self.fusions, self.blocks, strict=True):
@@ -49,11 +50,13 @@ class DecoderLevel(nn.Module):
         return x if self.up is None else self.up(x, ctx)
 
 
-class BiDiffSRUNet(nn.Module):
-    """The UNet of BI-DiffSR: mostly 1-bit convolutions, full precision at both ends and in the finest decoder levels.
+class UNet(nn.Module):
+    """The denoising network: BI-DiffSR's, its ablations', SR3's (arXiv 2104.07636), as its config says.
+
+    BI-DiffSR's is full precision at both ends and in the finest decoder levels, and mostly 1-bit convolutions.
 
     Args:
-        config: widths, levels, K and ablations.
+        config: widths, levels, methods and ablations.
         condition_channels: channels of the condition: 3 for each of its parts.
     """
 
@@ -63,25 +66,43 @@ class BiDiffSRUNet(nn.Module):
         binary = binary_conv(config)
         widths = [config.inner_channel * mult for mult in config.channel_mults]
         r2 = config.pixel_unshuffle**2
-        down, up = DOWN[config.resample], UP[config.resample]
+
+        def res_block(place: str, channels: int, width: int, conv: ConvFactory = binary, **more: bool) -> ResBlock:
+            full = place in config.full_precision_blocks
+            return ResBlock(channels, width, config, FullPrecisionConv if full else conv, **more)
 
         self.time_embedding = TimeEmbedding(config.inner_channel)
         self.stem = nn.Conv2d((condition_channels + 3) * r2, config.inner_channel, 3, padding=1)
 
         self.encoder = nn.ModuleList()
+        channels, skips = widths[0], [widths[0]]
         for level, width in enumerate(widths):
-            self.encoder.extend(ResBlock(width, config, binary) for _ in range(config.res_blocks))
+            for _ in range(config.res_blocks):
+                self.encoder.append(res_block(f"encoder.{len(self.encoder)}", channels, width))
+                channels = width
+                skips.append(channels)
             if level < config.levels - 1:
-                self.encoder.append(down(width, binary))
+                down: Block = DOWN[config.resample](channels, binary)
+                self.encoder.append(down)
+                channels = down.out_channels
+                skips.append(channels)
 
         self.middle = nn.ModuleList(
-            [ResBlock(widths[-1], config, binary, attention=True), ResBlock(widths[-1], config, binary)]
+            [res_block("middle.0", channels, channels, attention=True), res_block("middle.1", channels, channels)]
         )
 
         self.decoder = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             conv = FullPrecisionConv if level in config.full_precision_levels else binary
-            self.decoder.append(DecoderLevel(width, config, conv, up(width, binary) if level > 0 else None))
+            fusions, blocks = list[Block](), list[ResBlock]()
+            for index in range(config.res_blocks + 1):
+                fusions.append(FUSION[config.fusion](channels, skips.pop(), conv))
+                place = f"decoder.{len(self.decoder)}.blocks.{index}"
+                blocks.append(res_block(place, fusions[-1].out_channels, width, conv))
+                channels = width
+            up: Block | None = UP[config.resample](channels, binary) if level > 0 else None
+            self.decoder.append(DecoderLevel(fusions, blocks, up))
+            channels = channels if up is None else up.out_channels
 
         self.head_norm = nn.GroupNorm(config.norm_groups, widths[0])
         self.head = nn.Conv2d(widths[0], 3 * r2, 3, padding=1)
@@ -98,7 +119,9 @@ class BiDiffSRUNet(nn.Module):
         Returns:
             B×3×H×W.
         """
-        embedding = F.silu(self.time_embedding(t))
+        embedding = self.time_embedding(t)
+        if self.config.type != "sr3":
+            embedding = F.silu(embedding)
         ctx = TimestepContext(embedding, int(t[0]) if step is None else step, self.config.total_steps)
         x = self.enter(x_t, condition)
         skips = [x]
@@ -122,7 +145,7 @@ class BiDiffSRUNet(nn.Module):
         return F.pixel_shuffle(self.head(F.silu(self.head_norm(x))), self.config.pixel_unshuffle)
 
 
-def meta_network(config: ModelConfig) -> BiDiffSRUNet:
+def meta_network(config: ModelConfig) -> UNet:
     """The network with names and shapes but without memory."""
     with torch.device("meta"):
-        return BiDiffSRUNet(config.network, config.condition_channels)
+        return UNet(config.network, config.condition_channels)

@@ -22,7 +22,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class BinaryConv:
-    """One BIConv of a block, its time step's parameters selected.
+    """One binary convolution of a block, its time step's parameters selected.
 
     Attributes:
         weight: for `reference` O×I×k×k of +1.0 and -1.0, for `native` what `native.prepare` made of them.
@@ -30,7 +30,7 @@ class BinaryConv:
         tar: I, TaR's bias; free of -0.0.
         shift, slope, offset: O each, TaA's RPReLU.
         kernel: k, 1 or 3.
-        identity: whether the input is added to the output.
+        identity: where the input is added to the output: "none", "before" or "after" the RPReLU.
         segments: one or two, whose channels one behind the other are the input.
     """
 
@@ -41,5 +41,5 @@ class BinaryConv:
     slope: Tensor
     offset: Tensor
     kernel: int
-    identity: bool
+    identity: str
     segments: tuple[Segment, ...]

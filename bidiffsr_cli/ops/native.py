@@ -21,10 +21,11 @@ from ..errors import UsageError
 from . import BinaryConv, Segment
 from . import __path__ as FOLDERS
 
-ABI = 1
+ABI = 2
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
+IDENTITIES = {"none": 0, "after": 1, "before": 2}
 ENVIRONMENT = "BIDIFFSR_CPU_ISA"
 """Names an instruction set that is to be used instead of the best one."""
 
@@ -355,7 +356,7 @@ def _fill(target: _Conv, conv: BinaryConv, sources: Sequence[Tensor], isa: str) 
     outputs = conv.alpha.shape[0]
     if conv.kernel not in (1, 3):
         raise ValueError(f"kernels are 1 or 3 wide, not {conv.kernel}")
-    if conv.identity and inputs != outputs:
+    if conv.identity != "none" and inputs != outputs:
         raise ValueError(f"there is no identity from {inputs} to {outputs} channels")
     for index, segment in enumerate(conv.segments):
         last = segment.first + (segment.count - 1) * segment.step
@@ -373,7 +374,7 @@ def _fill(target: _Conv, conv: BinaryConv, sources: Sequence[Tensor], isa: str) 
         _pointer(parameter, (outputs,)) for parameter in (conv.shift, conv.slope, conv.offset)
     )
     target.inputs, target.outputs, target.kernel = inputs, outputs, conv.kernel
-    target.identity, target.segment_count = conv.identity, len(conv.segments)
+    target.identity, target.segment_count = IDENTITIES[conv.identity], len(conv.segments)
 
 
 def _pointer(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:

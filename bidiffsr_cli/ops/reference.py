@@ -34,8 +34,8 @@ def channel_scales(weight: Tensor) -> Tensor:
     return weight.detach().abs().double().mean(dim=(1, 2, 3)).float()
 
 
-def binary_conv(signs: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
-    """alpha (Sign(x) * Sign(w)), of stride 1, padded with zeros: B×I×H×W -> B×O×H×W (paper, eq. 5-7).
+def binary_conv(signs: Tensor, weight: Tensor, alpha: Tensor, stride: int = 1) -> Tensor:
+    """alpha (Sign(x) * Sign(w)), padded with zeros: B×I×H×W -> B×O×H×W, or less with a stride (paper, eq. 5-7).
 
     The sums are integers below 2^24, hence exact in float32, whatever their order; alpha comes behind them.
 
@@ -43,11 +43,12 @@ def binary_conv(signs: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
         signs: B×I×H×W of +1.0 and -1.0.
         weight: O×I×k×k of +1.0 and -1.0, of the same type.
         alpha: O, float32.
+        stride: in both directions.
 
     Returns:
         B×O×H×W, float32.
     """
-    return F.conv2d(signs, weight, padding=weight.shape[-1] // 2).float().mul_(alpha.view(-1, 1, 1))
+    return F.conv2d(signs, weight, stride=stride, padding=weight.shape[-1] // 2).float().mul_(alpha.view(-1, 1, 1))
 
 
 def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
@@ -107,8 +108,10 @@ def binary_block(
     for conv in convs:
         x = torch.cat([_channels(sources[segment.source], segment) for segment in conv.segments], dim=1)
         y = binary_conv(binarize(x, conv.tar.view(-1, 1, 1)), conv.weight, conv.alpha)
+        if conv.identity == "before":
+            y = y.add_(x)
         y = rprelu(y, conv.shift.view(-1, 1, 1), conv.slope, conv.offset.view(-1, 1, 1))
-        results.append(y.add_(x) if conv.identity else y)
+        results.append(y.add_(x) if conv.identity == "after" else y)
     y = torch.cat(results, dim=1) if concatenate else sum(results[1:], start=results[0])
     if arrangement == "shuffle":
         return F.pixel_shuffle(y, 2)

@@ -22,7 +22,7 @@ from .config import LossConfig
 from .data import Batch
 
 Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""(x_t, condition, t, step) -> prediction, as BiDiffSRUNet."""
+"""(x_t, condition, t, step) -> prediction, as UNet."""
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Pictures B×3×H×W in [0, 1], originals -> B distances."""
 

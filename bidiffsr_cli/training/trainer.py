@@ -12,6 +12,7 @@ the many small operations of a step gain little from more, and nothing spins.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,13 +27,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import BidiffsrError
+from ..networks.binary_conv import BatchNorm, anneal, measuring
 from ..networks.blocks import ResBlock
-from ..networks.time_aware import BIConv
-from ..networks.unet import BiDiffSRUNet
+from ..networks.latent_conv import LatentConv
+from ..networks.unet import UNet
 from .config import TrainConfig
 from .data import CropSampler
 from .objective import Loss, Objective, Perceptual, Question
 
+MEASURED = 16
+"""Batches on which the statistics of BatchNorm are measured."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -104,7 +108,7 @@ class Trainer:
         sampler: draws the batches.
         device: where the network is.
         perceptual: LPIPS on that device, if the config gives it a weight.
-        weights: to start from; names as of BiDiffSRUNet.
+        weights: to start from; names as of UNet.
         threads: of a CPU. Results depend on their number in the last bits, as sums of gradients do.
 
     Attributes:
@@ -124,7 +128,7 @@ class Trainer:
         self.config, self.sampler, self.device, self.threads = config, sampler, device, threads
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
-            network = BiDiffSRUNet(config.model.network, config.model.condition_channels)
+            network = UNet(config.model.network, config.model.condition_channels)
         if weights is not None:
             network.load_state_dict(weights)
         for block in network.modules():
@@ -175,12 +179,11 @@ class Trainer:
 
     def step(self) -> None:
         """One iteration."""
-        scales = self.config.model.scales
-        scale = scales[int(torch.randint(len(scales), (), generator=self.generator))]
-        batch = self.sampler.draw(scale, self.generator)
-        questions = self.objective.ask(batch, self.generator, self.noise_generator)
+        anneal(self.network, self.part_done())
+        questions = self._ask(self.generator, self.noise_generator)
         pieces = [piece for question in questions for piece in question.split(self.threads)]
-        self._losses += self._differentiate(pieces, len(batch.hr))
+        count = sum(len(question.t) for question in questions)
+        self._losses += self._differentiate(pieces, count)
         norm = torch.stack(list(self._map(Share.square_norm, self.shares))).sum().sqrt()
         self._norms.append(norm)
         clip, iteration = self.config.optimizer.clip, self.progress.iteration + 1
@@ -189,7 +192,7 @@ class Trainer:
         decay = min(self.config.optimizer.ema, (1 + age) / (10 + age))
         self._map(partial(Share.update, factor=factor, lr=self.learning_rate(), decay=decay), self.shares)
         self.progress.iteration = iteration
-        self.progress.samples += len(batch.hr) * self.world
+        self.progress.samples += count * self.world
 
     def run(
         self, on_log: Callable[[dict[str, Any]], None], stop: Callable[[], bool], breaks: Sequence[Break] = ()
@@ -225,25 +228,54 @@ class Trainer:
                 break
 
     def average(self) -> dict[str, Tensor]:
-        """The averaged weights, on the CPU, with the names of BiDiffSRUNet."""
+        """The averaged weights and what else a checkpoint holds, on the CPU, with the names of UNet."""
         averages = {
             name: mean for share in self.shares for (name, _), mean in zip(share.named, share.average, strict=True)
         }
-        return {name: averages[name].cpu().clone() for name, _ in self.network.named_parameters()}
+        if not any(isinstance(module, BatchNorm) for module in self.network.modules()):
+            return {name: averages[name].cpu().clone() for name, _ in self.network.named_parameters()}
+        averaged = copy.deepcopy(self.network)
+        averaged.load_state_dict(averages, strict=False)
+        self._measure(averaged)
+        return {name: value.cpu() for name, value in averaged.state_dict().items()}
 
     def latent_names(self) -> list[str]:
         """Names of the binary convolutions' weights."""
-        return [f"{name}.weight" for name, module in self.network.named_modules() if isinstance(module, BIConv)]
+        return [f"{name}.weight" for name, module in self.network.named_modules() if isinstance(module, LatentConv)]
 
     def forget_figures(self) -> None:
         """Begin the figures of the log anew."""
         self._losses, self._norms, self._signs = [], [], self._current_signs()
 
+    def _ask(self, generator: torch.Generator, noise_generator: torch.Generator) -> list[Question]:
+        """Draw a batch, and what is asked about it."""
+        scales = self.config.model.scales
+        scale = scales[int(torch.randint(len(scales), (), generator=generator))]
+        return self.objective.ask(self.sampler.draw(scale, generator), generator, noise_generator)
+
+    @torch.no_grad()
+    def _measure(self, network: UNet) -> None:
+        """The statistics of a network's BatchNorm, on batches that are the same every time."""
+        generators = torch.Generator(), torch.Generator(self.device)
+        for generator in generators:
+            generator.manual_seed(self.config.run.seed)
+        for block in network.modules():
+            if isinstance(block, ResBlock):
+                block.dropout = 0.0
+        with measuring(network):
+            for _ in range(MEASURED):
+                for question in self._ask(*generators):
+                    with self._precision():
+                        self.objective(network, question)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16")
+
     def _differentiate(self, pieces: Sequence[Question], count: int) -> list[Loss]:
         """Set every parameter's gradient to that of the mean loss over `count` crops."""
 
         def loss_of(piece: Question) -> tuple[Loss, Tensor]:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16"):
+            with self._precision():
                 loss = self.objective(self._forward, piece)
             return loss, loss.total * (loss.count / count)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from bidiffsr_cli.checkpoints.files import Checkpoint, serialize_packed
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
-from bidiffsr_cli.networks.unet import BiDiffSRUNet
+from bidiffsr_cli.networks.unet import UNet
 
 COMMAND = [sys.executable, "-m", "bidiffsr_cli"]
 WIDTH, HEIGHT = 24, 16
@@ -66,7 +66,7 @@ def tiny_checkpoint(seed: int = 0) -> bytes:
     config = ModelConfig(network, diffusion, scales=(2, 4), tile=TileConfig(32, 8))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        state = BiDiffSRUNet(network, config.condition_channels).state_dict()
+        state = UNet(network, config.condition_channels).state_dict()
         state = {name: tensor + 0.1 * torch.randn(tensor.shape) for name, tensor in state.items()}
     return serialize_packed(Checkpoint(config, state, license="CC0-1.0", origin="random numbers"))
 

@@ -8,10 +8,11 @@ from safetensors import safe_open
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import UNetConfig
+from bidiffsr_cli.networks.binary_conv import BatchNorm
 from bidiffsr_cli.networks.native import Engine, NativeUNet
 from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze, pack
 from bidiffsr_cli.networks.time_aware import BIConv, TimestepContext
-from bidiffsr_cli.networks.unet import BiDiffSRUNet
+from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import native
 
 TINY = UNetConfig(inner_channel=8, norm_groups=4, channel_mults=(1, 2, 4), res_blocks=1)
@@ -62,11 +63,16 @@ SWITCHES = [
 ]
 
 
-def randomized(config: UNetConfig, condition_channels: int = 3) -> BiDiffSRUNet:
+def randomized(config: UNetConfig, condition_channels: int = 3) -> UNet:
     """A network none of whose parameters has a neutral value."""
-    network = BiDiffSRUNet(config, condition_channels)
+    network = UNet(config, condition_channels)
     for parameter in network.parameters():
         parameter.data.add_(0.3 * torch.randn_like(parameter))
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.weight.data.normal_()  # a negative scale turns signs
+            module.mean.normal_()
+            module.variance.uniform_(0.5, 2)
     return network
 
 
@@ -87,13 +93,13 @@ def test_the_inference_form_equals_the_trained_one(switch):
 def test_every_switch_changes_the_network(switch):
     def shapes(config: UNetConfig) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
-            return {name: tuple(value.shape) for name, value in BiDiffSRUNet(config).state_dict().items()}
+            return {name: tuple(value.shape) for name, value in UNet(config).state_dict().items()}
 
     config = dataclasses.replace(TINY, **switch)
     if switch in ({"identity": False}, {"fusion": "split"}):  # these have no parameters
         torch.manual_seed(1)
         one = randomized(TINY)
-        two = BiDiffSRUNet(config)
+        two = UNet(config)
         two.load_state_dict(one.state_dict())
         x, t = torch.randn(1, 3, 16, 16), torch.tensor([3])
         assert not torch.allclose(one(x, x, t), two(x, x, t))
@@ -118,7 +124,7 @@ def test_time_steps_are_split_evenly_into_groups(t, group):
 
 
 def test_the_weight_is_binarized_once():
-    conv = BIConv(8, 8, 3, 5, 5, identity=True)
+    conv = BIConv(8, 8, 3, tar_groups=5, taa_groups=5)
     for frozen in (FrozenBIConv(conv), FrozenBIConv(PackedBIConv(conv))):
         assert torch.equal(frozen.weight, torch.where(conv.weight >= 0, 1.0, -1.0))
         torch.testing.assert_close(frozen.alpha, conv.weight.detach().abs().mean((1, 2, 3)))

@@ -149,7 +149,7 @@ void draw_segments(Random& random, bidiffsr_block& b, bidiffsr_conv& conv, bool 
 void draw_conv(Random& random, Case& c, int index, bool integers, bool opposed) {
   bidiffsr_conv& conv = c.b.convs[index];
   conv.kernel = random.coin() ? 3 : 1;
-  conv.identity = !integers && conv.inputs == conv.outputs && random.coin();
+  conv.identity = integers || conv.inputs != conv.outputs ? BIDIFFSR_NONE : random(BIDIFFSR_NONE, BIDIFFSR_BEFORE);
   c.signs[index].resize(int64_t(conv.outputs) * conv.kernel * conv.kernel * conv.inputs);
   for (int8_t& sign : c.signs[index]) sign = !opposed && random.coin() ? 1 : -1;
   Floats tar = random.quarters(conv.inputs);
@@ -213,7 +213,7 @@ Case draw_case(Random& random) {
 
 // ---- A block: its definition, and the engine -----------------------------------------------------------------------
 
-// TaA(alpha (Sign(u + tar) * Sign(w))) [+ u]: pixels × outputs.
+// TaA(alpha (Sign(u + tar) * Sign(w)) [+ u]) [+ u]: pixels × outputs.
 Floats naive_conv(const Case& c, int index) {
   const bidiffsr_conv& conv = c.b.convs[index];
   const int64_t kernel = conv.kernel, inputs = conv.inputs, width = c.b.width;
@@ -236,9 +236,11 @@ Floats naive_conv(const Case& c, int index) {
         const int8_t* weight = &c.signs[index][(o * kernel * kernel + tap) * inputs];
         for (int64_t i = 0; i < inputs; i++) n += seen[i] * weight[i];
       }
-      float v = conv.alpha[o] * float(n) + conv.taa_shift[o];
+      float v = conv.alpha[o] * float(n);
+      if (conv.identity == BIDIFFSR_BEFORE) v += u[pixel * inputs + o];
+      v += conv.taa_shift[o];
       v = (v > 0 ? v : v * conv.taa_slope[o]) + conv.taa_offset[o];
-      y.push_back(conv.identity ? v + u[pixel * inputs + o] : v);
+      y.push_back(conv.identity == BIDIFFSR_AFTER ? v + u[pixel * inputs + o] : v);
     }
   return y;
 }

@@ -35,7 +35,7 @@ def feature_map(*shape: int) -> Tensor:
 
 
 def random_conv(
-    inputs: int, outputs: int, kernel: int, segments: tuple[Segment, ...] = (), identity=None
+    inputs: int, outputs: int, kernel: int, segments: tuple[Segment, ...] = (), identity: str = "after"
 ) -> BinaryConv:
     signs = torch.randint(0, 2, (outputs, inputs, kernel, kernel)).float() * 2 - 1
     return BinaryConv(
@@ -46,7 +46,7 @@ def random_conv(
         slope=torch.randn(outputs),
         offset=torch.randn(outputs),
         kernel=kernel,
-        identity=inputs == outputs if identity is None else identity,
+        identity=identity if inputs == outputs else "none",
         segments=segments or (Segment(0, 0, 1, inputs),),
     )
 
@@ -77,7 +77,7 @@ def test_sums_of_signs_are_exactly_those_of_conv2d(isa, data, kernel, threads):
     x = feature_map(batch, inputs, height, width)
     neutral = torch.zeros(outputs)
     conv = dataclasses.replace(
-        random_conv(inputs, outputs, kernel, identity=False),
+        random_conv(inputs, outputs, kernel, identity="none"),
         alpha=torch.ones(outputs),
         shift=neutral,
         slope=torch.ones(outputs),
@@ -100,7 +100,8 @@ def test_one_convolution_with_everything_around_it(data, kernel, threads):
     if data.draw(st.booleans()):
         around["residual"] = feature_map(batch, outputs, height, width)
     x = feature_map(batch, inputs, height, width)
-    assert_equals_reference([x], [random_conv(inputs, outputs, kernel)], threads, **around)
+    identity = data.draw(st.sampled_from(["none", "before", "after"]))
+    assert_equals_reference([x], [random_conv(inputs, outputs, kernel, identity=identity)], threads, **around)
 
 
 @given(half=st.integers(1, 70), height=SIDES, width=SIDES, kernel=st.sampled_from([1, 3]), threads=THREADS)

@@ -7,7 +7,7 @@ import torch
 
 from bidiffsr_cli.configs import DiffusionConfig
 from bidiffsr_cli.diffusion.schedule import noise_levels, signal_and_noise
-from bidiffsr_cli.networks.unet import BiDiffSRUNet
+from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.training.config import LossConfig
 from bidiffsr_cli.training.objective import Objective, Question
 
@@ -106,7 +106,7 @@ def test_a_question_is_split_without_loss(question):
 
 def test_every_set_of_tar_and_taa_learns(config, sampler):
     torch.manual_seed(0)
-    network = BiDiffSRUNet(config.model.network, config.model.condition_channels).train()
+    network = UNet(config.model.network, config.model.condition_channels).train()
     objective, source = Objective(config.model, LossConfig(), CPU), generator()
     sets = {name: p for name, p in network.named_parameters() if ".tar." in name or ".taa." in name}
     reached = {name: torch.zeros(len(p), dtype=torch.bool) for name, p in sets.items()}

@@ -53,7 +53,7 @@ def show(
         with out.download(found.name) as progress:
             path = found.fetch(offline=offline, progress=progress)
     checkpoint = found.read(path)
-    header, cost = read_header(path), complexity(checkpoint.config)
+    header, cost = read_header(path), complexity(checkpoint.config.network, checkpoint.config.condition_channels)
     parts = storage(header)
     name = f"{checkpoint.name}@{checkpoint.revision}" if checkpoint.revision else checkpoint.name
     out.message(name)

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 1  // raised with every change in here
+#define BIDIFFSR_ABI 2  // raised with every change in here
 
 typedef enum { BIDIFFSR_OK = 0, BIDIFFSR_OUT_OF_MEMORY = 1, BIDIFFSR_UNSUPPORTED = 2 } bidiffsr_status;
 typedef enum {
@@ -28,6 +28,7 @@ typedef enum {
   BIDIFFSR_NEON = 3,
   BIDIFFSR_ISAS = 4
 } bidiffsr_isa;
+typedef enum { BIDIFFSR_NONE = 0, BIDIFFSR_AFTER = 1, BIDIFFSR_BEFORE = 2 } bidiffsr_identity;
 typedef enum { BIDIFFSR_PLAIN = 0, BIDIFFSR_SHUFFLE = 1, BIDIFFSR_UNSHUFFLE = 2 } bidiffsr_arrangement;
 
 // Channels first, first + step, ..., `count` of them, of one of the sources.
@@ -35,14 +36,15 @@ typedef struct {
   int32_t source, first, step, count;
 } bidiffsr_segment;
 
-// One BIConv: TaA(alpha (Sign(u + tar) * Sign(w))) [+ u], where u are the segments' channels one behind the other.
+// One binary convolution: TaA(alpha (Sign(u + tar) * Sign(w)) [+ u]) [+ u], where u are the segments' channels one behind
+// the other.
 typedef struct {
   const void* weights;        // from bidiffsr_prepare for this isa, outputs, inputs and kernel
   const float* alpha;         // outputs: the scales
   const float* tar;           // inputs: TaR's bias, free of -0.0
   const float *taa_shift, *taa_slope, *taa_offset;  // outputs: TaA's RPReLU
   int32_t inputs, outputs, kernel;                  // kernel is 1 or 3
-  int32_t identity;                                 // whether u is added; then inputs == outputs
+  int32_t identity;  // where u is added, none, after or before TaA; then inputs == outputs
   int32_t segment_count;                            // 1 or 2
   bidiffsr_segment segments[2];
 } bidiffsr_conv;

@@ -70,7 +70,7 @@ class Branch {
     FinishArgs f = {};
     f.counts_stride = weights.padded, f.channels = conv.outputs;
     f.alpha = conv.alpha, f.shift = conv.taa_shift, f.slope = conv.taa_slope, f.offset = conv.taa_offset;
-    f.identity_stride = identity_stride, f.addend = addend;
+    f.identity_stride = identity_stride, f.identity_first = conv.identity == BIDIFFSR_BEFORE, f.addend = addend;
     f.added_stride = f.out_stride = out_stride;
     f.sum = sum, f.square = square;
     for (int64_t x = 0; x < b.width; x += strip) {

@@ -24,6 +24,7 @@ struct FinishArgs {
   const float *alpha, *shift, *slope, *offset;  // channels
   const float* identity;                        // pixels × identity_stride, or null
   int64_t identity_stride;
+  bool identity_first;  // added to the sums, not to what the RPReLU made of them
   const float* addend;  // channels, or null
   const float* added;   // pixels × added_stride, or null; may be `out`
   int64_t added_stride;

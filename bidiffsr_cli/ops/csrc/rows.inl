@@ -115,7 +115,7 @@ static void moments(const float* x, int64_t pixels, int64_t channels, float* sum
   FOR_CHANNELS(channels, column);
 }
 
-template <bool with_identity, bool with_added, bool with_moments>
+template <bidiffsr_identity identity, bool with_added, bool with_moments>
 static void finish_loop(const FinishArgs& a) {
   const auto column = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     const vi bias = load<vi>(a.bias + c, n);
@@ -126,10 +126,12 @@ static void finish_loop(const FinishArgs& a) {
     if (with_moments) s = load<vf>(a.sum + c, n), q = load<vf>(a.square + c, n);
     for (int64_t pixel = 0; pixel < a.pixels; pixel++) {
       const vi count = load<vi>(a.counts + pixel * a.counts_stride + c, n);
-      vf v = __builtin_convertvector(bias - 2 * count, vf) * alpha + shift;
+      vf v = __builtin_convertvector(bias - 2 * count, vf) * alpha;
+      if (identity == BIDIFFSR_BEFORE) v += load<vf>(a.identity + pixel * a.identity_stride + c, n);
+      v += shift;
       v = v > 0.f ? v : v * slope;
       v += offset;
-      if (with_identity) v += load<vf>(a.identity + pixel * a.identity_stride + c, n);
+      if (identity == BIDIFFSR_AFTER) v += load<vf>(a.identity + pixel * a.identity_stride + c, n);
       v += addend;
       if (with_added) v += load<vf>(a.added + pixel * a.added_stride + c, n);
       store(a.out + pixel * a.out_stride + c, v, n);
@@ -140,14 +142,21 @@ static void finish_loop(const FinishArgs& a) {
   FOR_CHANNELS(a.channels, column);
 }
 
-template <bool with_identity, bool with_added>
+template <bidiffsr_identity identity, bool with_added>
 static void finish_with(const FinishArgs& a) {
-  a.sum ? finish_loop<with_identity, with_added, true>(a) : finish_loop<with_identity, with_added, false>(a);
+  a.sum ? finish_loop<identity, with_added, true>(a) : finish_loop<identity, with_added, false>(a);
+}
+
+template <bidiffsr_identity identity>
+static void finish_with(const FinishArgs& a) {
+  a.added ? finish_with<identity, true>(a) : finish_with<identity, false>(a);
 }
 
 static void finish(const FinishArgs& a) {
-  if (a.identity)
-    a.added ? finish_with<true, true>(a) : finish_with<true, false>(a);
+  if (!a.identity)
+    finish_with<BIDIFFSR_NONE>(a);
+  else if (a.identity_first)
+    finish_with<BIDIFFSR_BEFORE>(a);
   else
-    a.added ? finish_with<false, true>(a) : finish_with<false, false>(a);
+    finish_with<BIDIFFSR_AFTER>(a);
 }
