@@ -84,7 +84,7 @@ class SuperResolver:
         started = time.perf_counter()
         self.model = ModelInfo(checkpoint.name, checkpoint.revision, checkpoint.sha256)
         self.config = checkpoint.config
-        self.runtime = runtime or choose_runtime(bf16_psnr=checkpoint.bf16_psnr)
+        self.runtime = runtime or choose_runtime(**checkpoint.runtime_facts)
         self.network = self.runtime.prepare(checkpoint.build_packed())
         self.seconds_to_load = time.perf_counter() - started
 
@@ -112,7 +112,7 @@ class SuperResolver:
         started = time.perf_counter()
         with runtimes.one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
             checkpoint = load_checkpoint(model, offline=offline, progress=on_download)
-            resolver = cls(checkpoint, choose_runtime(**runtime, bf16_psnr=checkpoint.bf16_psnr))
+            resolver = cls(checkpoint, choose_runtime(**runtime, **checkpoint.runtime_facts))
         runtimes.return_freed_memory()
         resolver.seconds_to_load = time.perf_counter() - started
         return resolver

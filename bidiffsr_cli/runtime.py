@@ -164,6 +164,7 @@ def choose_runtime(
     backend: str = "auto",
     threads: int | None = None,
     bf16_psnr: float | None = None,
+    why_not_packed: str = "",
 ) -> Runtime:
     """Turn the user's words into a `Runtime`; nothing falls back silently.
 
@@ -174,6 +175,7 @@ def choose_runtime(
         backend: auto, native or reference. auto is native on a CPU, if it is there.
         threads: of the CPU; None takes all that the process may use.
         bf16_psnr: how near the model's pictures in bf16 are to those in fp32, dB, as far as that is known.
+        why_not_packed: what of the model the native engine cannot compute (`UNetConfig.why_not_packed`).
 
     Raises:
         UsageError: a word is unknown, or words do not go together.
@@ -186,7 +188,9 @@ def choose_runtime(
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads are not possible.", "Choose 1 or more.")
     chosen = _choose_device(device)
-    isa = _choose_isa(backend, chosen, precision)
+    if why_not_packed and backend == "native":
+        raise UsageError(f"The native engine cannot run this model: {why_not_packed}.", "Leave --backend out.")
+    isa = _choose_isa("reference" if why_not_packed else backend, chosen, precision)
     if isa and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise UsageError("torch cannot compute bf16 convolutions on this processor.", "Choose --precision fp32.")
     if precision != "auto":

@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -61,6 +62,11 @@ class Checkpoint:
     name: str = ""
     revision: str = ""
     bf16_psnr: float | None = None
+
+    @property
+    def runtime_facts(self) -> dict[str, Any]:
+        """What `choose_runtime` wants to know of a model."""
+        return {"bf16_psnr": self.bf16_psnr, "why_not_packed": self.config.network.why_not_packed}
 
     def build(self) -> UNet:
         """The network in the form that is trained, on the CPU, in float32; it shares its memory with `state`.

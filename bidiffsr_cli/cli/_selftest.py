@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checkpoints.catalog import default_model
 from ..checkpoints.files import EXACT, NORMS, Checkpoint, read_checkpoint, serialize_packed
 from ..checkpoints.models import load_checkpoint
-from ..configs import UpscaleOptions
+from ..configs import ModelConfig, UpscaleOptions
 from ..diffusion.conditioning import condition_of, detail_radius
 from ..errors import BidiffsrError, CheckpointError
 from ..networks.packed import unpack
@@ -52,13 +52,15 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, str]:
     Raises:
         CheckpointError: even with all but signs in float32, the packed weights predict something else.
     """
-    plain = choose_runtime(device="cpu", precision="fp32", backend="reference")
-    expected = _predictions(checkpoint, TrainedForm(**vars(plain)))
+    network = checkpoint.build() if checkpoint.storage == "float" else unpack(checkpoint.build_packed())
+    trained = network.requires_grad_(False).eval()
     runtime = choose_runtime(device="cpu", precision="fp32")
+    expected = _predictions(checkpoint.config, trained, runtime)
     everything = {part for name in checkpoint.state for part in name.split(".")}
     for float32 in (NORMS, EXACT, everything):
         data = serialize_packed(checkpoint, float32)
-        snr = _snr(expected, _predictions(_read_back(data), runtime))
+        packed = runtime.prepare(_read_back(data).build_packed())
+        snr = _snr(expected, _predictions(checkpoint.config, packed, runtime))
         if snr >= GOOD_SNR:
             break
     if not snr >= LEAST_SNR:
@@ -69,9 +71,9 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, str]:
     return data, f"its predictions agree with the float weights' to {snr:.0f} dB"
 
 
-def _predictions(checkpoint: Checkpoint, runtime: Runtime) -> Tensor:
+def _predictions(config: ModelConfig, network: nn.Module, runtime: Runtime) -> Tensor:
     """What a network predicts for the test picture, at one time step of each TaR/TaA group."""
-    config, scale = checkpoint.config, checkpoint.config.scales[0]
+    scale = config.scales[0]
     groups = math.lcm(config.network.tar_groups, config.network.taa_groups)
     side = max(WINDOW, config.network.multiple_of)
     around = side + 2 * detail_radius(scale, config.diffusion)
@@ -79,7 +81,6 @@ def _predictions(checkpoint: Checkpoint, runtime: Runtime) -> Tensor:
     up = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, around, around, 3) / 255
     condition = condition_of(up.permute(0, 3, 1, 2), scale, config.diffusion)
     generator = torch.Generator().manual_seed(0)
-    network = runtime.prepare(checkpoint.build_packed())
     predictions = []
     with torch.inference_mode(), runtime.threads_bound():
         for group in range(groups):
@@ -112,7 +113,7 @@ class Subject:
 
     def __init__(self) -> None:
         self.checkpoint = load_checkpoint(default_model())
-        self.runtime = choose_runtime(device="cpu", threads=1, bf16_psnr=self.checkpoint.bf16_psnr)
+        self.runtime = choose_runtime(device="cpu", threads=1, **self.checkpoint.runtime_facts)
         self.enlarged = self.enlarge(self.runtime)
 
     def inference_form(self) -> str:

@@ -184,7 +184,7 @@ def batch(
     if scale not in checkpoint.config.scales:
         able = " and ".join(f"x{known}" for known in checkpoint.config.scales)
         raise UsageError(f"Model {name!r} does not enlarge x{scale}.", f"It enlarges {able}.")
-    runtime = choose_runtime(devices[0], precision, backend, threads, bf16_psnr=checkpoint.bf16_psnr)
+    runtime = choose_runtime(devices[0], precision, backend, threads, **checkpoint.runtime_facts)
     machine = {"device": str(runtime.device), "precision": PRECISIONS[str(runtime.dtype)], "backend": runtime.backend}
     keep_freed_memory()
     model_name = str(path.absolute()) if wanted.file and not wanted.entry else name

@@ -6,6 +6,7 @@ Examples:
   bidiffsr train --resume -o run-fast              go on after a stop
   bidiffsr train fast --data A/ --data B/ --set optimizer.lr=2e-3
   bidiffsr train --show fast > mine.toml           all that there is to set
+  bidiffsr train fast --system reactnet --data DIV2K/
   torchrun --nproc-per-node 4 -m bidiffsr_cli train base --data DIV2K/
 
 Presets: base, fast, paper-x2, paper-x4, smoke. A run is a folder: config,
@@ -65,6 +66,12 @@ def train(
             rich_help_panel=RUN,
         ),
     ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Another of the paper's systems, in this size (cost --all).", rich_help_panel=RUN
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", metavar=o.FLAG, help="Go on with the run.", rich_help_panel=RUN)
     ] = False,
@@ -122,7 +129,7 @@ def train(
 ) -> None:
     """Read the config, prepare the folder, train; the help is the module's docstring."""
     out.configure(quiet=quiet, json=json, debug=debug)
-    from ..training.config import to_toml
+    from ..training.config import of_system, to_toml
 
     folder = output or Path(f"run-{Path(config).stem}" if config else "run")
     wanted = list(changes or [])
@@ -133,7 +140,11 @@ def train(
         wanted += [f"run.iterations={iterations}", "run.seconds=null"]
     if time_limit is not None and iterations is not None:
         raise UsageError("--time-limit and --iterations exclude each other.", "Give one of them.")
+    if system is not None and resume:
+        raise UsageError("--resume goes on with the run's own network.", "Leave --system out.")
     chosen = _config(config, wanted, folder, resume=resume)
+    if system is not None:
+        chosen = of_system(chosen, system)
     if show:
         out.data(to_toml(chosen).encode())
         return
@@ -265,7 +276,7 @@ def _validation(folder: Path | None, device: torch.device) -> Callable[[Checkpoi
     def validate(checkpoint: Checkpoint) -> Figures:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # what training holds back counts as taken
-        return validation(checkpoint, choose_runtime(str(device)))
+        return validation(checkpoint, choose_runtime(str(device), **checkpoint.runtime_facts))
 
     return validate
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
 from ..networks import native as twins
+from ..networks.packed import unpack
 from ..networks.unet import UNet
 from ..ops.threads import using_threads
 from ..runtime import Runtime, torch_threads
@@ -86,7 +87,11 @@ def bundled(checkpoint: Checkpoint) -> Subject:
     """A model's network and window."""
     config = checkpoint.config
     size = config.tile.size
-    return Subject(f"{checkpoint.name} {size}x{size}", checkpoint.build, config.condition_channels, size)
+
+    def build() -> UNet:
+        return unpack(checkpoint.build_packed())
+
+    return Subject(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size)
 
 
 def measure_steps(

@@ -11,12 +11,13 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..configs import ModelConfig, check, check_between, check_one_of, parse_config
 from ..errors import CheckpointError, UsageError
+from ..systems import find_system
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -204,6 +205,16 @@ def changed(config: TrainConfig, changes: Iterable[str]) -> TrainConfig:
     for change in changes:
         _apply(value, change)
     return TrainConfig.from_dict(value)
+
+
+def of_system(config: TrainConfig, name: str) -> TrainConfig:
+    """The same training of another of the paper's systems (`systems.SYSTEMS`), in the config's size.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    network = find_system(name).applied_to(config.model.network)
+    return replace(config, model=replace(config.model, network=network))
 
 
 def to_toml(config: TrainConfig) -> str:

@@ -4,7 +4,7 @@ config.json            every field
 log.jsonl              a line every few iterations, and one for each validation
 state.safetensors      from which the run goes on
 compact/               the same in few bits and pieces, if that is asked for
-model.safetensors      the averaged weights, packed, as `upscale --model` takes them
+model.safetensors      the averaged weights, packed where the method can be, as `upscale --model` takes them
 weights.safetensors    the same as float32, from which another run can begin
 """
 
@@ -160,8 +160,11 @@ def publish(trainer: Trainer, outputs: Outputs) -> Figures:
     checkpoint = checkpoint_of(trainer, outputs.trained_on)
     scores = outputs.validate(checkpoint) if outputs.validate else {}
     checkpoint = checkpoint_of(trainer, outputs.trained_on, scores)
-    write_atomic(serialize_packed(checkpoint, EXACT), outputs.folder / "model.safetensors", overwrite=True)
-    write_atomic(serialize_float(checkpoint), outputs.folder / "weights.safetensors", overwrite=True)
+    float32 = serialize_float(checkpoint)
+    packs = not checkpoint.config.network.why_not_packed
+    model = serialize_packed(checkpoint, EXACT) if packs else float32
+    write_atomic(model, outputs.folder / "model.safetensors", overwrite=True)
+    write_atomic(float32, outputs.folder / "weights.safetensors", overwrite=True)
     return {"iteration": trainer.progress.iteration, "seconds": trainer.progress.seconds, "scores": scores}
 
 
