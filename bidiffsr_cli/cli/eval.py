@@ -32,7 +32,8 @@ from ._values import parse_seed, parse_size, parse_tile
 
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
-    from ..evaluation.evaluate import Evaluation, Subject
+    from ..evaluation.evaluate import Evaluation
+    from ..evaluation.subjects import Subject
     from ..evaluation.testset import Case
     from ..journal import Journal
     from ..runtime import Runtime
@@ -149,8 +150,10 @@ def evaluate(
         raise UsageError("--label is the name of --sr.", "Leave it out, or give --sr.")
     counts, wanted = _counts(steps), _metrics(metrics)
     from ..configs import UpscaleOptions
-    from ..evaluation.evaluate import Bicubic, Evaluation, Finished, rules
+    from ..evaluation.evaluate import Evaluation
     from ..evaluation.evaluate import evaluate as score_all
+    from ..evaluation.protocol import rules
+    from ..evaluation.subjects import Bicubic, Finished
     from ..evaluation.testset import open_test_set
     from ..reports.evaluation import as_dict, tables
     from ..runtime import choose_runtime, environment
@@ -279,7 +282,7 @@ def _models(
 ) -> Iterator[Subject]:
     """Every model with every number of steps; bicubic is there already."""
     from ..checkpoints.catalog import default_model
-    from ..evaluation.evaluate import AtSteps
+    from ..evaluation.subjects import AtSteps
     from ..pipeline import SuperResolver
 
     for name in names or [default_model()]:

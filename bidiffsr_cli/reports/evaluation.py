@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UsageError
-from ..evaluation.evaluate import Evaluation, Score, Summary, summarize
+from ..evaluation.evaluate import Evaluation, Score
 from ..evaluation.paper import METRICS as OF_PAPER
 from ..evaluation.paper import paper_rows
+from ..evaluation.summary import Summary, summarize
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..results import SCHEMA
