@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import batch, bench, compare, doctor, eval, models, train, upscale
+from . import batch, bench, compare, cost, doctor, eval, models, train, upscale
 from ._errors import explain, interrupted
 from ._options import FLAG
 from ._output import out
@@ -50,6 +50,7 @@ app.command("compare", help=compare.__doc__, no_args_is_help=True, context_setti
 app.command("doctor", help=doctor.__doc__, context_settings=HELP_NAMES)(doctor.doctor)
 app.command("train", help=train.__doc__, no_args_is_help=True, context_settings=HELP_NAMES)(train.train)
 app.add_typer(models.models, name="models", context_settings=HELP_NAMES)
+app.command("cost", help=cost.__doc__, context_settings=HELP_NAMES)(cost.cost)
 app.command("bench", help=bench.__doc__, context_settings=HELP_NAMES)(bench.bench)
 
 

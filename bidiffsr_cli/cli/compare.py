@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,15 +78,15 @@ def compare(
     from ..atomic import write_atomic
     from ..reports.page import Page, render_page
 
-    scorer = None if reference is None else Scorer(scale)
-    pictures = [_picture(name, paths, labels, scorer) for name, paths in sets.items()]
+    border = None if reference is None else scale
+    pictures = [_picture(name, paths, labels, border) for name, paths in sets.items()]
     count = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"
     page = Page(
         title=" · ".join(labels),
         summary=f"{count} in {len(labels)} versions{'' if reference is None else ', beside the original'}.",
-        tables=() if scorer is None or len(pictures) == 1 else [_means(pictures)],
+        tables=() if border is None or len(pictures) == 1 else [_means(pictures)],
         pictures=pictures,
-        conditions=() if scorer is None else [("border left out of PSNR and SSIM", f"{scale} pixels")],
+        conditions=() if border is None else [("border left out of PSNR and SSIM", f"{border} pixels")],
     )
     data = render_page(page).encode("utf-8", "backslashreplace")
     write_atomic(data, output, overwrite=overwrite)
@@ -96,31 +95,6 @@ def compare(
     out.message(f"{output}: {count} in {len(labels)} versions, {len(data) / 1e6:.1f} MB")
     if json:
         out.json(_as_dict(output, labels, reference is not None, pictures))
-
-
-@dataclass
-class Scorer:
-    """PSNR-Y, SSIM-Y and LPIPS against a true picture; LPIPS is loaded once."""
-
-    border: int
-    """Pixels that PSNR and SSIM leave out at each side."""
-
-    def __post_init__(self) -> None:
-        from ..evaluation.metrics import load_lpips
-
-        self.lpips = load_lpips()
-
-    def __call__(self, image: Image.Image, truth: Image.Image) -> dict[str, float]:
-        """The scores of an RGB picture against another of its size."""
-        import torch
-
-        from ..evaluation.metrics import psnr_y, ssim_y
-        from ..images.pixels import to_levels
-
-        a, b = to_levels(image), to_levels(truth)
-        with torch.inference_mode():
-            distance = float(self.lpips(a[None] / 255, b[None] / 255)[0])
-        return {"psnr_y": psnr_y(a, b, self.border), "ssim_y": ssim_y(a, b, self.border), "lpips_alex": distance}
 
 
 def _check(sources: Sequence[Path], everything: Sequence[Path], labels: Sequence[str] | None, output: Path) -> None:
@@ -177,8 +151,8 @@ def _paired(sources: Sequence[Path], name: str) -> dict[str, list[Path]]:
     return {name: [files[name] for files in found] for name in every}
 
 
-def _picture(name: str, files: Sequence[Path], labels: Sequence[str], scorer: Scorer | None) -> Picture:
-    """One picture's views; with a scorer the last file is the true one.
+def _picture(name: str, files: Sequence[Path], labels: Sequence[str], border: int | None) -> Picture:
+    """One picture's views; with a border to leave out, the last file is the true one, and the others are scored.
 
     Raises:
         InputError: a file is no picture, or the sizes differ.
@@ -193,11 +167,21 @@ def _picture(name: str, files: Sequence[Path], labels: Sequence[str], scorer: Sc
                 f"'{files[0]}' has {sizes[0]} pixels and '{file}' {sizes[1]}: versions of a picture have one size.",
                 "Resize one of them first.",
             )
-    if scorer is None:
+    if border is None:
         return Picture(name, [View(text, image) for text, image in zip(labels, images, strict=True)], None)
     *versions, truth = images
-    views = [View(text, image, scorer(image, truth)) for text, image in zip(labels, versions, strict=True)]
+    views = [View(text, image, _scores(image, truth, border)) for text, image in zip(labels, versions, strict=True)]
     return Picture(name, [*views, View(ORIGINAL, truth)], len(versions))
+
+
+def _scores(image: Image.Image, truth: Image.Image, border: int) -> dict[str, float]:
+    """Of an RGB picture against the true one of its size; PSNR and SSIM leave out `border` pixels at each side."""
+    from ..evaluation.metrics import lpips_alex, psnr_y, ssim_y
+    from ..images.pixels import to_levels
+
+    sr, hr = to_levels(image), to_levels(truth)
+    distance = lpips_alex(sr, hr)
+    return {"psnr_y": psnr_y(sr, hr, border), "ssim_y": ssim_y(sr, hr, border), "lpips_alex": distance}
 
 
 def _read(file: Path) -> Image.Image:
@@ -215,14 +199,16 @@ def _read(file: Path) -> Image.Image:
 def _means(pictures: Sequence[Picture]) -> Table:
     """The table of each version's mean scores."""
     from ..reports.page import Table
+    from ..reports.scores import NAMES, score_text
 
     rows = []
     for index, view in enumerate(pictures[0].views[:-1]):
         scores = [picture.views[index].scores for picture in pictures]
-        mean = {name: sum(score[name] for score in scores) / len(scores) for name in view.scores}
-        rows.append((view.label, f"{mean['psnr_y']:.2f}", f"{mean['ssim_y']:.4f}", f"{mean['lpips_alex']:.4f}"))
+        means = [score_text(name, sum(score[name] for score in scores) / len(scores)) for name in view.scores]
+        rows.append((view.label, *means))
     note = "PSNR in dB and SSIM: higher is better; LPIPS: lower."
-    return Table(f"Means of {len(pictures)} pictures", ("", "PSNR-Y", "SSIM-Y", "LPIPS"), rows, note)
+    header = ("", *(NAMES[name] for name in pictures[0].views[0].scores))
+    return Table(f"Means of {len(pictures)} pictures", header, rows, note)
 
 
 def _as_dict(output: Path, labels: Sequence[str], scored: bool, pictures: Sequence[Picture]) -> dict[str, Any]:

@@ -11,144 +11,18 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from PIL import Image
-from torch import Tensor
+from typing import Any
 
 from ..atomic import write_atomic
-from ..configs import UpscaleOptions
 from ..errors import InputError, OutputError, UsageError
-from ..images.pixels import to_image, to_levels
-from ..images.resizing import downscale_bicubic
+from ..images.pixels import to_image
 from ..journal import Journal
-from ..pipeline import SuperResolver
-from . import metrics
+from .protocol import Rules, measure
+from .subjects import Subject
 from .testset import Case, Pixels
-
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a figure depends on besides the pictures.
-
-    Attributes:
-        name: of the protocol.
-        scale: how much larger.
-        crop: pixels that PSNR and SSIM leave out at each side; LPIPS leaves out none.
-    """
-
-    name: str
-    scale: int
-    crop: int
-
-    def describe(self, lr_given: bool) -> dict[str, str]:
-        """The protocol in words."""
-        return {
-            "name": self.name,
-            "border": f"{self.crop} pixels left out of PSNR and SSIM, none of LPIPS",
-            "colour": "8-bit RGB; psnr_y, ssim_y on MATLAB's Y (16 to 235)",
-            "ssim": "Gaussian window 11x11, sigma 1.5, inside the picture",
-            "lpips": "AlexNet, v0.1",
-            "small pictures": "given" if lr_given else "made by MATLAB's bicubic (a = -0.5, antialiased)",
-        }
-
-
-def rules(protocol: str, scale: int) -> Rules:
-    """paper: a border of `scale` pixels is left out, as in the paper's tables; full: nothing is."""
-    return Rules(protocol, scale, {"paper": scale, "full": 0}[protocol])
-
-
-class Subject(Protocol):
-    """What makes enlarged pictures."""
-
-    @property
-    def label(self) -> str:
-        """What people call it."""
-        ...
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that its pictures depend on, and that is worth a column: model, revision, sha256, steps, ..."""
-        ...
-
-    def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """3×H×W uint8, and the figures of the work: seconds, peak_memory_bytes, ..."""
-        ...
-
-
-class Bicubic:
-    """The paper's baseline: Pillow's bicubic (a = -0.5), which equals MATLAB's but for the outermost pixels."""
-
-    label = "bicubic"
-    identity: dict[str, Any] = {"model": "bicubic"}  # noqa: RUF012 - nobody changes it
-
-    def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """As `Subject`."""
-        image = to_image(pixels.lr, "RGB")
-        large = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
-        return to_levels(large), {}
-
-
-class Finished:
-    """Pictures that were enlarged before, by any tool."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self.identity = {"model": label, "finished": True}
-
-    def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """As `Subject`."""
-        assert pixels.finished is not None
-        return pixels.finished, {}
-
-
-class AtSteps:
-    """A model with a number of steps."""
-
-    def __init__(self, resolver: SuperResolver, options: UpscaleOptions) -> None:
-        self.resolver, self.options = resolver, options
-        self.steps = resolver.steps_for(options)
-        self.label = f"{resolver.model.name}, {self.steps} step{'s' if self.steps > 1 else ''}"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """As `Subject`."""
-        model, options, runtime = self.resolver.model, self.options, self.resolver.runtime
-        return {
-            "model": model.name,
-            "revision": model.revision,
-            "sha256": model.sha256,
-            "steps": self.steps,
-            "sampler": options.sampler,
-            "eta": options.eta,
-            "temperature": options.temperature,
-            "seed": options.seed,
-            "tile": options.tile,
-            "tile_overlap": options.tile_overlap,
-            "color_fix": options.color_fix,
-            "precision": str(runtime.dtype).removeprefix("torch."),
-            "backend": runtime.backend,
-            "device": str(runtime.device),
-        }
-
-    def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """As `Subject`."""
-        result = self.resolver.upscale(pixels.lr, self.options, scale=scale, steps=self.steps)
-        assert result.image is not None
-        figures = {
-            "seconds": dataclasses.asdict(result.seconds),
-            "peak_memory_bytes": dataclasses.asdict(result.peak_memory_bytes),
-        }
-        return to_levels(result.image), figures
 
 
 @dataclass(frozen=True)
@@ -264,7 +138,7 @@ def _score(
     saved: str | None,
 ) -> dict[str, Any]:
     sr, figures = subject.enlarge(pixels, rule.scale)
-    values = {name: _measure(name, sr, pixels, rule) for name in wanted}
+    values = {name: measure(name, sr, pixels, rule) for name in wanted}
     if keep and saved:
         target = keep / saved
         try:
@@ -283,23 +157,6 @@ def _score(
         "size": [sr.shape[2], sr.shape[1]],
         "saved": saved,
     }
-
-
-def _measure(name: str, sr: Tensor, pixels: Pixels, rule: Rules) -> float:
-    """One metric of one picture; infinite PSNR of equal pictures is given as 100 dB, so that means exist."""
-    if name == "lpips_alex":
-        with torch.inference_mode():
-            return float(_lpips()(sr[None] / 255, pixels.hr[None] / 255))
-    if name == "lr_psnr":
-        value = metrics.psnr(downscale_bicubic(sr, rule.scale), pixels.lr, 0)
-    else:
-        value = getattr(metrics, name)(sr, pixels.hr, rule.crop)
-    return min(value, 100.0)
-
-
-@cache
-def _lpips() -> metrics.LPIPS:
-    return metrics.load_lpips()
 
 
 def _key(case: Case, subject: Subject, rule: Rules, wanted: Sequence[str]) -> str:
@@ -329,76 +186,3 @@ def _slug(text: str) -> str:
     return (
         plain if plain == text else f"{plain}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
     )
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One subject over all pictures.
-
-    Attributes:
-        label, identity: of the subject.
-        count: pictures.
-        mean: metric -> mean.
-        interval: metric -> half the width of the mean's 95 % confidence interval (Student's t); none for one picture.
-        seconds: median of a picture's time, where it was measured.
-        per_step: median of a step's.
-        memory: peak of the process, bytes.
-    """
-
-    label: str
-    identity: dict[str, Any]
-    count: int
-    mean: dict[str, float]
-    interval: dict[str, float]
-    seconds: float | None
-    per_step: float | None
-    memory: int | None
-
-
-def summarize(scores: Sequence[Score]) -> list[Summary]:
-    """Means over all pictures, of each subject."""
-    return [_summary(label, [score for score in scores if score.label == label]) for label in _labels(scores)]
-
-
-def _labels(scores: Sequence[Score]) -> Iterator[str]:
-    yield from dict.fromkeys(score.label for score in scores)
-
-
-def _summary(label: str, scores: Sequence[Score]) -> Summary:
-    values = {name: [score.values[name] for score in scores] for name in scores[0].values}
-    measured = [score.figures for score in scores if score.figures]
-    peaks = [figures["peak_memory_bytes"]["host"] or 0 for figures in measured]
-    return Summary(
-        label,
-        scores[0].identity,
-        len(scores),
-        {name: statistics.fmean(of_it) for name, of_it in values.items()},
-        {name: _half_width(of_it) for name, of_it in values.items()} if len(scores) > 1 else {},
-        statistics.median(figures["seconds"]["total"] for figures in measured) if measured else None,
-        statistics.median(figures["seconds"]["per_step"] for figures in measured) if measured else None,
-        max(peaks) if any(peaks) else None,
-    )
-
-
-def _half_width(values: Sequence[float]) -> float:
-    return student_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-@cache
-def student_t(freedom: int) -> float:
-    """The number that Student's t exceeds in absolute value with 5 %: by bisection on its integrated density."""
-    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
-
-    def density(t: float) -> float:
-        return math.exp(log_scale - (freedom + 1) / 2 * math.log1p(t * t / freedom))
-
-    def area(end: float, steps: int = 400) -> float:  # of 0..end, by Simpson's rule
-        width = end / steps
-        inner = sum((4 if step % 2 else 2) * density(step * width) for step in range(1, steps))
-        return (density(0) + inner + density(end)) * width / 3
-
-    low, high = 0.0, 13.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if area(middle) < CONFIDENCE / 2 else (low, middle)
-    return low

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import safetensors
@@ -214,6 +215,18 @@ def load_lpips(path: Path | None = None) -> LPIPS:
         ) from None
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False)
+
+
+@cache
+def _bundled_lpips() -> LPIPS:
+    return load_lpips()
+
+
+def lpips_alex(sr: Tensor, hr: Tensor) -> float:
+    """LPIPS of 3×H×W uint8 pictures without gradients, by the bundled weights, which are loaded once."""
+    model = _bundled_lpips()
+    with torch.inference_mode():
+        return float(model(sr[None] / 255, hr[None] / 255))
 
 
 def _read_weights(file: safetensors.safe_open, model: LPIPS) -> dict[str, Tensor]:

@@ -41,24 +41,24 @@ class Case:
         Raises:
             InputError: a file is damaged, or grey where its partner is coloured.
         """
-        hr, grey = _levels(self.hr)
-        height, width = (side // scale * scale for side in hr.shape[1:])
-        partners = []
-        for path in (self.lr, self.finished):
-            pixels = None
-            if path is not None:
-                pixels, its_grey = _levels(path)
-                if its_grey != grey:
-                    one, other = (self.hr.name, path.name) if grey else (path.name, self.hr.name)
-                    raise InputError(f"{one} is grey, and {other} is not.", "Compare pictures of one kind.")
-            partners.append(pixels)
-        lr, finished = partners
-        if lr is not None:
+        original, grey = read_levels(self.hr)
+        lr, finished = (None if path is None else self._partner(path, grey) for path in (self.lr, self.finished))
+        if lr is None:
+            pixels = make_small(original, scale)
+        else:
             height, width = (side * scale for side in lr.shape[1:])
-        hr = hr[:, :height, :width]
-        if finished is not None:
-            finished = finished[:, :height, :width]
-        return Pixels(hr, downscale_bicubic(hr, scale) if lr is None else lr, finished)
+            pixels = Pixels(original[:, :height, :width], lr)
+        if finished is None:
+            return pixels
+        height, width = pixels.hr.shape[1:]
+        return Pixels(pixels.hr, pixels.lr, finished[:, :height, :width])
+
+    def _partner(self, path: Path, grey: bool) -> Tensor:
+        levels, its_grey = read_levels(path)
+        if its_grey != grey:
+            one, other = (self.hr.name, path.name) if grey else (path.name, self.hr.name)
+            raise InputError(f"{one} is grey, and {other} is not.", "Compare pictures of one kind.")
+        return levels
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,14 @@ class Pixels:
 
     hr: Tensor
     lr: Tensor
-    finished: Tensor | None
+    finished: Tensor | None = None
+
+
+def make_small(original: Tensor, scale: int) -> Pixels:
+    """An original, 3×H×W uint8, cut to a multiple of the scale, and the small picture that MATLAB's bicubic makes."""
+    height, width = (side // scale * scale for side in original.shape[1:])
+    hr = original[:, :height, :width]
+    return Pixels(hr, downscale_bicubic(hr, scale))
 
 
 def open_test_set(
@@ -147,7 +154,11 @@ def _size(path: Path) -> tuple[int, int]:
         return read_picture(path).size
 
 
-def _levels(path: Path) -> tuple[Tensor, bool]:
-    """3×H×W uint8, and whether it is grey."""
+def read_levels(path: Path) -> tuple[Tensor, bool]:
+    """The pixels of a picture's file, 3×H×W uint8, and whether it is grey.
+
+    Raises:
+        InputError: it is damaged.
+    """
     picture = read_picture(path)
     return (picture.rgb * 255).round().to(torch.uint8), picture.grey

@@ -12,15 +12,17 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UsageError
-from ..evaluation.evaluate import Evaluation, Score, Summary, summarize
+from ..evaluation.evaluate import Evaluation, Score
 from ..evaluation.paper import METRICS as OF_PAPER
 from ..evaluation.paper import paper_rows
+from ..evaluation.summary import Summary, summarize
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..results import SCHEMA
-from .markdown import plain, table_row
+from .files import COLUMNS, cell
+from .markdown import tables_with_conditions
 from .page import Page, Picture, Point, View, render_page
-from .scores import NAMES
+from .scores import NAMES, score_text
 from .tables import Table
 
 FORMATS = (".json", ".csv", ".md", ".html")
@@ -42,8 +44,8 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
         (
             summary.label,
             *(_mean(summary, name, intervals) for name in metrics),
-            _seconds(summary.seconds),
-            _seconds(summary.per_step),
+            _seconds(summary.seconds.get("total")),
+            _seconds(summary.seconds.get("per_step")),
         )
         for summary in summaries
     ]
@@ -61,7 +63,7 @@ def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table
     """Our rows, the paper's, and the difference to the paper's BI-DiffSR (bicubic: to its bicubic)."""
     theirs = paper_rows(evaluation.paper, evaluation.rule.scale)
     rows: list[tuple[str, ...]] = [
-        (f"paper: {method}", *(_value(name, values[name]) for name in OF_PAPER), *[""] * 3)
+        (f"paper: {method}", *(score_text(name, values[name]) for name in OF_PAPER), *[""] * 3)
         for method, values in theirs.items()
     ]
     for summary in summaries:
@@ -71,7 +73,7 @@ def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table
         rows.append(
             (
                 summary.label,
-                *("" if value is None else _value(name, value) for name, value in pairs),
+                *("" if value is None else score_text(name, value) for name, value in pairs),
                 *("" if value is None else _signed(name, value - base[name]) for name, value in pairs),
             )
         )
@@ -104,8 +106,8 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
                 "count": summary.count,
                 "mean": summary.mean,
                 "interval_95": summary.interval,
-                "seconds": {"picture": summary.seconds, "per_step": summary.per_step},
-                "peak_memory_bytes": summary.memory,
+                "seconds": {"picture": summary.seconds.get("total"), "per_step": summary.seconds.get("per_step")},
+                "peak_memory_bytes": summary.memory.get("host"),
             }
             for summary in summaries
         ],
@@ -129,13 +131,11 @@ def as_csv(evaluation: Evaluation) -> str:
     scores = evaluation.scores
     identity = list(dict.fromkeys(key for score in scores for key in score.identity))
     metrics = list(scores[0].values)
-    work = ("seconds_total", "seconds_sample", "seconds_per_step", "peak_memory_host", "peak_memory_device")
+    work = [name for name, place in COLUMNS.items() if place[0] in ("seconds", "peak_memory_bytes")]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "width", "height", "scale", "protocol", *identity, *metrics, *work])
     for score in scores:
-        seconds = score.figures.get("seconds", {})
-        memory = score.figures.get("peak_memory_bytes", {})
         table.writerow(
             [
                 score.image,
@@ -144,8 +144,7 @@ def as_csv(evaluation: Evaluation) -> str:
                 evaluation.rule.name,
                 *(score.identity.get(key) for key in identity),
                 *(score.values[name] for name in metrics),
-                *(seconds.get(key) for key in ("total", "sample", "per_step")),
-                *(memory.get(key) for key in ("host", "device")),
+                *(cell(score.figures, COLUMNS[name]) for name in work),
             ]
         )
     return text.getvalue()
@@ -153,14 +152,13 @@ def as_csv(evaluation: Evaluation) -> str:
 
 def as_markdown(evaluation: Evaluation) -> str:
     """The tables, each picture's figures, and the conditions."""
-    lines = [f"# {evaluation.dataset} x{evaluation.rule.scale}", ""]
-    for table in [*tables(evaluation, intervals=True), _by_picture(evaluation)]:
-        lines += [f"**{table.title}**", "", table_row(table.header)]
-        lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
-        lines += [table_row([plain(cell) if cell else "" for cell in row]) for row in table.rows]
-        lines += ["", table.note, ""]
-    lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions(evaluation))]
-    return "\n".join(lines) + "\n"
+    heading = f"# {evaluation.dataset} x{evaluation.rule.scale}"
+    return f"{heading}\n\n{tables_with_conditions(_all_tables(evaluation), conditions(evaluation))}"
+
+
+def _all_tables(evaluation: Evaluation) -> list[Table]:
+    """Those of a report."""
+    return [*tables(evaluation, intervals=True), *_work(evaluation), _by_picture(evaluation)]
 
 
 def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -178,7 +176,7 @@ def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
                     f"{facts['precision']}, {facts['backend']}",
                 )
             )
-    peaks = [summary.memory for summary in summarize(evaluation.scores) if summary.memory]
+    peaks = [summary.memory["host"] for summary in summarize(evaluation.scores) if "host" in summary.memory]
     if peaks:
         rows.append(("peak memory", f"{max(peaks) / 1e6:.0f} MB of the process"))
     environment = evaluation.environment
@@ -207,7 +205,7 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
             summary.identity.get("steps"),
             summary.mean["psnr_y"],
             summary.mean["lpips_alex"],
-            summary.seconds,
+            summary.seconds.get("total"),
         )
         for summary in summaries
         if {"psnr_y", "lpips_alex"} <= set(summary.mean)
@@ -216,7 +214,7 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
         Page(
             title=f"{evaluation.dataset} x{evaluation.rule.scale}",
             summary=f"{len(cases)} pictures, enlarged and compared with their originals.{rest}",
-            tables=[*tables(evaluation, intervals=True), _by_picture(evaluation)],
+            tables=_all_tables(evaluation),
             pictures=[_picture(case, evaluation, kept) for case in shown],
             points=points,
             conditions=conditions(evaluation),
@@ -242,13 +240,34 @@ def _time(score: Score) -> dict[str, float]:
     return {"seconds": score.figures["seconds"]["total"]} if "seconds" in score.figures else {}
 
 
+def _work(evaluation: Evaluation) -> list[Table]:
+    """What each subject took that was measured, phase by phase."""
+    measured = [summary for summary in summarize(evaluation.scores) if summary.seconds]
+    if not measured:
+        return []
+    rows = [
+        (
+            summary.label,
+            *(f"{summary.seconds[phase]:.3f}" for phase in ("total", "decode", "sample", "encode", "per_step")),
+            *(f"{summary.memory[p] / 1e6:.0f} MB" if p in summary.memory else "" for p in ("host", "device")),
+        )
+        for summary in measured
+    ]
+    header = ("", "seconds", "decode", "sample", "encode", "s per step", "peak memory", "device memory")
+    note = (
+        "Medians over the pictures, in seconds, without loading the model. Peaks are of the whole process up to then: "
+        "those of later rows are not below those of earlier ones."
+    )
+    return [Table("Time and memory", header, rows, note)]
+
+
 def _by_picture(evaluation: Evaluation) -> Table:
     metrics = list(evaluation.scores[0].values)
     rows = [
         (
             score.image,
             score.label,
-            *(_value(name, score.values[name]) for name in metrics),
+            *(score_text(name, score.values[name]) for name in metrics),
             _seconds(score.figures["seconds"]["total"] if "seconds" in score.figures else None),
         )
         for score in evaluation.scores
@@ -273,12 +292,8 @@ def _as_json(evaluation: Evaluation) -> str:
 
 
 def _mean(summary: Summary, name: str, interval: bool) -> str:
-    text = _value(name, summary.mean[name])
-    return f"{text} ± {_value(name, summary.interval[name])}" if interval and summary.interval else text
-
-
-def _value(name: str, value: float) -> str:
-    return f"{value:.2f}" if "psnr" in name else f"{value:.4f}"
+    text = score_text(name, summary.mean[name])
+    return f"{text} ± {score_text(name, summary.interval[name])}" if interval and summary.interval else text
 
 
 def _signed(name: str, value: float) -> str:

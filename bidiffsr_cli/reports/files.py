@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..results import SCHEMA
-from .markdown import as_markdown
+from .pictures import HEADER, as_markdown, cells, conditions
 
 Results = Sequence[dict[str, Any]]
 
@@ -106,13 +106,12 @@ def as_csv(results: Results) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows([_cell(result, place) for place in COLUMNS.values()] for result in results)
+    table.writerows([cell(result, place) for place in COLUMNS.values()] for result in results)
     return text.getvalue()
 
 
 def as_html(results: Results) -> str:
     """A page with the same table and conditions as in Markdown."""
-    from .markdown import HEADER, cells, conditions
     from .page import Page, render_page
     from .tables import Table
 
@@ -125,8 +124,8 @@ def as_html(results: Results) -> str:
     return render_page(Page("Pictures enlarged by bidiffsr", counts, tables, (), conditions=facts))
 
 
-def _cell(result: dict[str, Any], place: tuple[str | int, ...]) -> Any:
-    value: Any = result
+def cell(value: Any, place: tuple[str | int, ...]) -> Any:
+    """What lies at a place of a nested object, for CSV; an empty string where nothing does."""
     for key in place:
         if isinstance(key, str) and key not in value:
             return ""  # of a picture that failed only this is known: which, and why

@@ -7,15 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli.support import tiny_checkpoint
 from PIL import Image
 
+from bidiffsr_cli.checkpoints.files import read_checkpoint
+from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.errors import InputError, UsageError
 from bidiffsr_cli.evaluation import metrics
-from bidiffsr_cli.evaluation.evaluate import Bicubic, Finished, evaluate, rules, student_t, summarize
+from bidiffsr_cli.evaluation.evaluate import evaluate
 from bidiffsr_cli.evaluation.paper import METRICS, SETS, guess_set, paper_rows
+from bidiffsr_cli.evaluation.protocol import rules
+from bidiffsr_cli.evaluation.subjects import AtSteps, Bicubic, Finished
+from bidiffsr_cli.evaluation.summary import student_t, summarize
 from bidiffsr_cli.evaluation.testset import open_test_set
+from bidiffsr_cli.evaluation.validate import Validation
 from bidiffsr_cli.images.pixels import to_levels
 from bidiffsr_cli.images.resizing import downscale_bicubic
+from bidiffsr_cli.pipeline import SuperResolver
+from bidiffsr_cli.runtime import choose_runtime
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def test_bicubic_is_scored_as_by_hand(originals: Path) -> None:
     values = [score.values["psnr_y"] for score in scores]
     assert summary.mean["psnr_y"] == pytest.approx(statistics.fmean(values))
     assert summary.interval["psnr_y"] == pytest.approx(12.7062 * abs(values[0] - values[1]) / 2, rel=1e-4)
-    assert summary.seconds is None and summary.count == 2
+    assert not summary.seconds and not summary.memory and summary.count == 2
 
 
 def test_finished_pictures_that_equal_the_originals(originals: Path) -> None:
@@ -57,6 +66,30 @@ def test_finished_pictures_that_equal_the_originals(originals: Path) -> None:
     scores = evaluate(cases, [Finished("same")], rules("full", 2), ["psnr_y", "ssim_rgb", "lpips_alex", "lr_psnr"])
     for score in scores:
         assert score.values == {"psnr_y": 100.0, "ssim_rgb": pytest.approx(1), "lpips_alex": 0.0, "lr_psnr": 100.0}
+
+
+def test_what_training_validates_is_what_eval_says(tmp_path: Path, pictures: Path) -> None:
+    file = tmp_path / "tiny.safetensors"
+    file.write_bytes(tiny_checkpoint())
+    checkpoint, runtime = read_checkpoint(file), choose_runtime(device="cpu", threads=1)
+    for name, size in (("parrot", (99, 81)), ("houses", (70, 90))):
+        with Image.open(pictures / f"{name}.png") as image:
+            save(image.convert("RGB").crop((0, 0, *size)), tmp_path / "HR" / f"{name}.png")
+    found = Validation(tmp_path / "HR")(checkpoint, runtime)
+    resolver = SuperResolver(checkpoint, runtime)
+    assert list(found) == ["2", "4"]
+    for scale in (2, 4):
+        subjects = [AtSteps(resolver, UpscaleOptions(scale=scale, steps=steps)) for steps in (1, 5)]
+        cases = open_test_set(tmp_path / "HR", scale)
+        summaries = summarize(evaluate(cases, subjects, rules("paper", scale), ["psnr_y", "lpips_alex"]))
+        for steps, summary in zip(("1", "5"), summaries, strict=True):
+            assert found[str(scale)][steps] == {
+                "psnr_y": round(summary.mean["psnr_y"], 4),
+                "lpips_alex": round(summary.mean["lpips_alex"], 5),
+            }
+    save(Image.new("RGB", (63, 90)), tmp_path / "HR" / "narrow.png")
+    with pytest.raises(InputError, match=r"narrow\.png is smaller than 64 pixels"):
+        Validation(tmp_path / "HR")
 
 
 def test_rows_of_one_name_are_refused(originals: Path) -> None:

@@ -1,0 +1,139 @@
+"""Count what a network costs, as the paper does.
+
+Examples:
+  bidiffsr cost                                   the default model
+  bidiffsr cost reactnet                          one of the paper's systems
+  bidiffsr cost mine.safetensors --size 512
+  bidiffsr cost --all                             every row of the paper's tables
+
+Params: numbers, a binary weight 1/32 of one. OPs: multiply-adds of one step
+of the diffusion, a binary one 1/64 of one; each value through GroupNorm
+counts 5, through BatchNorm 2, a repeated pixel 1, and all else nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from . import _options as o
+from ._output import out
+
+if TYPE_CHECKING:
+    from ..networks.complexity import Complexity
+    from ..systems import System
+
+SCHEMA = "bidiffsr-cost/1"
+PAPER_SIZE = 256
+
+
+def cost(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SYSTEM|MODEL]", help="Of the paper, or as --model takes it.", show_default="the default model"
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", metavar=o.FLAG, help="All systems, beside the paper's figures.")
+    ] = False,
+    size: Annotated[int, typer.Option(min=8, max=16384, metavar="N", help="Side of the result, pixels.")] = PAPER_SIZE,
+    offline: o.OfflineOption = False,
+    json: o.JsonOption = False,
+    quiet: o.QuietOption = False,
+    debug: o.DebugOption = False,
+) -> None:
+    """Find the network, count, show."""
+    out.configure(quiet=quiet, json=json, debug=debug)
+    if every:
+        if what is not None or size != PAPER_SIZE:
+            raise UsageError("--all is of all systems at the paper's size.", "Leave the name and --size out.")
+        _all()
+        return
+    from ..systems import SYSTEMS
+
+    named = {system.name: system for system in SYSTEMS}
+    system = named.get(what) if what else None
+    name, counted = _of_model(what, size, offline=offline) if system is None else (system.title, _of(system, size))
+    kinds = sorted(counted.kinds, key=counted.ops_of, reverse=True)
+    rows = [(kind, _millions(counted.kinds[kind].params), _billions(counted.ops_of(kind))) for kind in kinds]
+    rows.append(("all", _millions(counted.params), _billions(counted.ops)))
+    notes = [f"{counted.weights / 1e6:.2f} M numbers, {counted.binary_weights / 1e6:.2f} M of them one bit each."]
+    if system is not None:
+        notes.append(f"The paper prints {system.params:.2f} M and, at 256x256, {system.ops:.2f} G.")
+        notes += [f"Ours are {system.note}."] if system.note else []
+    title = f"{name}, one step of {counted.size}x{counted.size} pixels"
+    out.table(title, ("layers", "Params, M", "OPs, G"), rows, " ".join(notes), words=1)
+    if out.as_json:
+        out.json({"schema": SCHEMA, "name": what or name, **_figures(counted), **_printed(system)})
+
+
+def _all() -> None:
+    """Every row of the paper's tables, ours beside it."""
+    from ..reports.cost import table
+    from ..systems import SYSTEMS
+
+    counted = [(system, _of(system, PAPER_SIZE)) for system in SYSTEMS]
+    shown = table(counted)
+    out.table(shown.title, shown.header, shown.rows, shown.note, shown.words)
+    if out.as_json:
+        rows = [{"name": system.name, **_figures(cost), **_printed(system)} for system, cost in counted]
+        out.json({"schema": SCHEMA, "systems": rows})
+
+
+def _of(system: System, size: int) -> Complexity:
+    from ..configs import UNetConfig
+    from ..networks.complexity import complexity
+
+    return complexity(system.applied_to(UNetConfig()), size=size)
+
+
+def _of_model(name: str | None, size: int, *, offline: bool) -> tuple[str, Complexity]:
+    """A model's name and cost; it is fetched if it is not here."""
+    from ..checkpoints.catalog import default_model
+    from ..checkpoints.files import read_header
+    from ..checkpoints.models import find_model
+    from ..errors import ModelError
+    from ..networks.complexity import complexity
+
+    try:
+        found = find_model(name or default_model())
+        path = found.local_path()
+    except ModelError as error:
+        raise ModelError(error.message, f"{error.hint} Systems of the paper: bidiffsr cost --all") from None
+    if path is None:
+        with out.download(found.name) as progress:
+            path = found.fetch(offline=offline, progress=progress)
+    config = read_header(path).config
+    return found.name, complexity(config.network, config.condition_channels, size)
+
+
+def _figures(counted: Complexity) -> dict[str, Any]:
+    return {
+        "size": counted.size,
+        "params": counted.params,
+        "ops": counted.ops,
+        "weights": counted.weights,
+        "binary_weights": counted.binary_weights,
+        "layers": {
+            kind: {"params": of_kind.params, "ops": counted.ops_of(kind)} for kind, of_kind in counted.kinds.items()
+        },
+    }
+
+
+def _printed(system: System | None) -> dict[str, Any]:
+    """What the paper prints of a system."""
+    if system is None:
+        return {}
+    printed = {"params": system.params * 1e6, "ops": system.ops * 1e9}
+    return {"title": system.title, "table": system.table, "paper": printed, "note": system.note}
+
+
+def _millions(count: float) -> str:
+    return f"{count / 1e6:.4f}" if count else ""
+
+
+def _billions(count: float) -> str:
+    return f"{count / 1e9:.4f}" if count else ""

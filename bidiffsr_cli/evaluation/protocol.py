@@ -1,0 +1,67 @@
+"""How an enlarged picture is measured against its original: what is left out, and each metric by its name.
+
+rule = rules("paper", 2)
+measure("psnr_y", sr, pixels, rule)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..images.resizing import downscale_bicubic
+from . import metrics
+from .testset import Pixels
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a figure depends on besides the pictures.
+
+    Attributes:
+        name: of the protocol.
+        scale: how much larger.
+        crop: pixels that PSNR and SSIM leave out at each side; LPIPS leaves out none.
+    """
+
+    name: str
+    scale: int
+    crop: int
+
+    def describe(self, lr_given: bool) -> dict[str, str]:
+        """The protocol in words."""
+        return {
+            "name": self.name,
+            "border": f"{self.crop} pixels left out of PSNR and SSIM, none of LPIPS",
+            "colour": "8-bit RGB; psnr_y, ssim_y on MATLAB's Y (16 to 235)",
+            "ssim": "Gaussian window 11x11, sigma 1.5, inside the picture",
+            "lpips": "AlexNet, v0.1",
+            "small pictures": "given" if lr_given else "made by MATLAB's bicubic (a = -0.5, antialiased)",
+        }
+
+
+def rules(protocol: str, scale: int) -> Rules:
+    """paper: a border of `scale` pixels is left out, as in the paper's tables; full: nothing is."""
+    return Rules(protocol, scale, {"paper": scale, "full": 0}[protocol])
+
+
+def measure(name: str, sr: Tensor, pixels: Pixels, rule: Rules) -> float:
+    """One metric of one enlarged picture; PSNR of equal pictures, which is infinite, is 100 dB, so that means exist.
+
+    Args:
+        name: of `paper.ALL_METRICS`.
+        sr: 3×H×W uint8.
+        pixels: what it was made from, and what it is compared with.
+        rule: what is left out.
+
+    Raises:
+        InputError: the picture is too small for the metric.
+    """
+    if name == "lpips_alex":
+        return metrics.lpips_alex(sr, pixels.hr)
+    if name == "lr_psnr":
+        value = metrics.psnr(downscale_bicubic(sr, rule.scale), pixels.lr, 0)
+    else:
+        value = getattr(metrics, name)(sr, pixels.hr, rule.crop)
+    return min(value, 100.0)
