@@ -4,7 +4,7 @@ Examples:
   bidiffsr cost                                   the default model
   bidiffsr cost reactnet                          one of the paper's systems
   bidiffsr cost mine.safetensors --size 512
-  bidiffsr cost --all                             every row of the paper's tables
+  bidiffsr cost --all                             all rows of the paper
 
 Params: numbers, a binary weight 1/32 of one. OPs: multiply-adds of one step
 of the diffusion, a binary one 1/64 of one; each value through GroupNorm
@@ -13,6 +13,7 @@ counts 5, through BatchNorm 2, a repeated pixel 1, and all else nothing.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from . import _options as o
 from ._output import out
 
 if TYPE_CHECKING:
+    from ..configs import UNetConfig
     from ..networks.complexity import Complexity
     from ..systems import System
 
@@ -33,7 +35,7 @@ def cost(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SYSTEM|MODEL]", help="Of the paper, or as --model takes it.", show_default="the default model"
+            metavar="SYSTEM|MODEL", help="Of the paper, or as --model takes it.", show_default="the default model"
         ),
     ] = None,
     every: Annotated[
@@ -52,11 +54,14 @@ def cost(
             raise UsageError("--all is of all systems at the paper's size.", "Leave the name and --size out.")
         _all()
         return
+    from ..configs import UNetConfig
     from ..systems import SYSTEMS
 
-    named = {system.name: system for system in SYSTEMS}
-    system = named.get(what) if what else None
-    name, counted = _of_model(what, size, offline=offline) if system is None else (system.title, _of(system, size))
+    system = next((system for system in SYSTEMS if system.name == what), None)
+    if system is None:
+        name, counted = _of_model(what, size, offline=offline)
+    else:
+        name, counted = system.title, _count(system.applied_to(UNetConfig()), size)
     kinds = sorted(counted.kinds, key=counted.ops_of, reverse=True)
     rows = [(kind, _millions(counted.kinds[kind].params), _billions(counted.ops_of(kind))) for kind in kinds]
     rows.append(("all", _millions(counted.params), _billions(counted.ops)))
@@ -72,10 +77,12 @@ def cost(
 
 def _all() -> None:
     """Every row of the paper's tables, ours beside it."""
+    from ..configs import UNetConfig
     from ..reports.cost import table
     from ..systems import SYSTEMS
 
-    counted = [(system, _of(system, PAPER_SIZE)) for system in SYSTEMS]
+    counting = functools.cache(_count)  # several rows are one network
+    counted = [(system, counting(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
     shown = table(counted)
     out.table(shown.title, shown.header, shown.rows, shown.note, shown.words)
     if out.as_json:
@@ -83,11 +90,10 @@ def _all() -> None:
         out.json({"schema": SCHEMA, "systems": rows})
 
 
-def _of(system: System, size: int) -> Complexity:
-    from ..configs import UNetConfig
+def _count(network: UNetConfig, size: int) -> Complexity:
     from ..networks.complexity import complexity
 
-    return complexity(system.applied_to(UNetConfig()), size=size)
+    return complexity(network, size=size)
 
 
 def _of_model(name: str | None, size: int, *, offline: bool) -> tuple[str, Complexity]:

@@ -221,7 +221,5 @@ def binary_conv(config: UNetConfig) -> ConvFactory:
 def _folded(signs: Tensor, alpha: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
     """(signs, alpha, shift) of a binary convolution with the BatchNorm behind it; a negative scale turns the signs."""
     scale, shift = norm.coefficients()
-    turned = torch.copysign(torch.ones(()), signs.detach() + 0.0) * torch.copysign(torch.ones(()), scale).view(
-        -1, 1, 1, 1
-    )
+    turned = ste_sign(signs.detach()) * ste_sign(scale).view(-1, 1, 1, 1)
     return turned, alpha * scale.abs(), shift

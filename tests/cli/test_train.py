@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
+from bidiffsr_cli.ops.native import why_unavailable
+from bidiffsr_cli.systems import SYSTEMS
 
 from .support import Run, decoded, environment, finish, is_one_sentence, picture, spawn
 
@@ -68,6 +70,68 @@ def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: lis
         assert finished.code == 0, finished.err
     with decoded(Path("big.png")) as image:
         assert image.size == (48, 32)
+
+
+@pytest.mark.parametrize("system", [system.name for system in SYSTEMS if system.table == "2"])
+def test_every_method_from_photos_to_an_enlarged_picture(run: Run, options: list[str], system: str) -> None:
+    finished = run("train", *options, "--iterations", "2", "--system", system)
+    assert finished.code == 0, finished.err
+    packs = system != "sr3"
+    assert (read_checkpoint(Path("run/model.safetensors")).storage == "packed") is packs
+    finished = run("upscale", "photo.png", "big.png", "--model", "run/model.safetensors", "--json")
+    assert finished.code == 0, finished.err
+    native_is_here = why_unavailable() is None
+    assert finished.json["backend"] == ("native" if packs and native_is_here else "reference")
+    with decoded(Path("big.png")) as image:
+        assert image.size == (48, 32)
+    finished = run("models", "pack", "run", "-o", "mine.safetensors")
+    assert finished.code == (0 if packs else 5), finished.err
+    finished = run("models", "show", "run/model.safetensors")
+    assert finished.code == 0 and ("on SR3's UNet" in finished.err) is (system != "bi-diffsr")
+
+
+def test_a_method_that_cannot_be_packed_says_so(run: Run, options: list[str]) -> None:
+    changes = ["--system", "xnor", "--iterations", "2"]
+    assert run("train", *options, *changes, "-o", "first").code == 0
+    assert run("train", "first/config.json", "--iterations", "2").code == 2  # it is no TOML
+    mapped = [*options, "--iterations", "2"]
+    for change in ("type=sr3", "fusion=join", "resample=strided", "method=xnor_map", "tar_groups=1", "taa_groups=1"):
+        mapped += ["--set", f"model.network.{change}"]
+    finished = run("train", *mapped)
+    assert finished.code == 0, finished.err
+    finished = run("upscale", "photo.png", "big.png", "--model", "run/model.safetensors", "--json")
+    assert finished.code == 0 and finished.json["backend"] == "reference"
+    finished = run(
+        "upscale", "photo.png", "big.png", "--model", "run/model.safetensors", "--overwrite", "--backend", "native"
+    )
+    assert finished.code == 2 and is_one_sentence(finished.err) and "differ from pixel to pixel" in finished.err
+    finished = run("models", "pack", "run", "-o", "mine.safetensors")
+    assert finished.code == 5 and is_one_sentence(finished.err) and "differ from pixel to pixel" in finished.err
+    finished = run("models", "convert", "run/model.safetensors", "-o", "mine.pth")
+    assert finished.code == 5 and is_one_sentence(finished.err) and not Path("mine.pth").exists()
+    finished = run("bench", "--model", "run/model.safetensors", "--json", "--repeats", "1")
+    assert finished.code == 0, finished.err
+
+
+def test_what_a_packed_file_of_batchnorm_cannot_do(run: Run, options: list[str]) -> None:
+    assert run("train", *options, "--iterations", "2", "--system", "bnn").code == 0
+    packed = "run/model.safetensors"
+    finished = run("train", *options, "-o", "other", "--iterations", "2", "--system", "bnn", "--init", packed)
+    assert finished.code == 5 and "Error: A packed bnn has lost its BatchNorm" in finished.err
+    assert not Path("other/model.safetensors").exists()
+    floats = "run/weights.safetensors"
+    finished = run("train", *options, "-o", "third", "--iterations", "2", "--system", "bnn", "--init", floats)
+    assert finished.code == 0, finished.err
+    assert run("models", "pack", packed, "-o", "again.safetensors", "--license", "CC0-1.0").code == 0
+    assert run("models", "verify", packed).code == 0
+
+
+def test_systems_that_are_refused(run: Run, options: list[str]) -> None:
+    finished = run("train", *options, "--system", "no-such")
+    assert finished.code == 2 and is_one_sentence(finished.err) and "reactnet" in finished.err
+    assert run("train", *options, "--iterations", "1").code == 0
+    finished = run("train", "--resume", "-o", "run", "--system", "bnn")
+    assert finished.code == 2 and is_one_sentence(finished.err)
 
 
 def test_a_run_goes_on(run: Run, options: list[str]) -> None:

@@ -87,9 +87,10 @@ def _unpacked(source: Path) -> tuple[bytes, str]:
     from ...checkpoints.upstream import serialize_pth
 
     checkpoint = read_checkpoint(source)
+    data = serialize_pth(checkpoint.build().state_dict(), checkpoint.config)
     if checkpoint.config.diffusion.parameterization != "epsilon":
         out.warning("The authors' code runs diffusions of epsilon alone; this one is another.")
-    return serialize_pth(checkpoint.build().state_dict(), checkpoint.config), "the authors' names, float32"
+    return data, "the authors' names, float32"
 
 
 def _scale_in(name: str) -> int:

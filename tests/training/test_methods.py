@@ -1,0 +1,67 @@
+"""Every method of the paper's table 2 learns, and its BatchNorm is measured on the averaged weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bidiffsr_cli.networks.binary_conv import BatchNorm, BatchNormConv
+from bidiffsr_cli.systems import SYSTEMS
+from bidiffsr_cli.training.config import TrainConfig, changed, of_system
+from bidiffsr_cli.training.data import CropSampler
+from bidiffsr_cli.training.trainer import Trainer
+
+from .test_trainer import CPU, OneBatch, equal, weights_of
+
+TABLE_2 = [system.name for system in SYSTEMS if system.table == "2"]
+ONE_QUESTION = ["model.scales=[2]", "loss.last=1.0", "loss.grid=0.0", "run.iterations=80", "optimizer.lr=5e-3"]
+
+
+def trainer_of(config: TrainConfig, sampler: CropSampler | OneBatch, system: str, *changes: str) -> Trainer:
+    return Trainer(of_system(changed(config, changes), system), sampler, CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("system", TABLE_2)
+def test_it_learns_one_batch(config: TrainConfig, sampler: CropSampler, system: str) -> None:
+    trainer = trainer_of(config, OneBatch(sampler), system, *ONE_QUESTION)
+    before = weights_of(trainer)
+    losses: list[float] = []
+    trainer.run(lambda figures: losses.append(figures["loss"]), lambda: False)
+    assert losses[-1] < 0.75 * losses[0], losses
+    assert all(not torch.equal(before[name], now) for name, now in weights_of(trainer).items())
+
+
+@pytest.mark.parametrize("method", ["dorefa_01", "xnor_map"])
+def test_variants_that_cannot_be_packed_learn_too(config: TrainConfig, sampler: CropSampler, method: str) -> None:
+    bnn = of_system(changed(config, ONE_QUESTION), "bnn")
+    trainer = Trainer(changed(bnn, [f"model.network.method={method}"]), OneBatch(sampler), CPU)  # type: ignore[arg-type]
+    losses: list[float] = []
+    trainer.run(lambda figures: losses.append(figures["loss"]), lambda: False)
+    assert losses[-1] < 0.75 * losses[0], losses
+
+
+def test_statistics_are_measured_on_the_averaged_weights(config: TrainConfig, sampler: CropSampler) -> None:
+    trainer = trainer_of(config, sampler, "bnn")
+    trainer.run(lambda _: None, lambda: False)
+    states = [generator.get_state() for generator in (trainer.generator, trainer.noise_generator)]
+    average = trainer.average()
+    assert all(name in average for name in trainer.network.state_dict())
+    assert any(bool((value != 1).any()) for name, value in average.items() if name.endswith("norm.variance"))
+    assert equal(average, trainer.average())  # on the same batches every time
+    assert all(
+        torch.equal(state, generator.get_state())
+        for state, generator in zip(states, (trainer.generator, trainer.noise_generator), strict=True)
+    ), "and the run's own batches stay what they are"
+    own = [module for module in trainer.network.modules() if isinstance(module, BatchNorm)]
+    assert all(torch.equal(norm.variance, torch.ones_like(norm.variance)) for norm in own)
+
+
+def test_irnet_is_annealed_by_the_part_of_the_run_that_is_over(config: TrainConfig, sampler: CropSampler) -> None:
+    trainer = trainer_of(config, sampler, "irnet")
+    conv = next(module for module in trainer.network.modules() if isinstance(module, BatchNormConv))
+    seen = []
+    while trainer.part_done() < 1:
+        trainer.step()
+        seen.append(float(conv.ede[0]))
+    expected = [1e-3 * 10 ** (4 * step / 6) for step in range(6)]
+    assert seen == pytest.approx(expected, rel=1e-5)
