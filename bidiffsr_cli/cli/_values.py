@@ -1,10 +1,14 @@
-"""What users write as options, turned into values: bytes, times, seeds and tiles."""
+"""What users write as options, turned into values: bytes, times, seeds, tiles, and all that says how to enlarge."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..configs import UpscaleOptions
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 UNITS |= {"TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -77,3 +81,23 @@ def parse_tile(text: str) -> str | int:
     if not re.fullmatch(r"[0-9]{1,5}", text):
         raise UsageError(f"Tile {text!r} is not possible.", "Give auto, off, or 16 to 16384.")
     return int(text)
+
+
+def parse_upscale_options(*, seed: str, tile: str, max_memory: str | None, **others: Any) -> UpscaleOptions:
+    """How to enlarge, of the words that upscale, batch and eval take.
+
+    Args:
+        seed, tile, max_memory: as `parse_seed`, `parse_tile` and `parse_size` read them.
+        **others: fields of `UpscaleOptions` that need no reading.
+
+    Raises:
+        UsageError: one of them is not possible.
+    """
+    from ..configs import UpscaleOptions
+
+    return UpscaleOptions(
+        seed=parse_seed(seed),
+        tile=parse_tile(tile),
+        max_memory=None if max_memory is None else parse_size(max_memory),
+        **others,
+    )

@@ -25,7 +25,7 @@ import typer
 from ..errors import OutputError, UsageError
 from . import _options as o
 from ._output import out
-from ._values import parse_seed, parse_shard, parse_size, parse_tile
+from ._values import parse_shard, parse_upscale_options
 
 if TYPE_CHECKING:
     from ..distributed.folder import Job
@@ -132,19 +132,17 @@ def batch(
     if len(set(devices)) < len(devices) or (len(devices) > 1 and engine == "ray"):
         raise UsageError(f"Devices {device!r} cannot work side by side.", "Name each once; with ray name one.")
 
-    from ..configs import UpscaleOptions
-
-    options = UpscaleOptions(
+    options = parse_upscale_options(
         scale=scale,
         steps=steps,
         preset=preset,
         sampler=sampler,
         eta=eta,
         temperature=temperature,
-        seed=parse_seed(seed),
-        tile=parse_tile(tile),
+        seed=seed,
+        tile=tile,
         tile_overlap=tile_overlap,
-        max_memory=None if max_memory is None else parse_size(max_memory),
+        max_memory=max_memory,
         alpha=alpha,
         color_fix=color_fix,
     )

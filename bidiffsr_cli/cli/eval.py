@@ -28,7 +28,7 @@ import typer
 from ..errors import OutputError, UsageError
 from . import _options as o
 from ._output import out
-from ._values import parse_seed, parse_size, parse_tile
+from ._values import parse_upscale_options
 
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
@@ -149,7 +149,6 @@ def evaluate(
     if sr is None and label is not None:
         raise UsageError("--label is the name of --sr.", "Leave it out, or give --sr.")
     counts, wanted = _counts(steps), _metrics(metrics)
-    from ..configs import UpscaleOptions
     from ..evaluation.evaluate import Evaluation
     from ..evaluation.evaluate import evaluate as score_all
     from ..evaluation.protocol import rules
@@ -158,15 +157,15 @@ def evaluate(
     from ..reports.evaluation import as_dict, tables
     from ..runtime import choose_runtime, environment
 
-    options = UpscaleOptions(
+    options = parse_upscale_options(
         scale=scale,
         sampler=sampler,
         eta=eta,
         temperature=temperature,
-        seed=parse_seed(seed),
-        tile=parse_tile(tile),
+        seed=seed,
+        tile=tile,
         tile_overlap=tile_overlap,
-        max_memory=None if max_memory is None else parse_size(max_memory),
+        max_memory=max_memory,
         color_fix=color_fix,
     )
     dataset = name or _name_of(hr)

@@ -24,7 +24,7 @@ import typer
 from . import _options as o
 from ._files import Files, check_files, check_names, check_pipes, name_output, read_source, write_target
 from ._output import out
-from ._values import parse_seed, parse_size, parse_tile
+from ._values import parse_upscale_options
 
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
@@ -76,19 +76,17 @@ def upscale(
     """Check everything that is cheap to check, then enlarge, then write; the help is the module's docstring."""
     out.configure(quiet=quiet, verbose=verbose, json=json, progress=not no_progress, debug=debug)
 
-    from ..configs import UpscaleOptions
-
-    options = UpscaleOptions(
+    options = parse_upscale_options(
         scale=scale,
         steps=steps,
         preset=preset,
         sampler=sampler,
         eta=eta,
         temperature=temperature,
-        seed=parse_seed(seed),
-        tile=parse_tile(tile),
+        seed=seed,
+        tile=tile,
         tile_overlap=tile_overlap,
-        max_memory=None if max_memory is None else parse_size(max_memory),
+        max_memory=max_memory,
         alpha=alpha,
         color_fix=color_fix,
     )
