@@ -127,63 +127,56 @@ class Output:
         self._write_stdout(data)
 
     @contextlib.contextmanager
-    def progress(self, name: str, windows: int, steps: int) -> Iterator[Callable[[int, int], None] | None]:
-        """A bar over windows × steps, gone when the work is done; yields None where no bar belongs."""
-        if not self.with_bar:
-            yield None
-            return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn(f"{{task.completed}}/{{task.total}} windows, step {{task.fields[step]}}/{steps}"),
-            TimeRemainingColumn(compact=True),
-        )
-        with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
-            task = bar.add_task(_shorten(printable(name)), total=windows * steps, step=1)
-
-            def advance(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total, step=min(steps, done // windows + 1))
-
-            yield advance
+    def progress(self, name: str, windows: int, steps: int) -> Iterator[Callable[[int, int], None]]:
+        """A bar over windows × steps, with the time that is left, gone when the work is done."""
+        done_of_all = f"{{task.completed}}/{{task.total}} windows, step {{task.fields[step]}}/{steps}"
+        with self._bar(name, done_of_all, total=windows * steps, step=1) as advance:
+            yield lambda done, total: advance(completed=done, total=total, step=min(steps, done // windows + 1))
 
     @contextlib.contextmanager
     def count(self, name: str, noun: str) -> Iterator[Callable[[int, int], None]]:
         """A bar over things that are counted, with the time that is left."""
-        if not self.with_bar:
-            yield lambda done, total: None
-            return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn(f"{{task.completed}}/{{task.total}} {noun}"),
-            TimeRemainingColumn(compact=True),
-        )
-        with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
-            task = bar.add_task(_shorten(printable(name)), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with self._bar(name, f"{{task.completed}}/{{task.total}} {noun}") as advance:
+            yield lambda done, total: advance(completed=done, total=total)
 
     @contextlib.contextmanager
     def download(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar over bytes, which appears with the first of them and is gone at the end."""
+        with self._bar(name, None) as advance:
+            yield lambda done, total: advance(completed=done, total=total)
+
+    @contextlib.contextmanager
+    def _bar(
+        self, name: str, figures: str | None, total: int | None = None, **fields: Any
+    ) -> Iterator[Callable[..., None]]:
+        """A bar where one belongs; yields what moves it, or does nothing.
+
+        Args:
+            name: stands before it.
+            figures: Rich's text behind it, before the time that is left; None shows bytes and their speed, from the
+                first of them on.
+            total: what it begins with.
+            **fields: of the text.
+        """
         if not self.with_bar:
-            yield lambda done, total: None
+            yield lambda **_: None
             return
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+        from rich import progress as rich
 
-        text = TextColumn("{task.description}", markup=False)
-        columns = (text, BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
-        bar = Progress(*columns, console=self.console, transient=True, expand=True)
-        task = bar.add_task(_shorten(printable(name)), total=None)
+        behind: tuple[rich.ProgressColumn, ...] = (rich.DownloadColumn(), rich.TransferSpeedColumn())
+        if figures is not None:
+            behind = (rich.TextColumn(figures), rich.TimeRemainingColumn(compact=True))
+        columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(bar_width=None), *behind)
+        bar = rich.Progress(*columns, console=self.console, transient=True, expand=True)
+        task = bar.add_task(_shorten(printable(name)), total=total, **fields)
 
-        def advance(done: int, total: int) -> None:
+        def advance(**changes: Any) -> None:
             bar.start()
-            bar.update(task, completed=done, total=total)
+            bar.update(task, **changes)
 
         try:
+            if figures is not None:
+                bar.start()
             yield advance
         finally:
             bar.stop()

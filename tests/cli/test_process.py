@@ -100,16 +100,27 @@ def test_progress_bar_on_a_terminal(large: Path, model: Path) -> None:
     ],
 )
 def test_where_a_progress_bar_belongs(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, bool], terminal: bool, shown: bool
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, bool],
+    terminal: bool,
+    shown: bool,
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     monkeypatch.setenv("TERM", "xterm")
     output = Output()
     output.configure(**settings)
-    with output.progress("photo.png", windows=2, steps=1) as advance:
-        assert (advance is not None) == shown
-        if advance is not None:
-            advance(2, 2)
+    for bar, words in (
+        (output.progress("photo.png", windows=2, steps=3), "4/6 windows, step 3/3"),
+        (output.count("Set5", "scores"), "4/6 scores"),
+        (output.download("fast"), "4/6 bytes"),
+    ):
+        with bar as advance:
+            advance(4, 6)
+        assert (words in capsys.readouterr().err) == shown
+    with output.download("fast"):
+        pass
+    assert "fast" not in capsys.readouterr().err  # not before the first byte
 
 
 def test_ctrl_c_on_a_terminal(large: Path, model: Path) -> None:
