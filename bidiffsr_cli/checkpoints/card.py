@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any
 
-from ..configs import ModelConfig
 from ..networks.complexity import complexity
 from .catalog import CatalogEntry
+from .facts import facts
 from .files import Checkpoint
 
 HOMEPAGE_WORDS = "BI-DiffSR (Chen et al., NeurIPS 2024, arXiv 2406.05723)"
@@ -32,7 +32,6 @@ def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = N
         repo: ORG/REPO.
         entry: the catalog's, if it is one of its models: its scores are shown.
     """
-    cost = complexity(checkpoint.config)
     scales = " and ".join(f"×{scale}" for scale in checkpoint.config.scales)
     parts = [
         _front_matter(checkpoint.license),
@@ -42,12 +41,7 @@ def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = N
         f"```bash\npip install bidiffsr\nbidiffsr upscale photo.jpg --model {repo}\n```",
         _table(
             {
-                "network": _network(checkpoint.config),
-                "diffusion": _diffusion(checkpoint.config),
-                "window": f"{checkpoint.config.tile.size} pixels, {checkpoint.config.tile.overlap} shared",
-                "Params": f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M numbers, "
-                f"{cost.binary_weights / 1e6:.1f} M of them one bit each)",
-                "OPs": f"{cost.ops / 1e9:.2f} G for one step of {cost.size}×{cost.size} pixels",
+                **facts(checkpoint.config, complexity(checkpoint.config)),
                 "sha256": f"`{checkpoint.sha256}`",
                 "licence": _plain(checkpoint.license),
             }
@@ -73,24 +67,6 @@ def _front_matter(license: str) -> str:
     lines.append(f"license: {known if known in _LICENSES else 'other'}")
     lines += ["tags:", "- super-resolution", "- diffusion", "- binary-neural-network", "---"]
     return "\n".join(lines)
-
-
-def _network(config: ModelConfig) -> str:
-    network = config.network
-    return (
-        f"{network.method}, {network.inner_channel} inner channels, levels "
-        f"{'·'.join(map(str, network.channel_mults))}, {network.res_blocks} ResBlocks, K = {network.tar_groups}, "
-        f"inputs pixel-unshuffled by {network.pixel_unshuffle}"
-    )
-
-
-def _diffusion(config: ModelConfig) -> str:
-    diffusion = config.diffusion
-    presets = ", ".join(f"{name} {steps}" for name, steps in (diffusion.presets or {}).items())
-    return (
-        f"{diffusion.parameterization} of the {diffusion.target}, {diffusion.schedule} schedule, "
-        f"{diffusion.default_steps} {diffusion.spacing} steps{f' ({presets})' if presets else ''}"
-    )
 
 
 def _scores(entry: CatalogEntry | None) -> list[str]:

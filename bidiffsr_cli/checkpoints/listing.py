@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ModelError
 from . import hub
 from .catalog import catalog
-from .files import Header, read_header
+from .files import read_header
 from .models import Model, find_model
 
 
@@ -80,20 +80,3 @@ def _cached(model: hub.CachedModel) -> KnownModel:
     except ModelError as error:
         return dataclasses.replace(item, problem=f"{model.name}: {error.message}")
     return dataclasses.replace(item, scales=header.config.scales, license=header.license)
-
-
-def storage(header: Header) -> dict[str, int]:
-    """What takes how many bytes of a checkpoint file: kind of content -> bytes."""
-    if header.storage == "float":
-        return {"floats": sum(header.bytes.values())}
-    parts: dict[str, int] = {}
-    for name, count in header.bytes.items():
-        *layers, leaf = name.split(".")
-        if leaf in ("sign", "alpha"):
-            kind = "signs" if leaf == "sign" else "scales"
-        elif {"tar", "taa"} & set(layers):
-            kind = "TaR and TaA"
-        else:
-            kind = "full precision"
-        parts[kind] = parts.get(kind, 0) + count
-    return parts

@@ -199,14 +199,16 @@ def _read(file: Path) -> Image.Image:
 def _means(pictures: Sequence[Picture]) -> Table:
     """The table of each version's mean scores."""
     from ..reports.page import Table
+    from ..reports.scores import NAMES, score_text
 
     rows = []
     for index, view in enumerate(pictures[0].views[:-1]):
         scores = [picture.views[index].scores for picture in pictures]
-        mean = {name: sum(score[name] for score in scores) / len(scores) for name in view.scores}
-        rows.append((view.label, f"{mean['psnr_y']:.2f}", f"{mean['ssim_y']:.4f}", f"{mean['lpips_alex']:.4f}"))
+        means = [score_text(name, sum(score[name] for score in scores) / len(scores)) for name in view.scores]
+        rows.append((view.label, *means))
     note = "PSNR in dB and SSIM: higher is better; LPIPS: lower."
-    return Table(f"Means of {len(pictures)} pictures", ("", "PSNR-Y", "SSIM-Y", "LPIPS"), rows, note)
+    header = ("", *(NAMES[name] for name in pictures[0].views[0].scores))
+    return Table(f"Means of {len(pictures)} pictures", header, rows, note)
 
 
 def _as_dict(output: Path, labels: Sequence[str], scored: bool, pictures: Sequence[Picture]) -> dict[str, Any]:

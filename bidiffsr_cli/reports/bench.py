@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..evaluation.benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Conditions, Row
-from .markdown import table_row
+from .markdown import tables_with_conditions
 from .tables import Table
 from .terminal import Rows
 
@@ -122,14 +122,7 @@ def pictures(rows: Sequence[Row]) -> Table:
 
 def as_markdown(conditions: Conditions, rows: Sequence[Row]) -> str:
     """All tables in Markdown, and below them their conditions."""
-    lines = []
-    for table in tables(rows):
-        lines += [f"**{table.title}**", "", table_row(table.header)]
-        lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
-        lines += [table_row(row) for row in table.rows]
-        lines += ["", table.note, ""]
-    lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions_as_rows(conditions))]
-    return "\n".join(lines) + "\n"
+    return tables_with_conditions(tables(rows), conditions_as_rows(conditions))
 
 
 def _grouped(rows: Sequence[Row]) -> list[list[Row]]:

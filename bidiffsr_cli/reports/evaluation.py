@@ -19,9 +19,9 @@ from ..evaluation.summary import Summary, summarize
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..results import SCHEMA
-from .markdown import plain, table_row
+from .markdown import tables_with_conditions
 from .page import Page, Picture, Point, View, render_page
-from .scores import NAMES
+from .scores import NAMES, score_text
 from .tables import Table
 
 FORMATS = (".json", ".csv", ".md", ".html")
@@ -62,7 +62,7 @@ def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table
     """Our rows, the paper's, and the difference to the paper's BI-DiffSR (bicubic: to its bicubic)."""
     theirs = paper_rows(evaluation.paper, evaluation.rule.scale)
     rows: list[tuple[str, ...]] = [
-        (f"paper: {method}", *(_value(name, values[name]) for name in OF_PAPER), *[""] * 3)
+        (f"paper: {method}", *(score_text(name, values[name]) for name in OF_PAPER), *[""] * 3)
         for method, values in theirs.items()
     ]
     for summary in summaries:
@@ -72,7 +72,7 @@ def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table
         rows.append(
             (
                 summary.label,
-                *("" if value is None else _value(name, value) for name, value in pairs),
+                *("" if value is None else score_text(name, value) for name, value in pairs),
                 *("" if value is None else _signed(name, value - base[name]) for name, value in pairs),
             )
         )
@@ -154,14 +154,13 @@ def as_csv(evaluation: Evaluation) -> str:
 
 def as_markdown(evaluation: Evaluation) -> str:
     """The tables, each picture's figures, and the conditions."""
-    lines = [f"# {evaluation.dataset} x{evaluation.rule.scale}", ""]
-    for table in [*tables(evaluation, intervals=True), _by_picture(evaluation)]:
-        lines += [f"**{table.title}**", "", table_row(table.header)]
-        lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
-        lines += [table_row([plain(cell) if cell else "" for cell in row]) for row in table.rows]
-        lines += ["", table.note, ""]
-    lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions(evaluation))]
-    return "\n".join(lines) + "\n"
+    heading = f"# {evaluation.dataset} x{evaluation.rule.scale}"
+    return f"{heading}\n\n{tables_with_conditions(_all_tables(evaluation), conditions(evaluation))}"
+
+
+def _all_tables(evaluation: Evaluation) -> list[Table]:
+    """Those of a report."""
+    return [*tables(evaluation, intervals=True), _by_picture(evaluation)]
 
 
 def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -217,7 +216,7 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
         Page(
             title=f"{evaluation.dataset} x{evaluation.rule.scale}",
             summary=f"{len(cases)} pictures, enlarged and compared with their originals.{rest}",
-            tables=[*tables(evaluation, intervals=True), _by_picture(evaluation)],
+            tables=_all_tables(evaluation),
             pictures=[_picture(case, evaluation, kept) for case in shown],
             points=points,
             conditions=conditions(evaluation),
@@ -249,7 +248,7 @@ def _by_picture(evaluation: Evaluation) -> Table:
         (
             score.image,
             score.label,
-            *(_value(name, score.values[name]) for name in metrics),
+            *(score_text(name, score.values[name]) for name in metrics),
             _seconds(score.figures["seconds"]["total"] if "seconds" in score.figures else None),
         )
         for score in evaluation.scores
@@ -274,12 +273,8 @@ def _as_json(evaluation: Evaluation) -> str:
 
 
 def _mean(summary: Summary, name: str, interval: bool) -> str:
-    text = _value(name, summary.mean[name])
-    return f"{text} ± {_value(name, summary.interval[name])}" if interval and summary.interval else text
-
-
-def _value(name: str, value: float) -> str:
-    return f"{value:.2f}" if "psnr" in name else f"{value:.4f}"
+    text = score_text(name, summary.mean[name])
+    return f"{text} ± {score_text(name, summary.interval[name])}" if interval and summary.interval else text
 
 
 def _signed(name: str, value: float) -> str:

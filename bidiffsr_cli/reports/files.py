@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..results import SCHEMA
-from .markdown import as_markdown
+from .pictures import HEADER, as_markdown, cells, conditions
 
 Results = Sequence[dict[str, Any]]
 
@@ -112,7 +112,6 @@ def as_csv(results: Results) -> str:
 
 def as_html(results: Results) -> str:
     """A page with the same table and conditions as in Markdown."""
-    from .markdown import HEADER, cells, conditions
     from .page import Page, render_page
     from .tables import Table
 

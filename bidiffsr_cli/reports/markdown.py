@@ -1,69 +1,22 @@
-"""Results as Markdown: a small table, and below it the conditions that its figures depend on."""
+"""Pieces of Markdown: cells, rows, and tables with the conditions that their figures depend on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-HEADER = ("picture", "from", "to", "model", "steps", "windows", "seconds", "s per step", "peak memory")
+from .tables import Table
 
 
-def as_markdown(results: Sequence[dict[str, Any]]) -> str:
-    """A table with one row for each result, and a list of conditions for each machine and setting among them."""
-    good = [result for result in results if "error" not in result]
-    lines = ["# Pictures enlarged by bidiffsr", "", table_row(HEADER), table_row(["---"] * len(HEADER))]
-    lines += [table_row(cells(result)) for result in good]
-    lines += ["", "Conditions:", ""]
-    lines += dict.fromkeys(f"- {conditions(result)}" for result in good)
-    notes = [f"- {plain(result['input'])}: {plain(warning)}" for result in good for warning in result["warnings"]]
-    if notes:
-        lines += ["", "Warnings:", "", *notes]
-    failures = [f"- {plain(result['input'])}: {plain(result['error'])}" for result in results if "error" in result]
-    if failures:
-        lines += ["", "Failed:", "", *failures]
+def tables_with_conditions(tables: Sequence[Table], conditions: Sequence[tuple[str, str]]) -> str:
+    """Each table below its title and above its note, and at the end a list of names and values."""
+    lines = []
+    for table in tables:
+        lines += [f"**{table.title}**", "", table_row(table.header)]
+        lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
+        lines += [table_row([plain(cell) if cell else "" for cell in row]) for row in table.rows]
+        lines += ["", table.note, ""]
+    lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions)]
     return "\n".join(lines) + "\n"
-
-
-def cells(result: dict[str, Any]) -> list[str]:
-    """One row of the table, under HEADER."""
-    seconds, host = result["seconds"], result["peak_memory_bytes"]["host"]
-    return [
-        plain(result["input"]),
-        "x".join(map(str, result["input_size"])),
-        "x".join(map(str, result["output_size"])),
-        plain(model_name(result["model"])),
-        str(result["steps"]),
-        str(result["tiles"]["count"]),
-        f"{seconds['total']:.2f}",
-        f"{seconds['per_step']:.3f}",
-        "unknown" if host is None else f"{host / 1e6:.0f} MB",
-    ]
-
-
-def conditions(result: dict[str, Any]) -> str:
-    """What the figures of a result depend on."""
-    tiles, versions = result["tiles"], result["environment"]
-    return ", ".join(
-        [
-            f"x{result['scale']} with {plain(model_name(result['model']))} (sha256 {result['model']['sha256'][:12]})",
-            f"{result['sampler']} with eta {result['eta']:g}",
-            f"temperature {result['temperature']:g}",
-            f"seed {result['seed']}",
-            f"windows of {tiles['size'][0]}x{tiles['size'][1]} with overlap {tiles['overlap']}",
-            f"{tiles['concurrent']} at once",
-            f"{result['device']} in {result['dtype']} ({result['backend']}, {result['threads']} threads)",
-            f"bidiffsr {versions['bidiffsr']}",
-            f"torch {versions['torch']}",
-            f"Python {versions['python']}",
-            plain(versions["platform"]),
-            plain(versions["cpu"]),
-        ]
-    )
-
-
-def model_name(model: dict[str, str]) -> str:
-    """NAME@REVISION, or what a model without a revision is called."""
-    return f"{model['name']}@{model['revision']}" if model["revision"] else model["name"]
 
 
 def table_row(cells: Sequence[str]) -> str:

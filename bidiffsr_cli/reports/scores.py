@@ -1,4 +1,4 @@
-"""The scores of several versions of one picture, as a table of HTML with the best in bold."""
+"""Scores in words, and those of several versions of one picture as a table of HTML with the best in bold."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 UNKNOWN = "–"
 
 
+def score_text(name: str, value: float | None) -> str:
+    """A score as its cell in a table.
+
+    Args:
+        name: in JSON.
+        value: None and NaN where it is unknown, infinite as the PSNR of equal pictures.
+    """
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.2f}" if "psnr" in name or name == "seconds" else f"{value:.4f}"
+
+
 def scores_table(title: str, versions: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     """A row for each version (label, scores by their names in JSON) that has scores; "" where none has."""
     scored = [(label, scores) for label, scores in versions if scores]
@@ -35,22 +49,14 @@ def scores_table(title: str, versions: Sequence[tuple[str, Mapping[str, float]]]
 
 def _column(name: str, values: Sequence[float | None]) -> list[str]:
     """The cells of one score, those that read like the best in bold."""
-    cells = [_cell(name, value) for value in values]
+    cells = [score_text(name, value) for value in values]
     known = [value for value in values if value is not None and not math.isnan(value)]
     if len(known) < 2 or _direction(name) == 0:
         return cells
-    best = _cell(name, max(known) if _direction(name) > 0 else min(known))
+    best = score_text(name, max(known) if _direction(name) > 0 else min(known))
     return [f"<b>{cell}</b>" if cell == best else cell for cell in cells]
 
 
 def _direction(name: str) -> int:
     """1 where higher is better, -1 where lower is, 0 where nobody knows."""
     return 1 if "psnr" in name or "ssim" in name else -1 if name.startswith(("lpips", "seconds")) else 0
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return UNKNOWN
-    if math.isinf(value):  # the PSNR of equal pictures
-        return "∞" if value > 0 else "-∞"
-    return f"{value:.2f}" if "psnr" in name or name == "seconds" else f"{value:.4f}"

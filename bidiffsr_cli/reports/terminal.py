@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..results import UpscaleResult
-from .markdown import model_name
+from .pictures import model_name
 
 if TYPE_CHECKING:
     from ..pipeline import Plan

@@ -23,8 +23,6 @@ from .._output import out
 
 if TYPE_CHECKING:
     from ...checkpoints.catalog import CatalogEntry
-    from ...configs import ModelConfig
-    from ...networks.complexity import Complexity
 
 SCHEMA = "bidiffsr-model/1"
 
@@ -42,8 +40,8 @@ def show(
     """Find, read, count, show."""
     out.configure(quiet=quiet, json=json, debug=debug)
     from ...checkpoints.catalog import default_model
+    from ...checkpoints.facts import facts, storage
     from ...checkpoints.files import read_header
-    from ...checkpoints.listing import storage
     from ...checkpoints.models import find_model
     from ...networks.complexity import complexity
 
@@ -61,8 +59,7 @@ def show(
         [
             ("file", f"{path}, {checkpoint.storage}, {path.stat().st_size / 1e6:.2f} MB"),
             ("sha256", checkpoint.sha256),
-            *_network(checkpoint.config),
-            *_cost(cost),
+            *facts(checkpoint.config, cost).items(),
             ("storage", ", ".join(f"{kind} {count / 1e6:.2f}" for kind, count in parts.items()) + " MB"),
             ("licence", checkpoint.license),
         ]
@@ -90,32 +87,6 @@ def show(
                 "scores": found.entry.scores if found.entry else {},
             }
         )
-
-
-def _network(config: ModelConfig) -> list[tuple[str, str]]:
-    network, diffusion = config.network, config.diffusion
-    scales = " and ".join(f"x{scale}" for scale in config.scales)
-    levels = "·".join(map(str, network.channel_mults))
-    return [
-        ("enlarges", f"{scales}, in windows of {config.tile.size} pixels with {config.tile.overlap} shared"),
-        (
-            "network",
-            f"{network.method}: {network.inner_channel} channels, levels {levels}, {network.res_blocks} ResBlocks, "
-            f"pixel-unshuffled by {network.pixel_unshuffle}",
-        ),
-        (
-            "diffusion",
-            f"{diffusion.target} {diffusion.parameterization}, {diffusion.schedule} schedule, "
-            f"{diffusion.default_steps} {diffusion.spacing} steps of {diffusion.total_steps}",
-        ),
-    ]
-
-
-def _cost(cost: Complexity) -> list[tuple[str, str]]:
-    return [
-        ("Params", f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M, {cost.binary_weights / 1e6:.1f} M binary)"),
-        ("OPs", f"{cost.ops / 1e9:.2f} G for one step of {cost.size}x{cost.size} pixels"),
-    ]
 
 
 def _tell_origin(origin: str) -> None:
