@@ -23,9 +23,8 @@ class Summary:
         count: pictures.
         mean: metric -> mean.
         interval: metric -> half the width of the mean's 95 % confidence interval (Student's t); none for one picture.
-        seconds: median of a picture's time, where it was measured.
-        per_step: median of a step's.
-        memory: peak of the process, bytes.
+        seconds: phase, as of `results.Seconds` -> median over the pictures; none where nothing was measured.
+        memory: host and device -> peak of the process so far, bytes; only what could be read.
     """
 
     label: str
@@ -33,9 +32,8 @@ class Summary:
     count: int
     mean: dict[str, float]
     interval: dict[str, float]
-    seconds: float | None
-    per_step: float | None
-    memory: int | None
+    seconds: dict[str, float]
+    memory: dict[str, int]
 
 
 def summarize(scores: Sequence[Score]) -> list[Summary]:
@@ -47,16 +45,16 @@ def summarize(scores: Sequence[Score]) -> list[Summary]:
 def _summary(label: str, scores: Sequence[Score]) -> Summary:
     values = {name: [score.values[name] for score in scores] for name in scores[0].values}
     measured = [score.figures for score in scores if score.figures]
-    peaks = [figures["peak_memory_bytes"]["host"] or 0 for figures in measured]
+    phases = list(measured[0]["seconds"]) if measured else []
+    peaks = {place: [figures["peak_memory_bytes"][place] or 0 for figures in measured] for place in ("host", "device")}
     return Summary(
         label,
         scores[0].identity,
         len(scores),
         {name: statistics.fmean(of_it) for name, of_it in values.items()},
         {name: _half_width(of_it) for name, of_it in values.items()} if len(scores) > 1 else {},
-        statistics.median(figures["seconds"]["total"] for figures in measured) if measured else None,
-        statistics.median(figures["seconds"]["per_step"] for figures in measured) if measured else None,
-        max(peaks) if any(peaks) else None,
+        {phase: statistics.median(figures["seconds"][phase] for figures in measured) for phase in phases},
+        {place: max(of_it) for place, of_it in peaks.items() if any(of_it)},
     )
 
 

@@ -19,6 +19,7 @@ from ..evaluation.summary import Summary, summarize
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..results import SCHEMA
+from .files import COLUMNS, cell
 from .markdown import tables_with_conditions
 from .page import Page, Picture, Point, View, render_page
 from .scores import NAMES, score_text
@@ -43,8 +44,8 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
         (
             summary.label,
             *(_mean(summary, name, intervals) for name in metrics),
-            _seconds(summary.seconds),
-            _seconds(summary.per_step),
+            _seconds(summary.seconds.get("total")),
+            _seconds(summary.seconds.get("per_step")),
         )
         for summary in summaries
     ]
@@ -105,8 +106,8 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
                 "count": summary.count,
                 "mean": summary.mean,
                 "interval_95": summary.interval,
-                "seconds": {"picture": summary.seconds, "per_step": summary.per_step},
-                "peak_memory_bytes": summary.memory,
+                "seconds": {"picture": summary.seconds.get("total"), "per_step": summary.seconds.get("per_step")},
+                "peak_memory_bytes": summary.memory.get("host"),
             }
             for summary in summaries
         ],
@@ -130,13 +131,11 @@ def as_csv(evaluation: Evaluation) -> str:
     scores = evaluation.scores
     identity = list(dict.fromkeys(key for score in scores for key in score.identity))
     metrics = list(scores[0].values)
-    work = ("seconds_total", "seconds_sample", "seconds_per_step", "peak_memory_host", "peak_memory_device")
+    work = [name for name, place in COLUMNS.items() if place[0] in ("seconds", "peak_memory_bytes")]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "width", "height", "scale", "protocol", *identity, *metrics, *work])
     for score in scores:
-        seconds = score.figures.get("seconds", {})
-        memory = score.figures.get("peak_memory_bytes", {})
         table.writerow(
             [
                 score.image,
@@ -145,8 +144,7 @@ def as_csv(evaluation: Evaluation) -> str:
                 evaluation.rule.name,
                 *(score.identity.get(key) for key in identity),
                 *(score.values[name] for name in metrics),
-                *(seconds.get(key) for key in ("total", "sample", "per_step")),
-                *(memory.get(key) for key in ("host", "device")),
+                *(cell(score.figures, COLUMNS[name]) for name in work),
             ]
         )
     return text.getvalue()
@@ -160,7 +158,7 @@ def as_markdown(evaluation: Evaluation) -> str:
 
 def _all_tables(evaluation: Evaluation) -> list[Table]:
     """Those of a report."""
-    return [*tables(evaluation, intervals=True), _by_picture(evaluation)]
+    return [*tables(evaluation, intervals=True), *_work(evaluation), _by_picture(evaluation)]
 
 
 def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -178,7 +176,7 @@ def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
                     f"{facts['precision']}, {facts['backend']}",
                 )
             )
-    peaks = [summary.memory for summary in summarize(evaluation.scores) if summary.memory]
+    peaks = [summary.memory["host"] for summary in summarize(evaluation.scores) if "host" in summary.memory]
     if peaks:
         rows.append(("peak memory", f"{max(peaks) / 1e6:.0f} MB of the process"))
     environment = evaluation.environment
@@ -207,7 +205,7 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
             summary.identity.get("steps"),
             summary.mean["psnr_y"],
             summary.mean["lpips_alex"],
-            summary.seconds,
+            summary.seconds.get("total"),
         )
         for summary in summaries
         if {"psnr_y", "lpips_alex"} <= set(summary.mean)
@@ -240,6 +238,27 @@ def _picture(case: Case, evaluation: Evaluation, kept: Path) -> Picture:
 
 def _time(score: Score) -> dict[str, float]:
     return {"seconds": score.figures["seconds"]["total"]} if "seconds" in score.figures else {}
+
+
+def _work(evaluation: Evaluation) -> list[Table]:
+    """What each subject took that was measured, phase by phase."""
+    measured = [summary for summary in summarize(evaluation.scores) if summary.seconds]
+    if not measured:
+        return []
+    rows = [
+        (
+            summary.label,
+            *(f"{summary.seconds[phase]:.3f}" for phase in ("total", "decode", "sample", "encode", "per_step")),
+            *(f"{summary.memory[p] / 1e6:.0f} MB" if p in summary.memory else "" for p in ("host", "device")),
+        )
+        for summary in measured
+    ]
+    header = ("", "seconds", "decode", "sample", "encode", "s per step", "peak memory", "device memory")
+    note = (
+        "Medians over the pictures, in seconds, without loading the model. Peaks are of the whole process up to then: "
+        "those of later rows are not below those of earlier ones."
+    )
+    return [Table("Time and memory", header, rows, note)]
 
 
 def _by_picture(evaluation: Evaluation) -> Table:

@@ -106,7 +106,7 @@ def as_csv(results: Results) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows([_cell(result, place) for place in COLUMNS.values()] for result in results)
+    table.writerows([cell(result, place) for place in COLUMNS.values()] for result in results)
     return text.getvalue()
 
 
@@ -124,8 +124,8 @@ def as_html(results: Results) -> str:
     return render_page(Page("Pictures enlarged by bidiffsr", counts, tables, (), conditions=facts))
 
 
-def _cell(result: dict[str, Any], place: tuple[str | int, ...]) -> Any:
-    value: Any = result
+def cell(value: Any, place: tuple[str | int, ...]) -> Any:
+    """What lies at a place of a nested object, for CSV; an empty string where nothing does."""
     for key in place:
         if isinstance(key, str) and key not in value:
             return ""  # of a picture that failed only this is known: which, and why

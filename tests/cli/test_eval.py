@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import random
 import shutil
 import signal
+import statistics
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from .support import Run, decoded, finish, is_one_sentence, picture, spawn
+from .support import Run, decoded, finish, is_one_sentence, picture, spawn, tiny_checkpoint
 
 
 @pytest.fixture
@@ -60,6 +62,68 @@ def test_everything_at_once(run: Run, model: Path, originals: Path) -> None:
     assert Path("out/scores.jsonl").read_text() == before
     kept.unlink()
     assert run("eval", *options, "-o", "out").code == 0 and kept.is_file()
+
+
+def test_two_models_side_by_side(run: Run, model: Path, originals: Path) -> None:
+    Path("other.safetensors").write_bytes(tiny_checkpoint(seed=1))
+    options = [
+        "--hr",
+        originals,
+        "-m",
+        model,
+        "-m",
+        "other.safetensors",
+        "--steps",
+        "1,2",
+        "--metrics",
+        "psnr_y,ssim_y",
+    ]
+    finished = run("eval", *options, "-o", "out", "--json")
+    assert finished.code == 0, finished.err
+    result = finished.json
+    labels = ["tiny, 1 step", "tiny, 2 steps", "other, 1 step", "other, 2 steps"]
+    subjects = {subject["label"]: subject for subject in result["subjects"]}
+    assert list(subjects) == ["bicubic", *labels]
+    assert [subjects[label]["sha256"] for label in labels] == [
+        hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (model, model, Path("other.safetensors"), Path("other.safetensors"))
+    ]
+    assert len({subjects[label]["mean"]["psnr_y"] for label in labels}) == 4  # nothing is scored in another's place
+    rows = list(csv.DictReader(Path("out/results.csv").read_text().splitlines()))
+    text, page = (Path(f"out/results.{suffix}").read_text() for suffix in ("md", "html"))
+    for label in labels:
+        name, steps = label.split(", ")
+        own = [row for row in rows if (row["model"], row["steps"]) == (name, steps.split()[0])]
+        assert [row["image"] for row in own] == ["houses", "parrot"]
+        for metric, mean in subjects[label]["mean"].items():
+            assert mean == pytest.approx(statistics.fmean(float(row[metric]) for row in own))
+        assert f"| {label} | {subjects[label]['mean']['psnr_y']:.2f} ± " in text
+        assert f'<th scope="row">{label}</th>' in page
+        (kept,) = Path("out").glob(f"{label.replace(', ', '__').replace(' ', '_')}-*/parrot.png")
+        assert decoded(kept).size == (64, 48)
+    twice = run("eval", "--hr", originals, "-m", model, "-m", model)
+    assert twice.code == 2 and "Two rows would be called" in twice.err
+
+
+def test_time_and_memory_stand_in_every_report(run: Run, model: Path, originals: Path) -> None:
+    options = ["eval", "--hr", originals, "-m", model, "--steps", "2", "--metrics", "psnr_y"]
+    result = run(*options, "-o", "out", "--json").json
+    images = [image for image in result["images"] if image["label"] != "bicubic"]
+    rows = list(csv.DictReader(Path("out/results.csv").read_text().splitlines()))
+    assert {row["seconds_decode"] for row in rows if row["model"] == "bicubic"} == {""}
+    for image, row in zip(images, (row for row in rows if row["model"] == "tiny"), strict=True):
+        assert {name: float(row[f"seconds_{name}"]) for name in image["seconds"]} == image["seconds"]
+        assert int(row["peak_memory_host"]) == image["peak_memory_bytes"]["host"]
+        assert row["peak_memory_device"] == ""  # of a CPU
+    phases = [
+        statistics.median(image["seconds"][phase] for image in images)
+        for phase in ("total", "decode", "sample", "encode", "per_step")
+    ]
+    peak = f"{max(image['peak_memory_bytes']['host'] for image in images) / 1e6:.0f} MB"
+    cells = ["tiny, 2 steps", *(f"{seconds:.3f}" for seconds in phases), peak, ""]
+    assert f"| {' | '.join(cells)} |" in Path("out/results.md").read_text()
+    page = Path("out/results.html").read_text()
+    assert "<caption>Time and memory</caption>" in page and f'<td class="number">{phases[2]:.3f}</td>' in page
 
 
 def test_finished_pictures_of_any_tool(run: Run, model: Path, originals: Path) -> None:
