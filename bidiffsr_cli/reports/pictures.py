@@ -14,9 +14,9 @@ def as_markdown(results: Sequence[dict[str, Any]]) -> str:
     """A table with one row for each result, and a list of conditions for each machine and setting among them."""
     good = [result for result in results if "error" not in result]
     lines = ["# Pictures enlarged by bidiffsr", "", table_row(HEADER), table_row(["---"] * len(HEADER))]
-    lines += [table_row(cells(result)) for result in good]
+    lines += [table_row(list(map(plain, cells(result)))) for result in good]
     lines += ["", "Conditions:", ""]
-    lines += dict.fromkeys(f"- {conditions(result)}" for result in good)
+    lines += dict.fromkeys(f"- {plain(conditions(result))}" for result in good)
     notes = [f"- {plain(result['input'])}: {plain(warning)}" for result in good for warning in result["warnings"]]
     if notes:
         lines += ["", "Warnings:", "", *notes]
@@ -30,10 +30,10 @@ def cells(result: dict[str, Any]) -> list[str]:
     """One row of the table, under HEADER."""
     seconds, host = result["seconds"], result["peak_memory_bytes"]["host"]
     return [
-        plain(result["input"]),
+        result["input"] or "-",
         "x".join(map(str, result["input_size"])),
         "x".join(map(str, result["output_size"])),
-        plain(model_name(result["model"])),
+        model_name(result["model"]),
         str(result["steps"]),
         str(result["tiles"]["count"]),
         f"{seconds['total']:.2f}",
@@ -47,7 +47,7 @@ def conditions(result: dict[str, Any]) -> str:
     tiles, versions = result["tiles"], result["environment"]
     return ", ".join(
         [
-            f"x{result['scale']} with {plain(model_name(result['model']))} (sha256 {result['model']['sha256'][:12]})",
+            f"x{result['scale']} with {model_name(result['model'])} (sha256 {result['model']['sha256'][:12]})",
             f"{result['sampler']} with eta {result['eta']:g}",
             f"temperature {result['temperature']:g}",
             f"seed {result['seed']}",
@@ -57,8 +57,8 @@ def conditions(result: dict[str, Any]) -> str:
             f"bidiffsr {versions['bidiffsr']}",
             f"torch {versions['torch']}",
             f"Python {versions['python']}",
-            plain(versions["platform"]),
-            plain(versions["cpu"]),
+            versions["platform"],
+            versions["cpu"],
         ]
     )
 

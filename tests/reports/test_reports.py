@@ -83,6 +83,14 @@ def test_markdown(tmp_path: Path) -> None:
     assert "- a\\|b.png: No." in text
 
 
+def test_html(tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    write_report([result(input="a|b<c.png").to_dict()], path)
+    text = path.read_text()
+    assert "a|b&lt;c.png" in text and "A|B" in text and "\\|" not in text  # Markdown's escapes are not HTML's
+    assert "fast@1" in text and "410 MB" in text
+
+
 def test_undecodable_names_are_written(tmp_path: Path) -> None:
     for suffix in (".json", ".csv", ".md", ".html"):
         write_report([result(input="\udcff.png").to_dict()], tmp_path / f"run{suffix}")
