@@ -47,6 +47,8 @@ class Hub:
     """What every request is answered with."""
     delay: float = 0.0
     """Seconds before a transfer begins."""
+    gate: threading.Event | None = None
+    """What a transfer waits for before it begins."""
     hold: threading.Event | None = None
     """What a transfer waits for before it breaks off."""
     foreign: bool = False
@@ -172,6 +174,8 @@ class Handler(BaseHTTPRequestHandler):
     def transfer(self, data: bytes) -> None:
         """The bytes of a large file, all or from somewhere on."""
         threading.Event().wait(self.hub.delay)  # tests take time.sleep away from the client
+        if self.hub.gate:
+            self.hub.gate.wait(60)
         if self.hub.corrupt:
             data = bytes(len(data))
         start, status, about = 0, 200, {}

@@ -11,7 +11,7 @@ from .catalog import CatalogEntry
 from .facts import facts
 from .files import Checkpoint
 
-HOMEPAGE_WORDS = "BI-DiffSR (Chen et al., NeurIPS 2024, arXiv 2406.05723)"
+PAPER = "BI-DiffSR (Chen et al., NeurIPS 2024, arXiv 2406.05723)"
 _LICENSES = {
     "apache-2.0",
     "mit",
@@ -22,6 +22,7 @@ _LICENSES = {
     "cc-by-sa-4.0",
     "cc-by-nc-4.0",
 }
+"""Names that the Hub knows; any other licence is `other` there."""
 
 
 def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = None) -> str:
@@ -37,7 +38,7 @@ def model_card(checkpoint: Checkpoint, repo: str, entry: CatalogEntry | None = N
     parts = [
         _front_matter(checkpoint.license),
         f"# {repo}",
-        f"Enlarges pictures {scales} with 1-bit weights and activations: a model of {HOMEPAGE_WORDS}, for the command "
+        f"Enlarges pictures {scales} with 1-bit weights and activations: a model of {PAPER}, for the command "
         "line tool `bidiffsr`.",
         f"```bash\npip install bidiffsr\nbidiffsr upscale photo.jpg --model {repo}\n```",
         _table(

@@ -32,7 +32,7 @@ FORMAT_VERSION = "1"
 _METADATA = ("format", "format_version", "storage", "config", "license", "origin")
 NORMS = ("stem", "norm", "norm1", "norm2", "head_norm")
 EXACT = (*NORMS, "tar", "taa")
-"""Layers whose values reach a sign next: what training packs keeps them in float32."""
+"""Layers whose values reach a sign next, so that rounding them may flip it; training keeps them in float32."""
 _BYTES = {"F32": 4, "F16": 2, "U8": 1}
 _FLOATS = ("F32", "F16")
 

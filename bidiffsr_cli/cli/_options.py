@@ -219,7 +219,11 @@ QuietOption = Annotated[
 VerboseOption = Annotated[
     bool,
     typer.Option(
-        "--verbose", "-v", metavar=FLAG, help="Print time and memory of each phase too.", rich_help_panel=MESSAGES
+        "--verbose",
+        "-v",
+        metavar=FLAG,
+        help="Say more, such as time and memory of each phase.",
+        rich_help_panel=MESSAGES,
     ),
 ]
 NoProgressOption = Annotated[

@@ -76,7 +76,7 @@ class Output:
             self._print_rows(list(rows))
 
     def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]], note: str, words: int) -> None:
-        """A table with a title above and a remark below it; behind the first `words` columns numbers stand."""
+        """A table with a title above and a remark below; the first `words` columns hold words, the others numbers."""
         if not (self.quiet or self.as_json):
             self._print(f"\n{title}")
             self._print_table(header, rows, words)

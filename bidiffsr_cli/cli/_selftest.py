@@ -104,7 +104,7 @@ def _read_back(data: bytes) -> Checkpoint:
         return read_checkpoint(path)
 
 
-class Subject:
+class DefaultModel:
     """The default model, and what it makes of the picture.
 
     Raises:

@@ -78,7 +78,7 @@ class Deferred:
 
     def __call__(self) -> bool:
         if self.received is not None and not self._told:  # not said by the handler: it may interrupt other words
-            out.message("Stopping behind this iteration, to save the state; once more stops at once.")
+            out.message("Stopping after this iteration, to save the state; once more stops at once.")
             self._told = True
         return self.received is not None
 
@@ -91,7 +91,7 @@ class Deferred:
         self.received = number
 
     def raise_again(self) -> None:
-        """Behind the work: let the command end as a stopped one."""
+        """After the work: let the command end as a stopped one."""
         if self.received is not None:
             signal.raise_signal(self.received)
 

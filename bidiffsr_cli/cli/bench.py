@@ -3,7 +3,7 @@
 Examples:
   bidiffsr bench                                  two to three minutes
   bidiffsr bench --against-upstream-style         and the authors' way
-  bidiffsr bench --only steps --network model     the bundled model alone
+  bidiffsr bench --only steps --network model     the default model alone
   bidiffsr bench --only layers --threads 1
   bidiffsr bench --json > bench.json
   bidiffsr bench --markdown > bench.md
@@ -111,12 +111,16 @@ def bench(
     from ..evaluation.upstream_style import check_blocks
     from ..reports.bench import as_markdown, conditions_as_rows
 
-    runtimes = choose_runtimes(device, precision, backend, threads)
-    if only == "layers" and runtimes[0].device.type != "cpu":
-        raise UsageError("Single layers are measured on the CPU alone.", "Add --device cpu.")
     name = model or default_model()
     with out.download(name) as progress:
         checkpoint = load_checkpoint(name, progress=progress)
+    why_not = checkpoint.config.network.why_not_packed
+    runtimes = choose_runtimes(device, precision, backend, threads, why_not)
+    if only == "layers" and runtimes[0].device.type != "cpu":
+        raise UsageError("Single layers are measured on the CPU alone.", "Add --device cpu.")
+    if why_not and backend == "auto":
+        out.warning(f"The native engine cannot run {name} ({why_not}): all is measured in plain torch.")
+        backend = "reference"
     if against_upstream_style and network != "published":
         check_blocks(checkpoint.config.network)
     conditions = look_at_conditions(runtimes, backend, repeats)
@@ -153,18 +157,21 @@ def _measure(
 
 def _steps(request: Request, runtimes: Sequence[Runtime], checkpoint: Checkpoint) -> Iterator[list[Row]]:
     """Steps of all networks that are asked for, then their profiles."""
-    from ..evaluation.steps import bundled, measure_steps, profile_step, published
+    from ..evaluation.steps import measure_steps, of_model, profile_step, published
 
-    subjects = [published()] if request.network != "model" else []
-    subjects += [bundled(checkpoint)] if request.network != "published" else []
+    workloads = [published()] if request.network != "model" else []
+    workloads += [of_model(checkpoint)] if request.network != "published" else []
     style = request.against_upstream_style
     yield [
         row
-        for subject in subjects
-        for row in measure_steps(subject, runtimes, request.repeats, against_upstream_style=style)
+        for workload in workloads
+        for row in measure_steps(workload, runtimes, request.repeats, against_upstream_style=style)
     ]
     yield [
-        row for subject in subjects for runtime in runtimes for row in profile_step(subject, runtime, request.repeats)
+        row
+        for workload in workloads
+        for runtime in runtimes
+        for row in profile_step(workload, runtime, request.repeats)
     ]
 
 

@@ -114,10 +114,10 @@ def self_test() -> list[Check]:
     from . import _selftest
 
     try:
-        subject = _selftest.Subject()
+        model = _selftest.DefaultModel()
     except Exception as error:
         return [_failed("default model", error)]
-    return [_checked("inference form", subject.inference_form), _checked("threads", subject.threads)]
+    return [_checked("inference form", model.inference_form), _checked("threads", model.threads)]
 
 
 def _backends() -> list[Check]:

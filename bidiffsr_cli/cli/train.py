@@ -347,5 +347,6 @@ def _processes(device: str) -> Iterator[tuple[torch.device, int]]:
     distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
     try:
         yield place, distributed.get_rank()
+        distributed.barrier()  # a process that ends while another one still works takes their connections with it
     finally:
         distributed.destroy_process_group()

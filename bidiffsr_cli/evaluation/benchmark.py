@@ -128,17 +128,19 @@ def as_dict(conditions: Conditions, rows: Sequence[Row]) -> dict[str, Any]:
     return {"schema": SCHEMA, "conditions": asdict(conditions), "rows": [asdict(row) for row in rows]}
 
 
-def choose_runtimes(device: str, precision: str, backend: str, threads: int | None) -> list[Runtime]:
+def choose_runtimes(
+    device: str, precision: str, backend: str, threads: int | None, why_not_packed: str = ""
+) -> list[Runtime]:
     """Where to measure: the native engine in each precision that it may run in, and always the reference in float32.
 
     Args:
-        device, backend, threads: as for `choose_runtime`.
+        device, backend, threads, why_not_packed: as for `choose_runtime`.
         precision: likewise; auto is float32, and bfloat16 too where the CPU multiplies it.
 
     Raises:
         UsageError, DeviceError: as `choose_runtime`.
     """
-    chosen = choose_runtime(device, precision, backend, threads)
+    chosen = choose_runtime(device, precision, backend, threads, why_not_packed=why_not_packed)
     reference = choose_runtime(str(chosen.device), "fp32", "reference", chosen.threads)
     if chosen == reference:
         return [reference]

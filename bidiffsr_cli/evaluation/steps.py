@@ -49,7 +49,7 @@ ORDER = ("stem", *dict.fromkeys(PARTS.values()), "head", "rest")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """A network and the window it is asked about.
 
     Attributes:
@@ -72,7 +72,7 @@ class Subject:
         return x_t, condition, torch.tensor([STEP], device=device)
 
 
-def published() -> Subject:
+def published() -> Workload:
     """The network of the paper, with random weights: 98.65 G binary multiply-adds and 33.6 G others."""
 
     def build() -> UNet:
@@ -80,10 +80,10 @@ def published() -> Subject:
             torch.manual_seed(0)
             return UNet(UNetConfig())
 
-    return Subject(f"published {PUBLISHED_SIZE}x{PUBLISHED_SIZE}", build, 3, PUBLISHED_SIZE)
+    return Workload(f"published {PUBLISHED_SIZE}x{PUBLISHED_SIZE}", build, 3, PUBLISHED_SIZE)
 
 
-def bundled(checkpoint: Checkpoint) -> Subject:
+def of_model(checkpoint: Checkpoint) -> Workload:
     """A model's network and window."""
     config = checkpoint.config
     size = config.tile.size
@@ -91,28 +91,28 @@ def bundled(checkpoint: Checkpoint) -> Subject:
     def build() -> UNet:
         return unpack(checkpoint.build_packed())
 
-    return Subject(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size)
+    return Workload(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size)
 
 
 def measure_steps(
-    subject: Subject, runtimes: Sequence[Runtime], repeats: int, *, against_upstream_style: bool = False
+    workload: Workload, runtimes: Sequence[Runtime], repeats: int, *, against_upstream_style: bool = False
 ) -> list[Row]:
     """Rows of one step on every runtime, and in the upstream style.
 
     Raises:
         UsageError: the network has no upstream style.
     """
-    network = subject.build()
-    candidates = [step_on(runtime, subject, copy.deepcopy(network)) for runtime in runtimes]
+    network = workload.build()
+    candidates = [step_on(runtime, workload, copy.deepcopy(network)) for runtime in runtimes]
     if against_upstream_style:
-        candidates.append(upstream_step(subject, network, runtimes[0].device))
-    return measure("step", subject.name, candidates, repeats)
+        candidates.append(upstream_step(workload, network, runtimes[0].device))
+    return measure("step", workload.name, candidates, repeats)
 
 
-def step_on(runtime: Runtime, subject: Subject, network: UNet) -> Candidate:
+def step_on(runtime: Runtime, workload: Workload, network: UNet) -> Candidate:
     """A step on a runtime, by all of its threads; `network` is used up."""
     prepared = runtime.prepare(network)
-    inputs = subject.inputs(runtime.device)
+    inputs = workload.inputs(runtime.device)
 
     def run() -> None:
         with running(runtime):
@@ -123,7 +123,7 @@ def step_on(runtime: Runtime, subject: Subject, network: UNet) -> Candidate:
     return Candidate(what, dtype_name(runtime.dtype), runtime.isa, runtime.threads, run)
 
 
-def upstream_step(subject: Subject, network: UNet, device: torch.device) -> Candidate:
+def upstream_step(workload: Workload, network: UNet, device: torch.device) -> Candidate:
     """A step as the authors' code computes it.
 
     How the process allocates memory (`runtime.keep_freed_memory`) serves it too.
@@ -132,7 +132,7 @@ def upstream_step(subject: Subject, network: UNet, device: torch.device) -> Cand
         UsageError: the network has no upstream style.
     """
     style = UpstreamStyleUNet(network).to(device)
-    inputs = subject.inputs(device)
+    inputs = workload.inputs(device)
 
     @torch.no_grad()
     def run() -> None:
@@ -142,12 +142,12 @@ def upstream_step(subject: Subject, network: UNet, device: torch.device) -> Cand
     return Candidate(UPSTREAM_STYLE, "float32", None, torch.get_num_threads(), run, UPSTREAM_REPEATS)
 
 
-def profile_step(subject: Subject, runtime: Runtime, repeats: int) -> list[Row]:
+def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
     """Rows of the kinds of work in one step on a native runtime; empty on any other."""
     if runtime.isa is None:
         return []
-    network = runtime.prepare(subject.build())
-    inputs = subject.inputs(runtime.device)
+    network = runtime.prepare(workload.build())
+    inputs = workload.inputs(runtime.device)
     runs = []
     with running(runtime):
         for _ in range(repeats + 2):
@@ -158,7 +158,7 @@ def profile_step(subject: Subject, runtime: Runtime, repeats: int) -> list[Row]:
             runs.append(parts)
     candidate = Candidate(NATIVE, dtype_name(runtime.dtype), runtime.isa, runtime.threads, lambda: None)
     return [
-        describe("profile", subject.name, candidate, [parts[part] for parts in runs[2:]], part=part)
+        describe("profile", workload.name, candidate, [parts[part] for parts in runs[2:]], part=part)
         for part in ORDER
         if statistics.median(parts[part] for parts in runs) > 0
     ]

@@ -1,6 +1,6 @@
-"""Results for people and programs: report files in JSON, CSV and Markdown, and what a terminal shows.
+"""Results for people and programs: report files in JSON, CSV, Markdown and HTML, and what a terminal shows.
 
-path = check_report(Path("run.csv"), overwrite=False)   # before the work
+check_report(path, overwrite=False)                      # before the work
 write_report([result.to_dict()], path, overwrite=False)  # after it
 """
 

@@ -1,142 +1,198 @@
-"""Read damaged checkpoint files, many of them, in a process that may take little memory and time.
+"""Read damaged checkpoint files, which Hypothesis makes of a sound one, in little memory.
 
-    python tests/checkpoints/hostile.py SEED COUNT
+    python tests/checkpoints/hostile.py COUNT
 
-Prints how many files were refused and read. Ends with a traceback if reading raises anything but a ModelError, and is
-ended by the system if it takes more than MEMORY on top of what the first reading took, or TIME seconds.
+Prints how many files were refused and read. Ends with Hypothesis's smallest example if reading raises anything but a
+CheckpointError, if what is read is more than the file holds, or takes more than MEMORY; and is ended by the system
+after SECONDS of the processor's time. The same COUNT reads the same files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import random
 import resource
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli.support import tiny_checkpoint
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint, read_header
-from bidiffsr_cli.errors import ModelError
+from bidiffsr_cli.errors import CheckpointError
 
-MEMORY, SECONDS = 64 << 20, 120
-STRANGE: list[Any] = [
-    None, True, -1, 0, 1, 3, 7, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 10**400, 1e308, float("nan"), float("inf"),
-    "", "x", "x" * 100_000, "\0", "\ud800", [], [[]], {}, [0] * 1000, "F32", "F64", "U8", "BF16", "C64", [2**40, 2**40],
-]  # fmt: skip
+MEMORY, SECONDS = 64 << 20, 240
+FILE = tiny_checkpoint()
+LENGTH = int.from_bytes(FILE[:8], "little")
+BODY = FILE[8 + LENGTH :]
+DEEP = "[" * 100_000 + "]" * 100_000  # breaks a parser that recurses
+
+STRANGE = st.sampled_from([
+    -1, 0, 1, 3, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 10**400, 1e308, "", "x" * 100_000, "\0", "\ud800",
+    [], [[]], {}, [0] * 1000, "F32", "F64", "U8", "BF16", "C64", [2**40, 2**40],
+])  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+VALUE = STRANGE | JSON
+Draw = Callable[..., Any]
 
 
-def split(file: bytes) -> tuple[Any, bytes]:
-    length = int.from_bytes(file[:8], "little")
-    return json.loads(file[8 : 8 + length]), file[8 + length :]
+class Damaged(NamedTuple):
+    """A file, and what was done to it."""
+
+    what: str
+    file: bytes
+
+    def __repr__(self) -> str:
+        return self.what[:300]
 
 
-def join(header: Any, body: bytes) -> bytes:
+def header_of_file() -> dict[str, Any]:
+    """A header to change."""
+    return json.loads(FILE[8 : 8 + LENGTH])
+
+
+def with_header(header: Any, body: bytes = BODY) -> bytes:
+    """A file of a header and the tensors' bytes."""
     text = json.dumps(header).encode("utf-8", "surrogatepass")
     return len(text).to_bytes(8, "little") + text + body
 
 
-def bytes_changed(file: bytes, draw: random.Random) -> bytes:
+@st.composite
+def bytes_changed(draw: Draw) -> Damaged:
     """Some bytes are others, most of them in the header."""
-    data = bytearray(file)
-    for _ in range(draw.choice((1, 1, 2, 8))):
-        data[draw.randrange(draw.choice((8, 2000, len(data))))] = draw.randrange(256)
-    return bytes(data)
+    octets = st.integers(0, 255)
+    places = st.sampled_from((8, 2000, len(FILE))).flatmap(lambda end: st.integers(0, end - 1))
+    changes = draw(st.dictionaries(places, octets, min_size=1, max_size=8))
+    return Damaged(f"bytes changed: {changes}", bytes(changes.get(i, octet) for i, octet in enumerate(FILE)))
 
 
-def cut(file: bytes, draw: random.Random) -> bytes:
+@st.composite
+def cut(draw: Draw) -> Damaged:
     """Something is missing, or too much, in the middle or at the end."""
-    start = draw.randrange(len(file))
-    end = draw.choice((len(file), min(len(file), start + draw.randrange(64))))
-    return file[:start] + draw.randbytes(draw.choice((0, 0, 5))) + file[end:]
+    start = draw(st.integers(0, len(FILE)))
+    end = draw(st.just(len(FILE)) | st.integers(start, min(len(FILE), start + 64)))
+    instead = draw(st.binary(max_size=8))
+    return Damaged(f"bytes {start} to {end} are {instead!r}", FILE[:start] + instead + FILE[end:])
 
 
-def length_changed(file: bytes, draw: random.Random) -> bytes:
+@st.composite
+def length_changed(draw: Draw) -> Damaged:
     """The header says another length of itself."""
-    length = draw.choice((0, 1, len(file), 2**32, 2**63, 2**64 - 1, draw.randrange(len(file))))
-    return length.to_bytes(8, "little") + file[8:]
+    length = draw(st.sampled_from((0, 1, len(FILE), 2**32, 2**63, 2**64 - 1)) | st.integers(0, len(FILE)))
+    return Damaged(f"header of {length} bytes", length.to_bytes(8, "little") + FILE[8:])
 
 
-def tensor_changed(file: bytes, draw: random.Random) -> bytes:
+@st.composite
+def tensor_changed(draw: Draw) -> Damaged:
     """A tensor's type, shape or place is another."""
-    header, body = split(file)
-    name = draw.choice([key for key in header if key != "__metadata__"])
-    field = draw.choice(("dtype", "shape", "data_offsets"))
-    if field == "dtype" or draw.random() < 0.3:
-        header[name][field] = draw.choice(STRANGE)
+    header = header_of_file()
+    name = draw(st.sampled_from([name for name in header if name != "__metadata__"]))
+    tensor = header[name]
+    field = draw(st.sampled_from(("dtype", "shape", "data_offsets")))
+    if isinstance(tensor[field], list) and draw(st.booleans()):
+        tensor[field][draw(st.integers(0, len(tensor[field]) - 1))] = draw(VALUE)
     else:
-        index = draw.randrange(len(header[name][field]))
-        header[name][field][index] = draw.choice(STRANGE)
-    return join(header, body)
+        tensor[field] = draw(VALUE)
+    return Damaged(f"{field} of {name}: {tensor[field]!r}", with_header(header))
 
 
-def config_changed(file: bytes, draw: random.Random) -> bytes:
+@st.composite
+def config_changed(draw: Draw) -> Damaged:
     """A field of the config, at any depth, is something strange."""
-    header, body = split(file)
-    config = json.loads(header["__metadata__"]["config"])
-    place = config
-    while True:
-        key = draw.choice(list(place))
-        if not isinstance(place[key], dict) or not place[key] or draw.random() < 0.2:
-            break
+    header = header_of_file()
+    config = place = json.loads(header["__metadata__"]["config"])
+    key = draw(st.sampled_from(list(place)))
+    while isinstance(place[key], dict) and place[key] and draw(st.integers(0, 4)):
         place = place[key]
-    place[key] = draw.choice(STRANGE)
+        key = draw(st.sampled_from(list(place)))
+    place[key] = draw(VALUE)
     header["__metadata__"]["config"] = json.dumps(config)
-    return join(header, body)
+    return Damaged(f"config's {key}: {place[key]!r}", with_header(header))
 
 
-def metadata_changed(file: bytes, draw: random.Random) -> bytes:
+@st.composite
+def metadata_changed(draw: Draw) -> Damaged:
     """What the file says of itself is something strange, or nested deep enough to break a parser."""
-    header, body = split(file)
-    key = draw.choice([*header["__metadata__"], "__metadata__", "new"])
-    deep = "[" * 100_000 + "]" * 100_000
-    value = draw.choice([*STRANGE, deep])
-    if key == "__metadata__":
-        header[key] = value
-    else:
-        header["__metadata__"][key] = value
-    return join(header, body)
+    header = header_of_file()
+    key = draw(st.sampled_from([*header["__metadata__"], "__metadata__", "new"]))
+    value = draw(VALUE | st.just(DEEP))
+    (header if key == "__metadata__" else header["__metadata__"])[key] = value
+    return Damaged(f"metadata's {key}: {value!r}", with_header(header))
 
 
-def numbers_changed(file: bytes, draw: random.Random) -> bytes:
-    """The tensors' bytes are ones, zeros or noise."""
-    header, body = split(file)
-    start, count = draw.randrange(len(body)), draw.randrange(1, 4096)
-    octets = draw.choice((b"\xff" * count, bytes(count), draw.randbytes(count), b"\x00\x7c" * count))
-    return join(header, (body[:start] + octets + body[start + len(octets) :])[: len(body)])
+@st.composite
+def numbers_changed(draw: Draw) -> Damaged:
+    """Some of the tensors' bytes are ones, zeros, infinities or noise."""
+    start, count = draw(st.integers(0, len(BODY) - 1)), draw(st.integers(1, 4096))
+    octets = (draw(st.sampled_from((b"\xff", b"\0", b"\x00\x7c")) | st.binary(min_size=1, max_size=16)) * count)[:4096]
+    body = (BODY[:start] + octets + BODY[start + len(octets) :])[: len(BODY)]
+    return Damaged(f"numbers from {start} on: {octets!r}", with_header(header_of_file(), body))
 
 
-MUTATIONS = (
-    bytes_changed, cut, length_changed, tensor_changed, config_changed, metadata_changed, numbers_changed,
-)  # fmt: skip
+FILES = st.one_of(
+    bytes_changed(), cut(), length_changed(), tensor_changed(), config_changed(), metadata_changed(), numbers_changed()
+)
 
 
-def main(seed: int, count: int) -> None:
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Until the block ends, no more than MEMORY can be taken on top of what is taken now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def read(file: bytes, path: Path) -> str:
+    """Read a file: what became of it, which must be nothing bad."""
+    path.write_bytes(file)
+    try:
+        with little_memory():
+            checkpoint = read_checkpoint(path)
+            network = checkpoint.build_packed()
+            read_header(path)
+    except CheckpointError as error:
+        assert error.message.startswith(path.name) and len(error.message) < 1000, error.message[:300]
+        return "refused"
+    tensors = network.state_dict().values()
+    assert sum(tensor.nbytes for tensor in tensors) < 2 * len(file)  # float16 has become float32
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors)
+    assert len(checkpoint.license + checkpoint.origin) < len(file)
+    return "read"
+
+
+def main(count: int) -> None:
     """Read `count` damaged files."""
-    draw, file = random.Random(seed), tiny_checkpoint()
-    refused = 0
+    results: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.safetensors"
-        path.write_bytes(file)
-        read_checkpoint(path).build_packed()
-        pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-        if pages:
-            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        for index in range(count):
-            path.write_bytes(MUTATIONS[index % len(MUTATIONS)](file, draw))
-            try:
-                read_checkpoint(path).build_packed()
-                read_header(path)
-            except ModelError as error:
-                assert error.message and len(error.message) < 1000, error.message[:300]
-                refused += 1
-    print(json.dumps({"refused": refused, "read": count - refused}))
+        path.write_bytes(FILE)
+        read_checkpoint(path).build_packed()  # what is imported late is no part of the memory that is counted
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+
+        @settings(max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck)
+        @given(FILES)
+        def nothing_bad_happens(damaged: Damaged) -> None:
+            results[read(damaged.file, path)] += 1
+
+        nothing_bad_happens()
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -212,7 +212,8 @@ def test_missing_file_and_foreign_suffix_are_told_apart(tmp_path, golden):
 def test_hostile_files_are_refused_at_once_and_in_little_memory(count):
     script = Path(__file__).with_name("hostile.py")
     finished = subprocess.run(
-        [sys.executable, "-W", "ignore", script, str(count), str(count)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "ignore", script, str(count)], capture_output=True, text=True, timeout=300
     )
     assert finished.returncode == 0, finished.stderr[-1000:]
-    assert json.loads(finished.stdout)["refused"] > 0.8 * count
+    results = json.loads(finished.stdout)
+    assert results["refused"] > 0.6 * count and results["read"] > 0.02 * count

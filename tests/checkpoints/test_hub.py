@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -269,19 +268,6 @@ def test_the_library_is_left_as_it_was(hub: Hub) -> None:
     download(REPO)
     assert (constants.DOWNLOAD_CHUNK_SIZE, huggingface_hub.logging.get_verbosity()) == before
     assert not huggingface_hub.utils.are_progress_bars_disabled()
-
-
-def test_two_at_once_fetch_it_once(hub: Hub) -> None:
-    hub.commit("org/repo", {"model.safetensors": DATA})
-    hub.delay = 0.2
-    paths: list[Path] = []
-    threads = [threading.Thread(target=lambda: paths.append(download(REPO))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert paths[0] == paths[1] and paths[0].read_bytes() == DATA
-    assert len(hub.transfers()) == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -99,10 +99,10 @@ def test_usage_errors_are_sentences(run: Run, args: list[str], said: str) -> Non
 
 
 def test_an_unexpected_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(**_: object) -> None:
         raise ZeroDivisionError("a surprise\nin two lines")
 
-    monkeypatch.setattr(upscale_module, "parse_seed", broken)
+    monkeypatch.setattr(upscale_module, "parse_upscale_options", broken)
     finished = run("upscale", "photo.png")
     assert finished.code == 1 and is_one_sentence(finished.err)
     assert "ZeroDivisionError: a surprise in two lines" in finished.err and "--debug" in finished.err

@@ -134,6 +134,23 @@ def test_pulling_again_takes_what_is_new(hub: Hub, folder: Path, run: Run) -> No
     assert refused.code == 2 and is_one_sentence(refused.err)
 
 
+def test_two_processes_at_once_fetch_it_once(hub: Hub, folder: Path) -> None:
+    hub.commit("org/repo", {"model.safetensors": TINY})
+    hub.gate = threading.Event()
+    processes = [spawn(["models", "pull", "org/repo", "--json"]) for _ in range(2)]
+    deadline = time.monotonic() + 60
+    while sum(method == "HEAD" for method, _, _ in hub.requests) < 2:  # both have seen that it is not here
+        assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+        time.sleep(0.02)
+    time.sleep(0.3)  # and both want to fetch it
+    hub.gate.set()
+    finished = [finish(process) for process in processes]
+    assert [one.code for one in finished] == [0, 0], finished
+    paths = {model["path"] for one in finished for model in one.json["models"]}
+    assert len(paths) == 1 and Path(paths.pop()).read_bytes() == TINY
+    assert hub.transfers() == [""] and not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_download_that_is_stopped_goes_on(hub: Hub, folder: Path, number: int) -> None:

@@ -32,8 +32,8 @@ def row(what: str, median: float, **changes) -> benchmark.Row:
     return benchmark.Row(what=what, median=median, min=median, **fields | changes)
 
 
-def subject() -> steps.Subject:
-    return steps.Subject("tiny 16x16", lambda: randomized(TINY, condition_channels=6), 6, 16)
+def workload() -> steps.Workload:
+    return steps.Workload("tiny 16x16", lambda: randomized(TINY, condition_channels=6), 6, 16)
 
 
 def test_candidates_alternate_after_a_warm_up(monkeypatch):
@@ -114,7 +114,7 @@ def test_rows_of_a_layer_without_the_native_engine():
 def test_rows_of_steps(monkeypatch):
     monkeypatch.setattr(native, "multiplies_bfloat16", lambda: True)
     runtimes = choose_runtimes("cpu", "auto", "auto", 2)
-    rows = steps.measure_steps(subject(), runtimes, 5, against_upstream_style=True)
+    rows = steps.measure_steps(workload(), runtimes, 5, against_upstream_style=True)
     assert [(found.what, found.dtype) for found in rows] == [
         ("native", "float32"),
         ("native", "bfloat16"),
@@ -135,12 +135,12 @@ def test_a_step_leaves_torch_its_threads():
 @needs_native
 def test_a_profile_counts_every_kind_of_work_once():
     runtime = choose_runtimes("cpu", "fp32", "native", 1)[0]
-    rows = steps.profile_step(subject(), runtime, 2)
+    rows = steps.profile_step(workload(), runtime, 2)
     parts = [found.part for found in rows]
     assert parts == list(steps.ORDER)
-    network = runtime.prepare(subject().build())
+    network = runtime.prepare(workload().build())
     with steps.timed_parts(network) as first, steps.running(runtime):
-        network(*subject().inputs(runtime.device))
+        network(*workload().inputs(runtime.device))
     assert set(first) == set(parts) - {"rest"}
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
     assert not {"enter", "leave"} & set(vars(network))
@@ -157,7 +157,7 @@ def test_a_module_inside_of_another_counts_by_itself(monkeypatch):
 
 
 def test_there_is_no_profile_of_the_reference():
-    assert steps.profile_step(subject(), REFERENCE, 1) == []
+    assert steps.profile_step(workload(), REFERENCE, 1) == []
 
 
 def test_runtimes_end_with_the_reference():
@@ -217,7 +217,9 @@ def test_tables_fit_80_columns_and_say_their_conditions():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_steps_on_cuda():
-    rows = steps.measure_steps(subject(), choose_runtimes("cuda", "fp16", "auto", None), 1, against_upstream_style=True)
+    rows = steps.measure_steps(
+        workload(), choose_runtimes("cuda", "fp16", "auto", None), 1, against_upstream_style=True
+    )
     assert [(found.what, found.dtype) for found in rows] == [
         ("reference", "float16"),
         ("reference", "float32"),

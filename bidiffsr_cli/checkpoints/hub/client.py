@@ -46,6 +46,7 @@ def is_offline() -> bool:
 
 
 def host() -> str:
+    """Of the Hub, or of the mirror that HF_ENDPOINT names."""
     endpoint = str(library().constants.ENDPOINT)
     return urlsplit(endpoint).netloc or endpoint
 

@@ -37,7 +37,7 @@ def list_models(
                 item.place,
                 " ".join(f"x{scale}" for scale in item.scales),
                 item.license[:24],
-                size(item.size),
+                _size(item.size),
             )
             for item in known
         ],
@@ -56,6 +56,6 @@ def _short(name: str) -> str:
     return re.sub(r"@([0-9a-f]{12})[0-9a-f]{28}", r"@\1", name)
 
 
-def size(count: int) -> str:
+def _size(count: int) -> str:
     """Bytes in words."""
     return f"{count / 1e6:.1f} MB"

@@ -21,6 +21,8 @@ from ...errors import UsageError
 from .. import _options as o
 from .._output import out
 
+SCHEMA = "bidiffsr-pack/1"
+
 
 def pack(
     source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A training run, or a checkpoint.")],
@@ -61,4 +63,4 @@ def pack(
     before = path.stat().st_size
     out.message(f"{output}: {len(data) / 1e6:.2f} MB, {before / len(data):.1f} times smaller than {path.name}; {told}.")
     if out.as_json:
-        out.json({"schema": "bidiffsr-pack/1", "source": str(path), "output": str(output), "bytes": len(data)})
+        out.json({"schema": SCHEMA, "source": str(path), "output": str(output), "bytes": len(data)})
