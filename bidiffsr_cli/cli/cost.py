@@ -41,6 +41,9 @@ def cost(
     every: Annotated[
         bool, typer.Option("--all", metavar=o.FLAG, help="All systems, beside the paper's figures.")
     ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", metavar=o.FLAG, help="Print --all as Markdown on stdout.")
+    ] = False,
     size: Annotated[int, typer.Option(min=8, max=16384, metavar="N", help="Side of the result, pixels.")] = PAPER_SIZE,
     offline: o.OfflineOption = False,
     json: o.JsonOption = False,
@@ -52,8 +55,12 @@ def cost(
     if every:
         if what is not None or size != PAPER_SIZE:
             raise UsageError("--all is of all systems at the paper's size.", "Leave the name and --size out.")
-        _all()
+        if json and markdown:
+            raise UsageError("--json and --markdown exclude each other.", "Give one of them.")
+        _all(markdown=markdown)
         return
+    if markdown:
+        raise UsageError("--markdown is the table of --all.", "Add --all, or leave it out.")
     from ..configs import UNetConfig
     from ..systems import SYSTEMS
 
@@ -75,15 +82,19 @@ def cost(
         out.json({"schema": SCHEMA, "name": what or name, **_figures(counted), **_printed(system)})
 
 
-def _all() -> None:
+def _all(*, markdown: bool) -> None:
     """Every row of the paper's tables, ours beside it."""
     from ..configs import UNetConfig
     from ..reports.cost import table
+    from ..reports.markdown import table_lines
     from ..systems import SYSTEMS
 
     counting = functools.cache(_count)  # several rows are one network
     counted = [(system, counting(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
     shown = table(counted)
+    if markdown:
+        out.data(("\n".join(table_lines(shown)) + "\n").encode())
+        return
     out.table(shown.title, shown.header, shown.rows, shown.note, shown.words)
     if out.as_json:
         rows = [{"name": system.name, **_figures(cost), **_printed(system)} for system, cost in counted]

@@ -8,15 +8,23 @@ from .tables import Table
 
 
 def tables_with_conditions(tables: Sequence[Table], conditions: Sequence[tuple[str, str]]) -> str:
-    """Each table below its title and above its note, and at the end a list of names and values."""
-    lines = []
-    for table in tables:
-        lines += [f"**{table.title}**", "", table_row(table.header)]
-        lines.append(table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]))
-        lines += [table_row([plain(cell) if cell else "" for cell in row]) for row in table.rows]
-        lines += ["", table.note, ""]
+    """The tables, and at the end a list of names and values."""
+    lines = [line for table in tables for line in (*table_lines(table), "")]
     lines += ["Conditions:", "", *(f"- {name}: {value}" for name, value in conditions)]
     return "\n".join(lines) + "\n"
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table below its title and above its note."""
+    return [
+        f"**{table.title}**",
+        "",
+        table_row(table.header),
+        table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]),
+        *(table_row([plain(cell) if cell else "" for cell in row]) for row in table.rows),
+        "",
+        table.note,
+    ]
 
 
 def table_row(cells: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ from bidiffsr_cli.systems import SYSTEMS
 
 from .support import Run, is_one_sentence
 
+README = Path(__file__).parents[2] / "README.md"
+
 
 def test_all(run: Run) -> None:
     finished = run("cost", "--all", "--json")
@@ -20,6 +22,11 @@ def test_all(run: Run) -> None:
     assert differing == ["bnn", "dorefa", "xnor", "irnet", "b-add"]
     assert all(bool(row["note"]) == (name in differing) for name, row in rows.items())
     assert all(round(row["ops"] / 1e9, 2) == row["paper"]["ops"] / 1e9 for row in rows.values())
+
+
+def test_the_readme_has_the_table(run: Run) -> None:
+    table = run("cost", "--all", "--markdown").out.decode()
+    assert table in README.read_text(encoding="utf-8"), table
 
 
 def test_all_as_a_table(run: Run) -> None:
@@ -51,6 +58,8 @@ def test_a_model(run: Run, folder: Path, model: Path) -> None:
     [
         (["--all", "bnn"], 2),
         (["--all", "--size", "128"], 2),
+        (["--all", "--json", "--markdown"], 2),
+        (["bnn", "--markdown"], 2),
         (["no-such"], 5),
         (["photo.png"], 5),
         (["org/repo", "--offline"], 5),
