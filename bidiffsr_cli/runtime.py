@@ -114,8 +114,8 @@ class Runtime:
             return
         last_round = len(items) % concurrent or concurrent  # fewer windows, for each of which there are more threads
         full_rounds = (len(items) - last_round) // concurrent
-        shares = _shares(self.threads, concurrent) * full_rounds + _shares(self.threads, last_round)
-        tasks = [partial(task, (item,), share) for item, share in zip(items, shares, strict=True)]
+        each = shares(self.threads, concurrent) * full_rounds + shares(self.threads, last_round)
+        tasks = [partial(task, (item,), share) for item, share in zip(items, each, strict=True)]
         with self.threads_bound():
             if concurrent == 1:
                 for one in tasks:
@@ -394,8 +394,8 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _shares(threads: int, windows: int) -> list[int]:
-    """The threads of each of so many windows that are computed at once."""
+def shares(threads: int, windows: int) -> list[int]:
+    """The threads of each of so many windows, or pictures, that are computed at once."""
     return [max(1, threads // windows + (index < threads % windows)) for index in range(windows)]
 
 

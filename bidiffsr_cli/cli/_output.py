@@ -149,22 +149,30 @@ class Output:
             yield advance
 
     @contextlib.contextmanager
-    def count(self, name: str, noun: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar over things that are counted, with the time that is left."""
+    def count(self, name: str, noun: str) -> Iterator[Callable[..., None]]:
+        """A bar over things that are counted, with the time that is left.
+
+        Yields a function of how many are done, how many there are, and, where it is known, their share of the work.
+        """
         if not self.with_bar:
-            yield lambda done, total: None
+            yield lambda done, total, share=None: None
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn(f"{{task.completed}}/{{task.total}} {noun}"),
+            TextColumn(f"{{task.fields[counted]}} {noun}"),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self.console, transient=True, expand=True) as bar:
-            task = bar.add_task(_shorten(printable(name)), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            task = bar.add_task(_shorten(printable(name)), total=None, counted="0")
+
+            def advance(done: int, total: int, share: float | None = None) -> None:
+                part = done / total if share is None else share
+                bar.update(task, completed=part, total=1, counted=f"{done}/{total}")
+
+            yield advance
 
     @contextlib.contextmanager
     def download(self, name: str) -> Iterator[Callable[[int, int], None]]:
