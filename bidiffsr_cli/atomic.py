@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import DiskFullError, OutputError
 
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -33,7 +33,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         if not os.access(target.parent, os.W_OK | os.X_OK):
             raise OutputError(f"The folder '{path.parent}' is write-protected.", "Choose another folder.")
     except (OSError, ValueError) as error:  # such as a name that is too long, or holds a NUL
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
@@ -43,7 +43,8 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
     the usual ones. Without `overwrite`, a file that appeared meanwhile is never touched.
 
     Raises:
-        OutputError: It exists, cannot be written there, or the disk is full.
+        OutputError: It exists, or cannot be written there.
+        DiskFullError: The disk is full.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -54,7 +55,7 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
     except FileExistsError:
         raise _exists(path) from None
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def _write_nameless(data: bytes, target: Path, overwrite: bool) -> bool:
@@ -160,8 +161,9 @@ def _exists(path: Path) -> OutputError:
     return OutputError(f"'{path}' exists already.", "Choose another name, or use --overwrite.")
 
 
-def _cannot_write(path: Path, error: Exception) -> OutputError:
+def cannot_write(path: Path, error: Exception) -> OutputError:
+    """What an error of the system becomes."""
     if isinstance(error, OSError) and error.errno in FULL:
-        return OutputError(f"The disk is full: '{path}' was not written.", "Free some space, or choose another disk.")
+        return DiskFullError(f"The disk is full: '{path}' was not written.", "Free some space, or choose another disk.")
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"'{path}' cannot be written: {reason}.", "Choose another name or folder.")

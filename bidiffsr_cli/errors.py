@@ -33,6 +33,10 @@ class OutputError(UsageError):
     """The output cannot be written where it was asked for."""
 
 
+class DiskFullError(OutputError):
+    """The disk is full: whatever else is to be written there would fail as well."""
+
+
 class InputError(BidiffsrError):
     """A picture is missing, or is not one that can be read."""
 

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+from .atomic import cannot_write
 from .errors import OutputError
 
 try:
@@ -57,18 +58,22 @@ class Journal:
         return self.entries.get(key)
 
     def add(self, key: str, value: Any) -> None:
-        """Write an entry down to the disk.
+        """Write an entry down to the disk, whole or not at all.
 
         Raises:
-            OutputError: the disk is full, or the like.
+            OutputError: it cannot be written.
+            DiskFullError: the disk is full.
         """
         rest = memoryview((json.dumps({"key": key, "value": value}, separators=(",", ":")) + "\n").encode())
+        before = os.fstat(self._file.fileno()).st_size
         try:
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise OutputError(f"'{self.path}' cannot be written: {error.strerror or error}.") from None
+            with contextlib.suppress(OSError):  # a part of a line would spoil those behind it
+                self._file.truncate(before)
+            raise cannot_write(self.path, error) from None
         self.entries[key] = value
 
     def _lock(self) -> None:

@@ -7,6 +7,7 @@ predictions are blended, and one update of the sampler moves the whole canvas.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import math
@@ -27,7 +28,7 @@ from .configs import TileConfig, UpscaleOptions
 from .diffusion.conditioning import Enlarged, condition, match_low_frequencies
 from .diffusion.samplers import BAND, SAMPLERS, parameterization
 from .diffusion.schedule import NoiseLevel, noise_levels
-from .errors import BidiffsrError, UsageError
+from .errors import BidiffsrError, DeviceError, UsageError
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
 from .results import ModelInfo, PeakMemory, Seconds, TileInfo, UpscaleResult
 from .runtime import Runtime, choose_runtime
@@ -166,13 +167,53 @@ class SuperResolver:
         """
         steps, diffusion = self.steps_for(options), self.config.diffusion
         width, height = (side * options.scale for side in picture.size)
-        grid = make_grid(height, width, self._window(options), self.config.network.multiple_of)
+        grid = self.grid(picture.size, options)
         window = self.runtime.window_memory(self.config.network, grid.tile_height, grid.tile_width)
         canvas = self._canvas_memory(grid, options)
         concurrent, memory = self.runtime.share_memory(canvas, window, len(grid.tiles), options.max_memory)
         temperature = diffusion.temperature if options.temperature is None else options.temperature
         passes = 2 if picture.alpha is not None and options.alpha == "model" else 1
         return Plan((width, height), options.scale, steps, temperature, passes, grid, concurrent, memory)
+
+    def grid(self, size: tuple[int, int], options: UpscaleOptions) -> Grid:
+        """The windows of a picture of `size` (width, height), pixels before it is enlarged.
+
+        Raises:
+            UsageError: the model cannot have the window that is asked for.
+        """
+        width, height = (side * options.scale for side in size)
+        return make_grid(height, width, self._window(options), self.config.network.multiple_of)
+
+    def is_small(self, size: tuple[int, int], options: UpscaleOptions) -> bool:
+        """Whether a picture of `size` is seen whole, through a window that is no larger than the model's own."""
+        grid = self.grid(size, options)
+        return len(grid.tiles) == 1 and max(grid.tile_width, grid.tile_height) <= self.config.tile.size
+
+    def side_by_side(self, options: UpscaleOptions, most: int) -> list[SuperResolver]:
+        """The model for several small pictures at once, each with its share of the threads of a CPU.
+
+        Args:
+            options: how they will be enlarged; their `max_memory` limits how many there are.
+            most: how many are of use.
+
+        Returns:
+            One for each picture, all with the same weights; a single one where several do not pay or fit.
+        """
+        if self.runtime.device.type != "cpu":
+            return [self]
+        size = self.config.tile.size
+        grid = make_grid(size, size, None, self.config.network.multiple_of)
+        each = self.runtime.window_memory(self.config.network, size, size) + self._canvas_memory(grid, options)
+        try:
+            count, _ = self.runtime.share_memory(0, each, most, options.max_memory)
+        except DeviceError:
+            count = 1
+        return [self._with_threads(threads) for threads in runtimes.shares(self.runtime.threads, count)]
+
+    def _with_threads(self, threads: int) -> SuperResolver:
+        twin = copy.copy(self)
+        twin.runtime = dataclasses.replace(self.runtime, threads=threads)
+        return twin
 
     def steps_for(self, options: UpscaleOptions) -> int:
         """How many steps it will be.

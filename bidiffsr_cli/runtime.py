@@ -114,8 +114,8 @@ class Runtime:
             return
         last_round = len(items) % concurrent or concurrent  # fewer windows, for each of which there are more threads
         full_rounds = (len(items) - last_round) // concurrent
-        shares = _shares(self.threads, concurrent) * full_rounds + _shares(self.threads, last_round)
-        tasks = [partial(task, (item,), share) for item, share in zip(items, shares, strict=True)]
+        each = shares(self.threads, concurrent) * full_rounds + shares(self.threads, last_round)
+        tasks = [partial(task, (item,), share) for item, share in zip(items, each, strict=True)]
         with self.threads_bound():
             if concurrent == 1:
                 for one in tasks:
@@ -126,8 +126,9 @@ class Runtime:
     def window_memory(self, config: UNetConfig, height: int, width: int) -> int:
         """About how many bytes one forward pass of a window takes.
 
-        In feature maps of full resolution; what the allocator holds on to is in it (measured at 512x512 with 64 channels
-        and unshuffling by 2: 199 MB on the native engine and 355 MB in plain torch; of SR3's network 540 and 405 MB).
+        In feature maps of full resolution; what the allocator holds on to is in it (measured at 512x512 with 64
+        channels and unshuffling by 2: 199 MB on the native engine and 355 MB in plain torch; of SR3's network 540 and
+        405 MB).
         """
         maps = {"bi_diffsr": (12, 20), "sr3": (33, 25)}[config.type][self.isa is None]
         return maps * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
@@ -398,8 +399,8 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _shares(threads: int, windows: int) -> list[int]:
-    """The threads of each of so many windows that are computed at once."""
+def shares(threads: int, windows: int) -> list[int]:
+    """The threads of each of so many windows, or pictures, that are computed at once."""
     return [max(1, threads // windows + (index < threads % windows)) for index in range(windows)]
 
 

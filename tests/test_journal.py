@@ -55,3 +55,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_where_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         Journal(tmp_path / "none" / "j")
+
+
+def test_what_does_not_fit_on_the_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    with Journal(tmp_path / "j") as journal:
+        journal.add("a", 1)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "j").stat().st_size + 10, limits[1]))
+        try:
+            with pytest.raises(OutputError, match="cannot be written"):
+                journal.add("b", 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        journal.add("c", 3)
+    with Journal(tmp_path / "j") as journal:
+        assert journal.entries == {"a": 1, "c": 3}

@@ -134,10 +134,17 @@ class Output:
             yield lambda done, total: advance(completed=done, total=total, step=min(steps, done // windows + 1))
 
     @contextlib.contextmanager
-    def count(self, name: str, noun: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar over things that are counted, with the time that is left."""
-        with self._bar(name, f"{{task.completed}}/{{task.total}} {noun}") as advance:
-            yield lambda done, total: advance(completed=done, total=total)
+    def count(self, name: str, noun: str) -> Iterator[Callable[..., None]]:
+        """A bar over things that are counted, with the time that is left.
+
+        Yields a function of how many are done, how many there are, and, where it is known, their share of the work.
+        """
+        with self._bar(name, f"{{task.fields[counted]}} {noun}", counted="0") as advance:
+
+            def count(done: int, total: int, share: float | None = None) -> None:
+                advance(completed=done / total if share is None else share, total=1, counted=f"{done}/{total}")
+
+            yield count
 
     @contextlib.contextmanager
     def download(self, name: str) -> Iterator[Callable[[int, int], None]]:

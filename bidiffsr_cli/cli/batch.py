@@ -202,9 +202,11 @@ def batch(
         if left and engine == "local":
             work.resolver(devices[0]).steps_for(options)
         started = time.perf_counter()
-        outcomes = _do(left, _engine(engine, work, ledger, left, devices, jobs, ray_address), fail_fast)
+        outcomes = _do(left, _engine(engine, work, ledger, left, devices, jobs, ray_address, fail_fast))
         seconds = time.perf_counter() - started
-        images = [ledger.result(job) | {"status": "skipped"} for job in skipped] + [item.result for item in outcomes]
+        images_of = {job: ledger.result(job) | {"status": "skipped"} for job in skipped}
+    images_of |= {item.job: item.result for item in outcomes}
+    images = [images_of[job] for job in found if job in images_of]
     summary = _summary(len(found), len(skipped), outcomes, seconds)
     _tell(summary, outcomes, len(found))
     if report is not None:
@@ -226,33 +228,34 @@ def _engine(
     devices: list[str],
     io_threads: int,
     ray_address: str | None,
+    fail_fast: bool,
 ) -> Iterator[Outcome]:
     if engine == "ray":
         from ..distributed import cluster
 
-        return cluster.run(left, work, ledger, address=ray_address, tell=out.warning)
+        return cluster.run(left, work, ledger, address=ray_address, tell=out.warning, fail_fast=fail_fast)
     from ..distributed import local
 
-    return local.run(left, work, ledger, devices=devices, io_threads=io_threads)
+    return local.run(left, work, ledger, devices=devices, io_threads=io_threads, fail_fast=fail_fast)
 
 
-def _do(left: Sequence[Job], outcomes: Iterator[Outcome], fail_fast: bool) -> list[Outcome]:
-    """One line for each picture, or a bar."""
+def _do(left: Sequence[Job], outcomes: Iterator[Outcome]) -> list[Outcome]:
+    """One line for each picture, or a bar; the time that is left goes by the files' sizes, as small ones come first."""
     done: list[Outcome] = []
     if not left:
         return done
+    bytes_of = {job: job.source.stat().st_size if job.source.exists() else 0 for job in left}
+    total, passed = sum(bytes_of.values()), 0
     with out.count("pictures", "pictures") as progress:
         for outcome in outcomes:
             done.append(outcome)
-            progress(len(done), len(left))
+            passed += bytes_of[outcome.job]
+            progress(len(done), len(left), passed / total if total else None)
             if outcome.error:
                 out.warning(outcome.error)
-                if fail_fast:
-                    break
             elif not out.with_bar:
                 seconds = outcome.result["seconds"]["sample"]
                 out.message(f"[{len(done)}/{len(left)}] {outcome.job.name} -> {outcome.job.target} in {seconds:.1f} s")
-    outcomes.close()  # type: ignore[attr-defined]  # they are generators
     return done
 
 

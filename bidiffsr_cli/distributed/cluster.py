@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import DeviceError, UsageError
+from ..errors import DeviceError, DiskFullError, UsageError
 from .folder import Job
 from .ledger import Ledger
 from .work import Outcome, Work, attempt, decode, failed, sample, write
@@ -34,6 +34,7 @@ def run(
     *,
     address: str | None,
     tell: Callable[[str], None] = lambda _: None,
+    fail_fast: bool = False,
 ) -> Iterator[Outcome]:
     """Enlarge pictures on a cluster; outcomes come as they are ready.
 
@@ -44,9 +45,11 @@ def run(
         ledger: is told of every result.
         address: of the cluster, or "auto"; None starts one on this machine.
         tell: is told once that no node can take a task.
+        fail_fast: hand out no picture after the first that failed.
 
     Raises:
         UsageError: Ray is not installed.
+        DiskFullError: the disk is full.
         DeviceError: there is no such cluster, or the one on this machine cannot take a task.
     """
     ray = _import_ray()
@@ -54,14 +57,25 @@ def run(
     if ours:
         _connect(ray, address)
     try:
-        yield from _run(ray, jobs, work, ledger, tell, waits=address is not None)
+        stop = threading.Event()
+        for outcome in _run(ray, jobs, work, ledger, tell, stop, waits=address is not None):
+            if outcome.error and fail_fast:
+                stop.set()
+            yield outcome
     finally:
         if ours:
             ray.shutdown()
 
 
 def _run(
-    ray: Any, jobs: Sequence[Job], work: Work, ledger: Ledger, tell: Callable[[str], None], *, waits: bool
+    ray: Any,
+    jobs: Sequence[Job],
+    work: Work,
+    ledger: Ledger,
+    tell: Callable[[str], None],
+    stop: threading.Event,
+    *,
+    waits: bool,
 ) -> Iterator[Outcome]:
     machine = dict(work.machine)
     threads = machine["threads"] or 1
@@ -70,7 +84,7 @@ def _run(
     work = replace(work, machine=tuple((machine | {"threads": threads}).items()))
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_enlarge)
     waiting, flying = list(reversed(jobs)), dict[Any, tuple[Job, str]]()
-    while waiting or flying:
+    while flying or (waiting and not stop.is_set()):
         if not told and not _fits_somewhere(ray, threads, gpus):
             need = f"{threads} CPU{'s' if threads > 1 else ''}{' and a GPU' if gpus else ''}"
             if not waits:
@@ -78,7 +92,7 @@ def _run(
             tell(f"No node has the {need} that a picture takes: waiting for one.")
             told = True
         slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-        while waiting and len(flying) < AHEAD * slots:
+        while waiting and not stop.is_set() and len(flying) < AHEAD * slots:
             job = waiting.pop()
             try:
                 key = ledger.key(job)
@@ -93,6 +107,8 @@ def _run(
             try:
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
+                if isinstance(cause := getattr(error, "cause", None), DiskFullError):
+                    raise cause from None
                 outcome = _lost(job, error)
             yield _noted(ledger, outcome, key)
 

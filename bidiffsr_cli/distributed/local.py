@@ -1,7 +1,9 @@
-"""The engine of one machine: a lane for each device, in which reading and writing overlap with computing.
+"""The engine of one machine: lanes, in each of which reading and writing overlap with computing.
 
-While a lane's device works on one picture, threads decode the next and encode the last. Each lane keeps at most
-`AHEAD` decoded pictures and as many finished ones, so that memory stays flat.
+There is a lane for each device. On a CPU small pictures, which leave its cores badly used, come first: a lane for as
+many of them at once as there are threads. The others follow one by one, each on all cores. While a lane computes one
+picture, threads decode the next and encode its last. For each lane there are at most `AHEAD` decoded pictures and as
+many finished ones, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from ..images import Picture
+from ..errors import DeviceError
+from ..images import Picture, picture_size
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
 from ..runtime import torch_threads
@@ -25,12 +30,20 @@ from .ledger import Ledger
 from .work import Outcome, Work, attempt, decode, failed, sample, write
 
 AHEAD = 2
-"""Pictures that a lane has decoded, or still has to write."""
+"""Pictures that are decoded ahead for each lane, and that it still has to write."""
+Reading = tuple[Job, Future[tuple[str, float, Picture]]]
+"""A picture that is being read, to its key, the time when that began, and its pixels."""
 
 
 def run(
-    jobs: Sequence[Job], work: Work, ledger: Ledger, *, devices: Sequence[str], io_threads: int
-) -> Iterator[Outcome]:
+    jobs: Sequence[Job],
+    work: Work,
+    ledger: Ledger,
+    *,
+    devices: Sequence[str],
+    io_threads: int,
+    fail_fast: bool = False,
+) -> Generator[Outcome]:
     """Enlarge pictures; outcomes come as they are ready.
 
     Closing the iterator, as an exception does, ends the work after the pictures in hand.
@@ -41,101 +54,134 @@ def run(
         ledger: is told of every result.
         devices: one lane each, such as cuda:0 and cuda:1.
         io_threads: that decode and encode, for all lanes together.
+        fail_fast: begin no picture after the first that failed.
+
+    Raises:
+        DiskFullError: the disk is full.
     """
-    waiting, lock = iter(jobs), threading.Lock()
-    stop = threading.Event()
-
-    def next_job() -> Job | None:
-        with lock:
-            return None if stop.is_set() else next(waiting, None)
-
     # each of these threads uses one of torch's: more would spin beside the engine's
     with torch_threads(1), ThreadPoolExecutor(io_threads, "io", lambda: torch.set_num_threads(1)) as pool:
-        try:
-            lanes = [_lane(next_job, work, work.resolver(device), ledger, pool) for device in devices]
-            yield from lanes[0] if len(lanes) == 1 else _together(lanes, stop)
-        finally:
-            stop.set()
-
-
-def _lane(
-    next_job: Callable[[], Job | None], work: Work, resolver: SuperResolver, ledger: Ledger, pool: ThreadPoolExecutor
-) -> Iterator[Outcome]:
-    """One device's pictures, in order."""
-    ahead: deque[tuple[Job, Future[tuple[str, float, Picture]]]] = deque()
-    behind: deque[Future[Outcome]] = deque()
-
-    def read(job: Job) -> tuple[str, float, Picture]:
-        started = time.perf_counter()
-        return ledger.key(job), started, decode(job, work)
-
-    def look_ahead() -> None:
-        while len(ahead) < AHEAD and (job := next_job()) is not None:
-            ahead.append((job, pool.submit(read, job)))
-
-    look_ahead()
-    while ahead:
-        job, picture = ahead.popleft()
-        try:
-            key, started, decoded = picture.result()
-            look_ahead()
-            result = sample(job, decoded, work, resolver)
-        except Exception as error:
-            yield failed(job, error)
-            look_ahead()
-            continue
-        behind.append(pool.submit(_finish, job, key, started, decoded, result, work, ledger))
-        del decoded, result, picture
-        while behind and (len(behind) > AHEAD or behind[0].done()):
-            yield behind.popleft().result()
-    while behind:
-        yield behind.popleft().result()
-
-
-def _finish(
-    job: Job, key: str, started: float, picture: Picture, result: UpscaleResult, work: Work, ledger: Ledger
-) -> Outcome:
-    def step() -> Outcome:
-        replace = work.overwrite or ledger.is_ours(job)
-        ledger.begin(job)
-        try:
-            figures = write(job, picture, result, work, replace=replace)
-        except BaseException:
-            ledger.abandon(job)
-            raise
-        ledger.finish(job, key, figures)
-        return Outcome(job, figures, seconds=time.perf_counter() - started)
-
-    return attempt(job, step)
-
-
-def _together(lanes: Sequence[Iterator[Outcome]], stop: threading.Event) -> Iterator[Outcome]:
-    """What several lanes come to, each in a thread of its own; at the end all of them have ended."""
-    outcomes: queue.Queue[Any] = queue.Queue()
-    ended = object()
-
-    def drive(lane: Iterator[Outcome]) -> None:
-        try:
-            for outcome in lane:
-                outcomes.put(outcome)
-            outcomes.put(ended)
-        except BaseException as error:
-            outcomes.put(error)
-
-    threads = [threading.Thread(target=drive, args=(lane,), daemon=True) for lane in lanes]
-    for thread in threads:
-        thread.start()
-    left = len(threads)
-    try:
-        while left:
-            outcome = outcomes.get()
-            if outcome is ended:
-                left -= 1
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
+        lanes = _Lanes(work, ledger, pool)
+        with closing(lanes.outcomes(jobs, [work.resolver(device) for device in devices])) as outcomes:
+            for outcome in outcomes:
+                if outcome.error and fail_fast:
+                    lanes.stop.set()
                 yield outcome
-    finally:
-        stop.set()
+
+
+class _NotSmall(Exception):
+    """A picture that is not for a lane of small ones."""
+
+
+@dataclass(frozen=True)
+class _Lanes:
+    """What all lanes share; once `stop` is set, none begins another picture."""
+
+    work: Work
+    ledger: Ledger
+    pool: ThreadPoolExecutor
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def outcomes(self, jobs: Sequence[Job], resolvers: Sequence[SuperResolver]) -> Generator[Outcome]:
+        narrow = resolvers[0].side_by_side(self.work.options, len(jobs)) if len(resolvers) == 1 else []
+        if len(narrow) > 1:
+            aside: list[Job] = []
+            yield from self._through(jobs, narrow, aside)
+            there = set(aside)
+            jobs = [job for job in jobs if job in there]
+        yield from self._through(jobs, resolvers)
+
+    def _through(
+        self, jobs: Iterable[Job], resolvers: Sequence[SuperResolver], aside: list[Job] | None = None
+    ) -> Iterator[Outcome]:
+        """Pictures through a lane for each resolver; if there is an `aside`, what is not small is put there instead."""
+        waiting, lock = iter(jobs), threading.Lock()
+        ahead: deque[Reading] = deque()
+
+        def read(job: Job) -> tuple[str, float, Picture]:
+            started, key = time.perf_counter(), self.ledger.key(job)
+            if aside is not None and not resolvers[0].is_small(picture_size(job.source), self.work.options):
+                raise _NotSmall
+            return key, started, decode(job, self.work)
+
+        def take() -> Reading | None:
+            with lock:  # the lanes share what is read ahead: none waits while another has two
+                if self.stop.is_set():
+                    return None
+                while len(ahead) <= AHEAD * len(resolvers) and (job := next(waiting, None)) is not None:
+                    ahead.append((job, self.pool.submit(read, job)))
+                return ahead.popleft() if ahead else None
+
+        lanes = [self._lane(take, resolver, aside) for resolver in resolvers]
+        return lanes[0] if len(lanes) == 1 else self._together(lanes)
+
+    def _lane(
+        self, take: Callable[[], Reading | None], resolver: SuperResolver, aside: list[Job] | None
+    ) -> Iterator[Outcome]:
+        """One lane's pictures, in order."""
+        behind: deque[Future[Outcome]] = deque()
+        while (taken := take()) is not None:
+            job, reading = taken
+            try:
+                key, started, decoded = reading.result()
+                result = sample(job, decoded, self.work, resolver)
+            except Exception as error:
+                if aside is not None and isinstance(error, _NotSmall | DeviceError):
+                    aside.append(job)  # there may be memory for it alone
+                else:
+                    yield failed(job, error)
+                continue
+            behind.append(self.pool.submit(self._finish, job, key, started, decoded, result))
+            del decoded, result, reading, taken
+            while behind and (len(behind) > AHEAD or behind[0].done()):
+                yield behind.popleft().result()
+        while behind:
+            yield behind.popleft().result()
+
+    def _finish(self, job: Job, key: str, started: float, picture: Picture, result: UpscaleResult) -> Outcome:
+        def step() -> Outcome:
+            replace = self.work.overwrite or self.ledger.is_ours(job)
+            self.ledger.begin(job)
+            try:
+                figures = write(job, picture, result, self.work, replace=replace)
+            except BaseException:
+                self.ledger.abandon(job)
+                raise
+            self.ledger.finish(job, key, figures)
+            return Outcome(job, figures, seconds=time.perf_counter() - started)
+
+        return attempt(job, step)
+
+    def _together(self, lanes: Sequence[Iterator[Outcome]]) -> Iterator[Outcome]:
+        """What several lanes come to, each in a thread of its own; at the end all of them have ended."""
+        outcomes: queue.Queue[Any] = queue.Queue()
+        ended = object()
+
+        def drive(lane: Iterator[Outcome]) -> None:
+            torch.set_num_threads(1)
+            try:
+                for outcome in lane:
+                    outcomes.put(outcome)
+                outcomes.put(ended)
+            except BaseException as error:
+                outcomes.put(error)
+
+        threads = [threading.Thread(target=drive, args=(lane,), daemon=True) for lane in lanes]
         for thread in threads:
-            thread.join()
+            thread.start()
+        left = len(threads)
+        try:
+            while left:
+                outcome = outcomes.get()
+                if outcome is ended:
+                    left -= 1
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+                else:
+                    yield outcome
+        except BaseException:
+            self.stop.set()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()

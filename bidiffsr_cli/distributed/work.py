@@ -11,7 +11,7 @@ from typing import Any
 from ..atomic import write_atomic
 from ..configs import UpscaleOptions
 from ..enlarging import Writing, encode_result
-from ..errors import BidiffsrError, is_out_of_memory, out_of_memory
+from ..errors import BidiffsrError, DiskFullError, is_out_of_memory, out_of_memory
 from ..images import Picture, read_picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
@@ -89,10 +89,10 @@ def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, repl
 
 
 def failed(job: Job, error: BaseException) -> Outcome:
-    """The outcome of a picture that raised something of its own; anything else is raised again."""
+    """The outcome of a picture that raised something of its own; anything else, and a full disk, is raised again."""
     if is_out_of_memory(error):
         error = out_of_memory()
-    if not isinstance(error, BidiffsrError | OSError):
+    if isinstance(error, DiskFullError) or not isinstance(error, BidiffsrError | OSError):
         raise error
     sentence = error.message if isinstance(error, BidiffsrError) else f"{job.name}: {error.strerror or error}."
     figures = {"input": str(job.source), "output": str(job.target), "status": "failed", "error": sentence}

@@ -5,7 +5,7 @@
 
 from .metadata import read_provenance
 from .picture import Picture
-from .reading import read_picture
+from .reading import picture_size, read_picture
 from .rendering import bleed_edges, render, resample, resampled_size, resize_alpha
 from .writing import check_size, choose_format, encode
 
@@ -15,6 +15,7 @@ __all__ = [
     "check_size",
     "choose_format",
     "encode",
+    "picture_size",
     "read_picture",
     "read_provenance",
     "render",

@@ -9,9 +9,9 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -22,6 +22,7 @@ from .decoding import picture_from_image
 from .picture import Picture
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+Seen = TypeVar("Seen")
 READABLE = "PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF"
 HEAD = 1 << 16  # enough to recognise any format, and to find AVIF's bit depth
 
@@ -86,12 +87,29 @@ def read_picture(source: Any, *, name: str = "") -> Picture:
     )
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture file as it is stored, not yet upright, pixels; reads its beginning alone.
+
+    Raises:
+        InputError: as `read_picture`, as far as the beginning shows it.
+    """
+    with _opened(path, f"'{path}'") as file:
+        return _look(file, f"'{path}'", lambda image, _: image.size)
+
+
 def _read_file(path: Path, name: str) -> Picture:
     name = name or f"'{path}'"
+    with _opened(path, name) as file:
+        return _read_stream(file, name)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """A file in which one can go back."""
     try:
         with path.open("rb") as file:
             # a pipe cannot be rewound, and Pillow must look at the start more than once
-            return _read_stream(file if file.seekable() else io.BytesIO(file.read()), name)
+            yield file if file.seekable() else io.BytesIO(file.read())
     except FileNotFoundError:
         raise InputError(f"{name} does not exist.", "Check the spelling and the folder.") from None
     except IsADirectoryError:
@@ -105,6 +123,11 @@ def _read_file(path: Path, name: str) -> Picture:
 
 
 def _read_stream(stream: IO[bytes], name: str) -> Picture:
+    return _look(stream, name, lambda image, head: picture_from_image(image, name, head))
+
+
+def _look(stream: IO[bytes], name: str, what: Callable[[Image.Image, bytes], Seen]) -> Seen:
+    """What is to be known of the picture in a stream, which is told by the opened picture and its first bytes."""
     with _translated_errors(name):
         head = stream.read(HEAD)
         if not head:
@@ -115,7 +138,7 @@ def _read_stream(stream: IO[bytes], name: str) -> Picture:
         except UnidentifiedImageError:
             raise _unidentified(name, head) from None
         with image:
-            return picture_from_image(image, name, head)
+            return what(image, head)
 
 
 def _unidentified(name: str, head: bytes) -> InputError:

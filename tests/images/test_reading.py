@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from bidiffsr_cli.errors import InputError
-from bidiffsr_cli.images import Picture, read_picture
+from bidiffsr_cli.images import Picture, picture_size, read_picture
 from bidiffsr_cli.images.decoding import UPRIGHT
 
 from .samples import chunk, decoded, encoded, grey_profile, image_of, noise, photo, png, png16
@@ -375,3 +375,15 @@ def test_a_pipe_can_be_read() -> None:
     data = encoded(image_of(noise(7, 3), "RGB"), "PNG")
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert done.stdout.split() == [b"(7,", b"3)"]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "AVIF", "WEBP"])
+def test_the_size_is_told_by_the_beginning(format: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(encoded(photo(), format))
+    assert picture_size(path) == (24, 16)
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is not a picture"):
+        picture_size(path)
+    with pytest.raises(InputError, match="does not exist"):
+        picture_size(tmp_path / "none")
