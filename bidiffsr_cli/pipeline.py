@@ -37,6 +37,9 @@ from .tiling import Grid, Tile, blend, make_grid, noise_field
 Progress = Callable[[int, int], None]
 """(windows done, windows in all), over all steps; of a download (bytes here, bytes in all)."""
 
+Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""x_t (B×3×H×W), what the network sees beside it (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -86,7 +89,7 @@ class SuperResolver:
         self.model = ModelInfo(checkpoint.name, checkpoint.revision, checkpoint.sha256)
         self.config = checkpoint.config
         self.runtime = runtime or choose_runtime(**checkpoint.runtime_facts)
-        self.network = self.runtime.prepare(checkpoint.build_packed())
+        self.network: Network = self.runtime.prepare(checkpoint.build_packed())
         self.seconds_to_load = time.perf_counter() - started
 
     @classmethod
@@ -208,11 +211,18 @@ class SuperResolver:
             count, _ = self.runtime.share_memory(0, each, most, options.max_memory)
         except DeviceError:
             count = 1
-        return [self._with_threads(threads) for threads in runtimes.shares(self.runtime.threads, count)]
+        shares = runtimes.shares(self.runtime.threads, count)
+        return [self.elsewhere(dataclasses.replace(self.runtime, threads=threads), self.network) for threads in shares]
 
-    def _with_threads(self, threads: int) -> SuperResolver:
+    def elsewhere(self, runtime: Runtime, network: Network) -> SuperResolver:
+        """The same model with its windows computed in another place; everything else stays in this process.
+
+        Args:
+            runtime: of that place: how many windows at once, and what each takes of the memory here.
+            network: what computes them; it is called from several threads at once.
+        """
         twin = copy.copy(self)
-        twin.runtime = dataclasses.replace(self.runtime, threads=threads)
+        twin.runtime, twin.network = runtime, network
         return twin
 
     def steps_for(self, options: UpscaleOptions) -> int:

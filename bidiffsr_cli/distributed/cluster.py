@@ -1,6 +1,7 @@
 """The engine of a cluster: every picture is a Ray task, which reads from and writes to storage that all nodes share.
 
-The process that starts it keeps the journal. Ray runs a task again whose worker or node died, and gives tasks to
+A very large picture is done by all workers together (`large`), one after the other behind the others. The process that
+starts it keeps the journal. Ray runs a task again whose worker or node died, and gives tasks to
 nodes that come later; no more tasks than `AHEAD` for each slot are handed out at a time. The same code does a picture
 as on one machine, so the bytes are the same.
 """
@@ -17,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import DeviceError, DiskFullError, UsageError
+from ..errors import BidiffsrError, DeviceError, UsageError
 from .folder import Job
+from .large import enlarge, is_large
 from .ledger import Ledger
 from .work import Outcome, Work, attempt, decode, failed, sample, write
 
@@ -82,8 +84,9 @@ def _run(
     gpus = 1 if machine["device"].startswith("cuda") else 0
     told = False
     work = replace(work, machine=tuple((machine | {"threads": threads}).items()))
-    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_enlarge)
-    waiting, flying = list(reversed(jobs)), dict[Any, tuple[Job, str]]()
+    options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": RETRIES}
+    task = ray.remote(**options)(_enlarge)
+    waiting, flying, large = list(reversed(jobs)), dict[Any, tuple[Job, str]](), list[Job]()
     while flying or (waiting and not stop.is_set()):
         if not told and not _fits_somewhere(ray, threads, gpus):
             need = f"{threads} CPU{'s' if threads > 1 else ''}{' and a GPU' if gpus else ''}"
@@ -91,7 +94,7 @@ def _run(
                 raise DeviceError(f"This machine has not the {need} that a picture takes.", "Give fewer --threads.")
             tell(f"No node has the {need} that a picture takes: waiting for one.")
             told = True
-        slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        slots = _slots(ray, threads)
         while waiting and not stop.is_set() and len(flying) < AHEAD * slots:
             job = waiting.pop()
             try:
@@ -100,17 +103,32 @@ def _run(
                 yield failed(job, error)
                 continue
             ledger.begin(job)
-            flying[task.remote(job, work)] = (job, key)
-        ready, _ = ray.wait(list(flying), timeout=5)  # and then look again whether there are more slots
+            flying[task.remote(job, work, slots)] = (job, key)
+        ready, _ = ray.wait(list(flying), timeout=5) if flying else ([], [])  # and look again how many slots there are
         for reference in ready:
             job, key = flying.pop(reference)
             try:
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
-                if isinstance(cause := getattr(error, "cause", None), DiskFullError):
-                    raise cause from None
                 outcome = _lost(job, error)
-            yield _noted(ledger, outcome, key)
+            if outcome is None:
+                ledger.abandon(job)
+                large.append(job)
+            else:
+                yield _noted(ledger, outcome, key)
+    for job in large:
+        if stop.is_set():
+            break
+        key = ""
+        try:
+            key = ledger.key(job)
+            ledger.begin(job)
+            outcome = enlarge(ray, job, work, AHEAD * _slots(ray, threads), options)
+        except ray.exceptions.RayError as error:
+            outcome = _lost(job, error)
+        except Exception as error:
+            outcome = failed(job, error)
+        yield _noted(ledger, outcome, key)
 
 
 def _noted(ledger: Ledger, outcome: Outcome, key: str) -> Outcome:
@@ -131,11 +149,18 @@ def _fits_somewhere(ray: Any, threads: int, gpus: int) -> bool:
     return any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes)
 
 
-def _enlarge(job: Job, work: Work) -> Outcome:
-    """The task itself: one picture from file to file."""
+def _slots(ray: Any, threads: int) -> int:
+    """How many tasks can run at once, as the cluster is now."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+
+
+def _enlarge(job: Job, work: Work, slots: int) -> Outcome | None:
+    """The task itself: one picture from file to file; None for one that is for all slots together."""
     started = time.perf_counter()
 
-    def step() -> Outcome:
+    def step() -> Outcome | None:
+        if is_large(job, work, slots):
+            return None
         picture = decode(job, work)
         result = sample(job, picture, work, work.resolver())
         return Outcome(job, write(job, picture, result, work, replace=True), seconds=time.perf_counter() - started)
@@ -144,7 +169,9 @@ def _enlarge(job: Job, work: Work) -> Outcome:
 
 
 def _lost(job: Job, error: Exception) -> Outcome:
-    """A picture whose workers died again and again, or raised what nobody expected."""
+    """A picture whose workers died again and again, or raised something."""
+    if isinstance(cause := getattr(error, "cause", None), BidiffsrError):
+        return failed(job, cause)
     sentence = f"{job.name}: its worker was lost ({type(error).__name__})."
     figures = {"input": str(job.source), "output": str(job.target), "status": "failed", "error": sentence}
     return Outcome(job, figures, sentence)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from ..atomic import write_atomic
 from ..configs import UpscaleOptions
@@ -16,6 +16,8 @@ from ..images import Picture, read_picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
 from .folder import Job
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def failed(job: Job, error: BaseException) -> Outcome:
     return Outcome(job, figures, sentence)
 
 
-def attempt(job: Job, step: Callable[[], Outcome]) -> Outcome:
+def attempt(job: Job, step: Callable[[], Done]) -> Outcome | Done:
     """Do something with a picture; its own errors become its outcome."""
     try:
         return step()

@@ -106,20 +106,84 @@ def difference(one: Path, other: Path) -> str:
         return f"{levels}{texts}" if texts or any(high for _, high in levels) else ""
 
 
-def wait_for_worker(thread: threading.Thread) -> int:
-    """The process that has a picture in hand."""
+def workers(task: bytes) -> list[int]:
+    """The processes of this test's clusters whose name begins so."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(task) and is_ours(int(entry.name)):
+                found.append(int(entry.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def is_ours(process: int) -> bool:
+    """Whether a process stems from this one."""
+    while process > 1 and process != os.getpid():
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return process == os.getpid()
+
+
+def wait_for_worker(thread: threading.Thread, task: bytes = b"ray::_enlarge") -> int:
+    """The process that has a picture in hand, or another task."""
     deadline = time.time() + 120
     while time.time() < deadline and thread.is_alive():
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    words = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if words.startswith(b"ray::_enlarge"):
-                    return int(entry.name)
+        for process in workers(task):
+            return process
         time.sleep(0.01)
     raise AssertionError("no worker was seen")
+
+
+def test_a_large_picture_is_done_by_all_workers_and_one_is_killed(nodes: Any, photos: Path, work: Work) -> None:
+    for old in photos.iterdir():
+        old.unlink()
+    for name, size in (("0", (90, 80)), ("1", (16, 12)), ("2", (200, 180)), ("3", (16, 16))):
+        picture("RGBA" if name == "0" else "RGB", size).save(photos / f"{name}.png")
+    expected = locally(photos, work)
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
+    jobs = jobs_of(photos, photos.with_name("out"))
+    outcomes: list[Outcome] = []
+    seen: set[int] = set()
+
+    def run() -> None:
+        with Ledger(photos.with_name("out"), {}, (1, 1)) as ledger:
+            outcomes.extend(engine.run(jobs, work, ledger, address=nodes.address))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    victim = wait_for_worker(thread, b"ray::_predict")
+    while thread.is_alive() and len(seen) < 2:
+        seen.update(workers(b"ray::_predict"))
+    os.kill(victim, signal.SIGKILL)
+    thread.join(180)
+    assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
+    assert len(seen) == 2  # both took part
+    assert [item.job.name for item in outcomes][2:] == ["0.png", "2.png"]  # behind the small ones
+    assert {job.name: job.target.read_bytes() for job in jobs} == expected
+    assert outcomes[-1].result["tiles"]["count"] > 100
+    with Ledger(photos.with_name("out"), {}, (1, 1)) as ledger:
+        assert all(ledger.is_done(job) for job in jobs)
+
+
+def test_a_large_picture_whose_windows_fail(nodes: Any, photos: Path, work: Work, tmp_path: Path) -> None:
+    """A worker's own error becomes the picture's sentence, and the others are done."""
+    for old in photos.iterdir():
+        old.unlink()
+    picture(size=(90, 80)).save(photos / "0.png")
+    picture(size=(16, 12)).save(photos / "1.png")
+    nodes.add_node(num_cpus=2)
+    jobs = jobs_of(photos, photos.with_name("out"))
+    with Ledger(photos.with_name("out"), {}, (1, 1)) as ledger:
+        running = engine.run(jobs, work, ledger, address=nodes.address)
+        first = next(running)
+        work.resolver()  # this process has the model; new workers will look for it in vain
+        Path(work.model).unlink()
+        for process in workers(b"ray::IDLE") + workers(b"ray::_"):
+            os.kill(process, signal.SIGKILL)
+        (second,) = running
+    assert not first.error and "tiny.safetensors" in second.error and not jobs[0].target.exists()
 
 
 def test_a_broken_picture_and_no_cluster(nodes: Any, photos: Path, work: Work) -> None:
