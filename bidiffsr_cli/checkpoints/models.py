@@ -101,7 +101,7 @@ def find_model(word: str | Path) -> Model:
     if os.path.isdir(text):  # noqa: PTH112 - unlike Path.is_dir, false for a name that is too long
         raise ModelError(f"'{text}' is a folder.", "Name a file in it.")
     if os.path.exists(text):  # noqa: PTH110 - likewise
-        return Model(Path(text).stem, file=Path(text))
+        return Model(_called(Path(text)), file=Path(text))
     remote = HubFile.parse(text) if isinstance(word, str) else None
     if remote is None:
         known = ", ".join(dict.fromkeys(entry.name for entry in catalog()))
@@ -126,3 +126,8 @@ def load_checkpoint(model: str | Path, *, offline: bool = False, progress: Progr
     found = find_model(model)
     path = found.local_path() or found.fetch(offline=offline, progress=progress)
     return found.read(path)
+
+
+def _called(file: Path) -> str:
+    """What a model is called that is a file: by its name, or its folder's, as every run's model has the same name."""
+    return file.absolute().parent.name if file.name in ("model.safetensors", "weights.safetensors") else file.stem

@@ -80,6 +80,7 @@ def test_every_method_from_photos_to_an_enlarged_picture(run: Run, options: list
     assert (read_checkpoint(Path("run/model.safetensors")).storage == "packed") is packs
     finished = run("upscale", "photo.png", "big.png", "--model", "run/model.safetensors", "--json")
     assert finished.code == 0, finished.err
+    assert finished.json["model"]["name"] == "run"
     native_is_here = why_unavailable() is None
     assert finished.json["backend"] == ("native" if packs and native_is_here else "reference")
     with decoded(Path("big.png")) as image:
