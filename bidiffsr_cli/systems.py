@@ -16,6 +16,7 @@ from typing import Any
 from .configs import UNetConfig
 from .errors import UsageError
 
+SWITCHES = ("type", "method", "fusion", "resample", "identity", "tar_groups", "taa_groups", "full_precision_blocks")
 FIXED: dict[str, Any] = {"tar_groups": 1, "taa_groups": 1}
 SR3: dict[str, Any] = {"type": "sr3", "fusion": "join", "resample": "strided", **FIXED}
 PLAIN: dict[str, Any] = {"fusion": "concat", "resample": "conv", "identity": False, **FIXED}
@@ -43,12 +44,14 @@ class System:
     note: str = ""
 
     def applied_to(self, config: UNetConfig) -> UNetConfig:
-        """The system in a network of the config's size.
+        """The system in a network of the config's size; whatever else the config is, its own switches are gone.
 
         Of SR3's binarized networks the full-precision blocks are those of the level next to the finest, and the last.
         """
-        changes = dict(self.switches)
-        if changes.get("type") == "sr3":
+        plain = UNetConfig()
+        changes = {name: getattr(plain, name) for name in SWITCHES} | dict(self.switches)
+        changes["full_precision_levels"] = tuple(level for level in (0, 1) if level < config.levels)
+        if changes["type"] == "sr3":
             last = f"decoder.{config.levels - 1}.blocks.{config.res_blocks}"
             binarized = changes["method"] != "full_precision"
             changes["full_precision_levels"] = (1,) if binarized and config.levels > 1 else ()

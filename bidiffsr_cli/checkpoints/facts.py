@@ -11,12 +11,13 @@ def facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
     """Name -> words, of what it enlarges, its network, its diffusion, and what these cost."""
     network, diffusion, tile = config.network, config.diffusion, config.tile
     scales = " and ".join(f"×{scale}" for scale in config.scales)
+    groups = f", K = {network.tar_groups}" if network.method == "bi_diffsr" else ""
     unet = "" if network.type == "bi_diffsr" else " on SR3's UNet"
     presets = ", ".join(f"{name} {steps}" for name, steps in (diffusion.presets or {}).items())
     return {
         "enlarges": f"{scales}, in windows of {tile.size} pixels with {tile.overlap} shared",
         "network": f"{network.method}{unet}, {network.inner_channel} inner channels, levels "
-        f"{'·'.join(map(str, network.channel_mults))}, {network.res_blocks} ResBlocks, K = {network.tar_groups}, "
+        f"{'·'.join(map(str, network.channel_mults))}, {network.res_blocks} ResBlocks{groups}, "
         f"inputs pixel-unshuffled by {network.pixel_unshuffle}",
         "diffusion": f"{diffusion.parameterization} of the {diffusion.target}, {diffusion.schedule} schedule, "
         f"{diffusion.default_steps} {diffusion.spacing} steps of {diffusion.total_steps}"

@@ -130,7 +130,7 @@ def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_grou
 
 def has_upstream_names(config: UNetConfig) -> bool:
     """Whether the authors' code has names for the network's parameters; the methods it lacks have ours."""
-    return config.type == config.method == "bi_diffsr"
+    return config.type == config.method == "bi_diffsr" and not config.full_precision_blocks
 
 
 def from_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -169,17 +169,21 @@ def to_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, T
     return result
 
 
+def check_upstream(config: ModelConfig) -> None:
+    """Raise CheckpointError if the authors' code does not know the network."""
+    if not has_upstream_names(config.network):
+        raise CheckpointError(
+            "The authors' code does not know this network's method or blocks.", "Write .safetensors instead."
+        )
+
+
 def serialize_pth(state: Mapping[str, Tensor], config: ModelConfig) -> bytes:
     """A state dict as the authors' code saves and loads it: `{"params": {...}}` under their names.
 
     Raises:
         CheckpointError: their code does not know the network.
     """
-    if not has_upstream_names(config.network):
-        raise CheckpointError(
-            f"The authors' code has no {config.network.method} on the network of {config.network.type}.",
-            "Write .safetensors instead.",
-        )
+    check_upstream(config)
     file = io.BytesIO()
     torch.save({"params": to_upstream(state, config)}, file)
     return file.getvalue()

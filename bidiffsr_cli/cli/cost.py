@@ -4,6 +4,7 @@ Examples:
   bidiffsr cost                                   the default model
   bidiffsr cost reactnet                          one of the paper's systems
   bidiffsr cost mine.safetensors --size 512
+  bidiffsr cost mine.toml                         what train would train
   bidiffsr cost --all                             all rows of the paper
 
 Params: numbers, a binary weight 1/32 of one. OPs: multiply-adds of one step
@@ -35,7 +36,9 @@ def cost(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="SYSTEM|MODEL", help="Of the paper, or as --model takes it.", show_default="the default model"
+            metavar="SYSTEM|MODEL|TOML",
+            help="Of the paper, as --model takes it, or of train.",
+            show_default="the default model",
         ),
     ] = None,
     every: Annotated[
@@ -65,7 +68,9 @@ def cost(
     from ..systems import SYSTEMS
 
     system = next((system for system in SYSTEMS if system.name == what), None)
-    if system is None:
+    if system is None and what is not None and what.endswith(".toml"):
+        name, counted = _of_config(what, size)
+    elif system is None:
         name, counted = _of_model(what, size, offline=offline)
     else:
         name, counted = system.title, _count(system.applied_to(UNetConfig()), size)
@@ -105,6 +110,15 @@ def _count(network: UNetConfig, size: int) -> Complexity:
     from ..networks.complexity import complexity
 
     return complexity(network, size=size)
+
+
+def _of_config(name: str, size: int) -> tuple[str, Complexity]:
+    """Of a training config's network."""
+    from ..networks.complexity import complexity
+    from ..training.config import read_config
+
+    model = read_config(name).model
+    return name, complexity(model.network, model.condition_channels, size)
 
 
 def _of_model(name: str | None, size: int, *, offline: bool) -> tuple[str, Complexity]:

@@ -33,7 +33,7 @@ from ._values import parse_upscale_options
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
     from ..evaluation.evaluate import Evaluation
-    from ..evaluation.subjects import Subject
+    from ..evaluation.subjects import AtSteps, Subject
     from ..evaluation.testset import Case
     from ..journal import Journal
     from ..runtime import Runtime
@@ -176,20 +176,21 @@ def evaluate(
     reports.check()
     cases = open_test_set(hr, scale, lr=lr, finished=sr, limit=limit, without=output)
     machine = {"device": device, "precision": precision, "backend": backend, "threads": threads}
-    runtime = choose_runtime(**machine)  # type: ignore[arg-type]  # each has its own type
+    runtimes = [choose_runtime(**machine)]  # type: ignore[arg-type]  # each has its own type
     subjects: list[Subject] = [Bicubic()]
     if sr is not None:
         subjects.append(Finished(label or sr.stem))
     else:
-        subjects += _models(model, counts, options, machine, offline)
+        models = list(_models(model, counts, options, machine, offline))
+        runtimes = [subject.resolver.runtime for subject in models] or runtimes
+        subjects += models
     with reports.journal() as journal, reports.pictures_folder() as keep:
         with out.count(dataset, "scores") as progress:
             scores = score_all(
                 cases, subjects, rules(protocol, scale), wanted, journal=journal, keep=keep, progress=progress
             )
-        evaluation = Evaluation(
-            dataset, rules(protocol, scale), lr is not None, scores, paper, environment(), _words(runtime)
-        )
+        where = "; ".join(dict.fromkeys(map(_words, runtimes)))
+        evaluation = Evaluation(dataset, rules(protocol, scale), lr is not None, scores, paper, environment(), where)
         reports.write(evaluation, cases, keep)
     for table in tables(evaluation, intervals=False):
         out.table(table.title, table.header, table.rows, table.note, table.words)
@@ -278,7 +279,7 @@ def _models(
     options: UpscaleOptions,
     machine: dict[str, Any],
     offline: bool,
-) -> Iterator[Subject]:
+) -> Iterator[AtSteps]:
     """Every model with every number of steps; bicubic is there already."""
     from ..checkpoints.catalog import default_model
     from ..evaluation.subjects import AtSteps

@@ -129,7 +129,7 @@ def train(
 ) -> None:
     """Read the config, prepare the folder, train; the help is the module's docstring."""
     out.configure(quiet=quiet, json=json, debug=debug)
-    from ..training.config import of_system, to_toml
+    from ..training.config import to_toml
 
     folder = output or Path(f"run-{Path(config).stem}" if config else "run")
     wanted = list(changes or [])
@@ -142,9 +142,7 @@ def train(
         raise UsageError("--time-limit and --iterations exclude each other.", "Give one of them.")
     if system is not None and resume:
         raise UsageError("--resume goes on with the run's own network.", "Leave --system out.")
-    chosen = _config(config, wanted, folder, resume=resume)
-    if system is not None:
-        chosen = of_system(chosen, system)
+    chosen = _config(config, system, wanted, folder, resume=resume)
     if show:
         out.data(to_toml(chosen).encode())
         return
@@ -197,16 +195,22 @@ def train(
     stop.raise_again()
 
 
-def _config(name: str | None, changes: list[str], folder: Path, *, resume: bool) -> TrainConfig:
-    """Of a new run by its name; of a resumed one that of its state, with changes."""
-    from ..training.config import changed, read_config
+def _config(name: str | None, system: str | None, changes: list[str], folder: Path, *, resume: bool) -> TrainConfig:
+    """Of a new run by its name, with another system in it; of a resumed one that of its state; with changes."""
+    from ..training.config import changed, of_system, read_config
     from ..training.state import has_state, read_config_of
 
     if resume and has_state(folder):
-        return changed(read_config_of(folder), changes)
+        before = read_config_of(folder)
+        after = changed(before, changes)
+        if after.model.network != before.model.network:
+            raise UsageError("--resume goes on with the run's own network.", "Begin another run, with --init.")
+        return after
     if name is None:
         raise UsageError("There is no config.", "Name a preset or a TOML file: bidiffsr train fast --data FOLDER")
-    return read_config(name, changes)
+    if system is None:
+        return read_config(name, changes)
+    return changed(of_system(read_config(name), system), changes)
 
 
 def _absolute(name: str) -> str:

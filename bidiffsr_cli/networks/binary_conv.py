@@ -8,6 +8,8 @@ precision is a factory like the others, so a block never asks which one it was g
     reactnet           ReActNetConv      shift, sign, alpha, BatchNorm, + x, RPReLU
     irnet              BatchNormConv     sign, scale, BatchNorm, + x
     bnn, dorefa, xnor  BatchNormConv     sign, scale, BatchNorm
+    dorefa_01          BatchNormConv     the same with activations of 0 and 1
+    xnor_map           BatchNormConv     the same with a scale for every pixel
     full_precision     FullPrecisionConv
 
 GroupNorm and Swish before a convolution are the block's, whatever the method.
@@ -129,7 +131,7 @@ class BatchNormConv(LatentConv):
     """Signs of the input and of the weight, a scale, BatchNorm: BNN, DoReFa, XNOR and IRNet differ in the quantizers.
 
     Args:
-        method: whose.
+        method: a name of `METHODS`.
         identity: whether the input is added to the result; IRNet's papers have it, the older ones do not.
     """
 
@@ -140,8 +142,9 @@ class BatchNormConv(LatentConv):
         super().__init__(in_channels, out_channels, kernel_size, stride, "after" if with_identity else "none")
         self.method, self.foldable = method, not METHODS[method]
         self.norm = BatchNorm(out_channels)
-        self.register_buffer("ede", torch.tensor([0.1, 10.0]))
-        self.ede: Tensor  # (t, k) of IRNet's gradient, which `anneal` changes
+        # (t, k) of IRNet's gradient, which `anneal` changes
+        self.register_buffer("ede", torch.tensor([0.1, 10.0]) if method == "irnet" else None)
+        self.ede: Tensor
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         dtype, padding = conv_dtype(x), self.weight.shape[-1] // 2
@@ -190,9 +193,10 @@ class BatchNormConv(LatentConv):
 @torch.no_grad()
 def anneal(network: nn.Module, part_done: float) -> None:
     """Bring what changes with the progress of training, 0 to 1, to where it belongs: IRNet's gradients."""
-    for module in network.modules():
-        if isinstance(module, BatchNormConv):
-            module.ede.copy_(torch.tensor(ede_shape(part_done)))
+    convs = [module for module in network.modules() if isinstance(module, BatchNormConv) and module.method == "irnet"]
+    if convs:
+        shape = torch.tensor(ede_shape(part_done)).to(convs[0].ede.device)
+        torch._foreach_copy_([conv.ede for conv in convs], [shape] * len(convs))
 
 
 def binary_conv(config: UNetConfig) -> ConvFactory:

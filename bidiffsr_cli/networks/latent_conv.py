@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Folded:
-    """A binary convolution for inference: TaA(Sign(x + TaR) * alpha Sign(w)), with x where `identity` says.
+    """A binary convolution for inference: TaA(Sign(x + TaR) * alpha Sign(w)), with x where `LatentConv.identity` says.
 
     Attributes:
         signs: O×I×k×k, of which the sign counts.

@@ -1,11 +1,12 @@
 """Sign and its gradients: each quantizer is a pair of a forward value and the gradient that training pretends it has.
 
-Activations                        Weights
-approx_sign    BI-DiffSR, ReActNet, BBCU   scaled_ste_sign
-ste_sign       BNN, DoReFa                 ste_sign (BNN), dorefa_weight
-open_ste_sign  XNOR                        xnor_weight
-ede_sign       IRNet                       irnet_weight
-unit_step      DoReFa with 0 and 1
+    method                      activations    weights
+    BI-DiffSR, ReActNet, BBCU   approx_sign    scaled_ste_sign
+    BNN                         ste_sign       ste_sign
+    DoReFa                      ste_sign       dorefa_weight
+    DoReFa with 0 and 1         unit_step      dorefa_weight
+    XNOR                        open_ste_sign  xnor_weight
+    IRNet                       ede_sign       irnet_weight
 
 Those of BI-DiffSR are written in the few passes over memory that torch vectorizes well: `where` and the backward of
 `prelu` are 10 to 90 times slower than these on a CPU.
@@ -121,17 +122,17 @@ def approx_sign(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def ste_sign(x: Tensor) -> Tensor:
-    """Sign(x) in {-1, +1}, Sign(0) = +1; its gradient is 1 where |x| <= 1 (BNN, arXiv 1602.02830, eq. 4)."""
+    """Sign(x) in {-1, +1}, Sign(0) = +1; its gradient is 1 where |x| <= 1 (BNN, arXiv 1602.02830)."""
     return _SteSign.apply(x, -JUST_ABOVE_1, JUST_ABOVE_1)
 
 
 def open_ste_sign(x: Tensor) -> Tensor:
-    """Likewise with gradient 1 where |x| < 1 (XNOR-Net, arXiv 1603.05279, section 3.1)."""
+    """Likewise with gradient 1 where |x| < 1 (XNOR-Net, arXiv 1603.05279)."""
     return _SteSign.apply(x, -1.0, 1.0)
 
 
 def ede_sign(x: Tensor, t: Tensor, k: Tensor) -> Tensor:
-    """Sign(x), Sign(0) = +1; its gradient is k t (1 - tanh²(t x)) (EDE of IR-Net, arXiv 1909.10788, eq. 11).
+    """Sign(x), Sign(0) = +1; its gradient is k t (1 - tanh²(t x)) (EDE of IR-Net, arXiv 1909.10788).
 
     t grows and k falls while training goes on, see `ede_shape`: from an identity's gradient to a sign's.
     """
@@ -139,39 +140,39 @@ def ede_sign(x: Tensor, t: Tensor, k: Tensor) -> Tensor:
 
 
 def ede_shape(part_done: float) -> tuple[float, float]:
-    """(t, k) of `ede_sign` when a part of the training is over, 0 to 1: t from 1e-3 to 10 (IR-Net, eq. 13)."""
+    """(t, k) of `ede_sign` when a part of the training is over, 0 to 1: t from 1e-3, as in the authors' code, to 10."""
     t = 1e-3 * 10 ** (4 * part_done)
     return t, max(1 / t, 1.0)
 
 
 def unit_step(x: Tensor) -> Tensor:
-    """round(clip(x, 0, 1)) in {0, 1}, 0 at 1/2; gradient 1 where 0 <= x <= 1 (DoReFa, arXiv 1606.06160, eq. 5, 10)."""
+    """round(clip(x, 0, 1)) in {0, 1}, 0 at 1/2; gradient 1 where 0 <= x <= 1 (DoReFa, arXiv 1606.06160)."""
     clipped = x.clamp(0, 1)
     return clipped.detach().round() + (clipped - clipped.detach())
 
 
 def dorefa_weight(w: Tensor) -> Tensor:
-    """E Sign(w) with E the mean |w| of the layer; all of the gradient goes to w, none to E (DoReFa, eq. 7, 8)."""
+    """E Sign(w) with E the mean |w| of the layer; all of the gradient goes to w, none to E (DoReFa)."""
     binary = torch.copysign(w.detach().abs().mean(), w.detach() + 0.0)
     return binary + (w - w.detach())
 
 
 def xnor_weight(w: Tensor) -> Tensor:
-    """alpha Sign(w) with alpha the mean |w| of each output channel (XNOR-Net, eq. 6).
+    """alpha Sign(w) with alpha the mean |w| of each output channel (XNOR-Net).
 
-    Its gradient is 1/n + alpha where |w| <= 1 and 1/n elsewhere, n numbers in each output channel (section 3.1).
+    Its gradient is 1/n + alpha where |w| <= 1 and 1/n elsewhere, n numbers in each output channel.
     """
     return _XnorWeight.apply(w)
 
 
 def irnet_weight(w: Tensor, t: Tensor, k: Tensor) -> Tensor:
-    """s Sign(u), u = (w - mean) / std of each output channel, s = 2^round(log2 mean |u|) (IR-Net, eq. 6 to 9).
+    """s Sign(u), u = (w - mean) / std of each output channel, s = 2^round(log2 mean |u|) (IR-Net).
 
     The gradient goes through `ede_sign` and through mean and std (of n - 1), and not through s.
     """
     over = (1, 2, 3)
     u = w - w.mean(over, keepdim=True)
-    u = u / u.std(over, keepdim=True)
+    u = u / u.std(over, keepdim=True).clamp_min(1e-12)  # equal weights have none
     scale = u.detach().abs().mean(over, keepdim=True).log2().round().exp2()
     return scale * ede_sign(u, t, k)
 

@@ -24,7 +24,7 @@ class TimestepContext:
     """The time step of one forward pass.
 
     Attributes:
-        embedding: B×C, the time embedding behind its Swish.
+        embedding: B×C, the time embedding, in BI-DiffSR's network behind a Swish.
         t: The time step of the batch's first picture, 0..T-1; the others lie in the same group.
         total_steps: T.
     """

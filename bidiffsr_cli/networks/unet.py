@@ -53,6 +53,7 @@ class DecoderLevel(nn.Module):
 class UNet(nn.Module):
     """The denoising network: BI-DiffSR's, its ablations', SR3's (arXiv 2104.07636), as its config says.
 
+    SR3's too is asked at integer t, as the paper's methods share one diffusion; SR3 itself gives it the noise level.
     BI-DiffSR's is full precision at both ends and in the finest decoder levels, and mostly 1-bit convolutions.
 
     Args:
@@ -120,7 +121,7 @@ class UNet(nn.Module):
             B×3×H×W.
         """
         embedding = self.time_embedding(t)
-        if self.config.type != "sr3":
+        if self.config.type != "sr3":  # whose linear layers see it as it is
             embedding = F.silu(embedding)
         ctx = TimestepContext(embedding, int(t[0]) if step is None else step, self.config.total_steps)
         x = self.enter(x_t, condition)

@@ -66,13 +66,15 @@ class LossConfig:
     last: float = 0.35
     """Of grid: the share of batches at T-1, where the first step of every sampler is."""
     grid: float = 0.35
-    """Of grid: the share at the last t of the other groups; the rest is uniform inside of one group."""
+    """Of grid: the share at the last t of the other segments; the rest is uniform inside of one segment."""
+    segments: int = 5
+    """Of grid: in how many equal segments the time is cut, whatever K: their last t are those of as many steps."""
     micro_batch: int = 4
     """Of uniform: pictures that share a t (the authors had 4 on each of 4 GPUs)."""
     lpips: float = 0.0
     """Weight of LPIPS between the picture that a prediction comes to and the original."""
     lpips_groups: int = 2
-    """In how many groups, from the low-noise end, LPIPS counts."""
+    """In how many segments, from the low-noise end, LPIPS counts."""
     dropout: float = 0.0
     """In the second half of ResBlocks."""
 
@@ -83,6 +85,7 @@ class LossConfig:
         check_between(self, "grid", 0, 1 - self.last)
         check_between(self, "micro_batch", 1, 4096)
         check_between(self, "lpips", 0, 1000)
+        check_between(self, "segments", 1, 100)
         check_between(self, "lpips_groups", 1, 100)
         check_between(self, "dropout", 0, 0.9)
 

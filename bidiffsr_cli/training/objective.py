@@ -56,7 +56,7 @@ class Loss:
     Attributes:
         total: what is minimized.
         prediction: the part of it that the prediction is off by, detached.
-        group: the TaR/TaA group.
+        group: the segment of the time.
         count: how many crops it is the mean of.
     """
 
@@ -84,7 +84,8 @@ class Objective:
         self, model: ModelConfig, config: LossConfig, device: torch.device, perceptual: Perceptual | None = None
     ) -> None:
         self.diffusion, self.config, self.perceptual = model.diffusion, config, perceptual
-        self.groups = math.lcm(model.network.tar_groups, model.network.taa_groups)
+        # a uniform t must not leave its TaR/TaA group either
+        self.cells = math.lcm(config.segments, model.network.tar_groups, model.network.taa_groups)
         self.alphas, self.sigmas = (table.to(device) for table in signal_and_noise(model.diffusion))
 
     def ask(self, batch: Batch, generator: torch.Generator, noise_generator: torch.Generator) -> list[Question]:
@@ -96,30 +97,35 @@ class Objective:
             questions.append(Question(whole.batch, t, whole.noise))
         return questions
 
-    def __call__(self, network: Network, question: Question) -> Loss:
-        """The loss of a network's answer."""
+    def predict(self, network: Network, question: Question) -> tuple[Tensor, Tensor, Tensor]:
+        """(x_t, what the network should predict, what it does predict), B×3×H×W each."""
         batch, t, noise = question.batch, question.t, question.noise
         total = self.diffusion.total_steps
-        alpha, sigma = (table[t.to(table.device)].view(-1, 1, 1, 1) for table in (self.alphas, self.sigmas))
+        alpha, sigma = self._signal_and_noise(t)
         x0 = self.clean(batch)
         x_t = alpha * x0 + sigma * noise
         wanted = noise if self.diffusion.parameterization == "epsilon" else alpha * noise - sigma * x0
         seen = alpha * x_t if self.diffusion.input_gain == "alpha" else x_t
-        step = -(
-            -total * self.group(int(t[0])) // self.groups
-        )  # says the group; the first t of it, to be the same every time
-        predicted = network(seen, batch.condition, t.to(x_t.device), step).float()
+        cell = int(t[0]) * self.cells // total
+        step = -(-total * cell // self.cells)  # says the TaR/TaA group; the first t of it, to be the same every time
+        return x_t, wanted, network(seen, batch.condition, t.to(x_t.device), step).float()
+
+    def __call__(self, network: Network, question: Question) -> Loss:
+        """The loss of a network's answer."""
+        batch, t = question.batch, question.t
+        x_t, wanted, predicted = self.predict(network, question)
         loss = F.mse_loss(predicted, wanted) if self.config.kind == "mse" else F.l1_loss(predicted, wanted)
         detached = loss.detach()
-        if self.config.lpips and self.group(int(t[0])) < self.config.lpips_groups:
+        if self.config.lpips and self.segment(int(t[0])) < self.config.lpips_groups:
             assert self.perceptual is not None
+            alpha, sigma = self._signal_and_noise(t)
             if self.diffusion.parameterization == "epsilon":
                 x0_predicted = (x_t - sigma * predicted) / alpha
             else:
                 x0_predicted = alpha * x_t - sigma * predicted
             distances = self.perceptual(self.picture(x0_predicted, batch), batch.hr)
             loss = loss + self.config.lpips * distances.mean()
-        return Loss(loss, detached, self.group(int(t[0])), len(t))
+        return Loss(loss, detached, self.segment(int(t[0])), len(t))
 
     def clean(self, batch: Batch) -> Tensor:
         """x_0: the picture, or the residual in units of s."""
@@ -129,13 +135,16 @@ class Objective:
         """The picture that x_0 stands for, in [0, 1]."""
         return (batch.up + self._scale(batch) * x0 if self.diffusion.target == "residual" else x0).clamp(0, 1)
 
-    def group(self, t: int) -> int:
-        """The TaR/TaA group of a time step."""
-        return t * self.groups // self.diffusion.total_steps
+    def segment(self, t: int) -> int:
+        """In which of the grid's segments a time step lies."""
+        return t * self.config.segments // self.diffusion.total_steps
 
     def draw_times(self, count: int, generator: torch.Generator) -> list[tuple[int, Tensor]]:
-        """(first picture, the time steps of it and those that follow), in each of which all t are of one group."""
-        total = self.diffusion.total_steps
+        """(first picture, the time steps of it and those that follow), all of one TaR/TaA group.
+
+        Which t are drawn how often does not depend on the network.
+        """
+        total, segments = self.diffusion.total_steps, self.config.segments
         if self.config.times == "uniform":
             size = self.config.micro_batch
             starts = range(0, count, size)
@@ -144,12 +153,17 @@ class Objective:
         kind = float(torch.rand((), generator=generator))
         if kind < self.config.last:
             return [(0, torch.full((count,), total - 1))]
-        others = kind < self.config.last + self.config.grid  # the groups that do not end at T-1
-        group = int(torch.randint(max(1, self.groups - others), (), generator=generator))
-        if others:
-            return [(0, torch.full((count,), total * (group + 1) // self.groups - 1))]
-        low, high = -(-total * group // self.groups), -(-total * (group + 1) // self.groups)
+        if kind < self.config.last + self.config.grid:  # the segments that do not end at T-1
+            segment = int(torch.randint(max(1, segments - 1), (), generator=generator))
+            return [(0, torch.full((count,), total * (segment + 1) // segments - 1))]
+        cell = int(torch.randint(self.cells, (), generator=generator))
+        low, high = -(-total * cell // self.cells), -(-total * (cell + 1) // self.cells)
         return [(0, torch.randint(low, high, (count,), generator=generator))]
+
+    def _signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at t, B×1×1×1 each."""
+        alpha, sigma = (table[t.to(table.device)].view(-1, 1, 1, 1) for table in (self.alphas, self.sigmas))
+        return alpha, sigma
 
     def _scale(self, batch: Batch) -> float:
         assert self.diffusion.residual_scale is not None

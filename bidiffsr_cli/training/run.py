@@ -159,7 +159,8 @@ def publish(trainer: Trainer, outputs: Outputs) -> Figures:
     trainer.check_finite()
     checkpoint = checkpoint_of(trainer, outputs.trained_on)
     scores = outputs.validate(checkpoint) if outputs.validate else {}
-    checkpoint = checkpoint_of(trainer, outputs.trained_on, scores)
+    if scores:
+        checkpoint = replace(checkpoint, origin=f"{checkpoint.origin} Scores: {json.dumps(scores)}")
     float32 = serialize_float(checkpoint)
     packs = not checkpoint.config.network.why_not_packed
     model = serialize_packed(checkpoint, EXACT) if packs else float32
@@ -168,7 +169,7 @@ def publish(trainer: Trainer, outputs: Outputs) -> Figures:
     return {"iteration": trainer.progress.iteration, "seconds": trainer.progress.seconds, "scores": scores}
 
 
-def checkpoint_of(trainer: Trainer, trained_on: str, scores: Figures | None = None) -> Checkpoint:
+def checkpoint_of(trainer: Trainer, trained_on: str) -> Checkpoint:
     """The averaged weights with all that is known of how they came about."""
     progress, data = trainer.progress, trainer.config.data
     config = replace(trainer.config, data=replace(data, pictures=(), low_res={}))  # where they lie is nobody's concern
@@ -179,8 +180,6 @@ def checkpoint_of(trainer: Trainer, trained_on: str, scores: Figures | None = No
         f"{progress.iteration} iterations, {progress.samples} crops of {data.crop}x{data.crop}, on {trained_on}. "
         f"Config: {json.dumps(config.to_dict())}"
     )
-    if scores:
-        origin += f" Scores: {json.dumps(scores)}"
     return Checkpoint(trainer.config.model, trainer.average(), LICENSE, origin)
 
 

@@ -37,6 +37,8 @@ from .objective import Loss, Objective, Perceptual, Question
 
 MEASURED = 16
 """Batches on which the statistics of BatchNorm are measured."""
+CROPS_OF_BATCH_NORM = 16
+"""Crops that BatchNorm sees together, of a larger batch: whatever the number of threads, the training is the same."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -135,6 +137,7 @@ class Trainer:
             if isinstance(block, ResBlock):
                 block.dropout = config.loss.dropout
         self.network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.normalizes_batches = any(isinstance(module, BatchNorm) for module in self.network.modules())
         self.objective = Objective(config.model, config.loss, device, perceptual)
         self.shares = self._share_out()
         parallel = distributed.is_initialized()
@@ -181,7 +184,7 @@ class Trainer:
         """One iteration."""
         anneal(self.network, self.part_done())
         questions = self._ask(self.generator, self.noise_generator)
-        pieces = [piece for question in questions for piece in question.split(self.threads)]
+        pieces = [piece for question in questions for piece in self._split(question)]
         count = sum(len(question.t) for question in questions)
         self._losses += self._differentiate(pieces, count)
         norm = torch.stack(list(self._map(Share.square_norm, self.shares))).sum().sqrt()
@@ -232,7 +235,7 @@ class Trainer:
         averages = {
             name: mean for share in self.shares for (name, _), mean in zip(share.named, share.average, strict=True)
         }
-        if not any(isinstance(module, BatchNorm) for module in self.network.modules()):
+        if not self.normalizes_batches:
             return {name: averages[name].cpu().clone() for name, _ in self.network.named_parameters()}
         averaged = copy.deepcopy(self.network)
         averaged.load_state_dict(averages, strict=False)
@@ -253,6 +256,12 @@ class Trainer:
         scale = scales[int(torch.randint(len(scales), (), generator=generator))]
         return self.objective.ask(self.sampler.draw(scale, generator), generator, noise_generator)
 
+    def _split(self, question: Question) -> list[Question]:
+        """The pieces that are computed one by one: one for each thread, or those whose statistics BatchNorm takes."""
+        return question.split(
+            max(1, len(question.t) // CROPS_OF_BATCH_NORM) if self.normalizes_batches else self.threads
+        )
+
     @torch.no_grad()
     def _measure(self, network: UNet) -> None:
         """The statistics of a network's BatchNorm, on batches that are the same every time."""
@@ -265,8 +274,9 @@ class Trainer:
         with measuring(network):
             for _ in range(MEASURED):
                 for question in self._ask(*generators):
-                    with self._precision():
-                        self.objective(network, question)
+                    for piece in self._split(question):
+                        with self._precision():
+                            self.objective.predict(network, piece)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16")

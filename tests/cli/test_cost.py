@@ -13,6 +13,7 @@ from .support import Run, is_one_sentence
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.mark.slow
 def test_all(run: Run) -> None:
     finished = run("cost", "--all", "--json")
     assert finished.code == 0, finished.err
@@ -24,6 +25,7 @@ def test_all(run: Run) -> None:
     assert all(round(row["ops"] / 1e9, 2) == row["paper"]["ops"] / 1e9 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_the_readme_has_the_table(run: Run) -> None:
     table = run("cost", "--all", "--markdown").out.decode()
     assert table in README.read_text(encoding="utf-8"), table

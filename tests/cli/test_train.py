@@ -72,6 +72,7 @@ def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: lis
         assert image.size == (48, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", [system.name for system in SYSTEMS if system.table == "2"])
 def test_every_method_from_photos_to_an_enlarged_picture(run: Run, options: list[str], system: str) -> None:
     finished = run("train", *options, "--iterations", "2", "--system", system)
@@ -91,14 +92,13 @@ def test_every_method_from_photos_to_an_enlarged_picture(run: Run, options: list
     assert finished.code == 0 and ("on SR3's UNet" in finished.err) is (system != "bi-diffsr")
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_be_packed_says_so(run: Run, options: list[str]) -> None:
     changes = ["--system", "xnor", "--iterations", "2"]
     assert run("train", *options, *changes, "-o", "first").code == 0
     assert run("train", "first/config.json", "--iterations", "2").code == 2  # it is no TOML
-    mapped = [*options, "--iterations", "2"]
-    for change in ("type=sr3", "fusion=join", "resample=strided", "method=xnor_map", "tar_groups=1", "taa_groups=1"):
-        mapped += ["--set", f"model.network.{change}"]
-    finished = run("train", *mapped)
+    mapped = ["--system", "xnor", "--set", "model.network.method=xnor_map"]
+    finished = run("train", *options, *mapped, "--iterations", "2")
     assert finished.code == 0, finished.err
     finished = run("upscale", "photo.png", "big.png", "--model", "run/model.safetensors", "--json")
     assert finished.code == 0 and finished.json["backend"] == "reference"
@@ -131,8 +131,18 @@ def test_systems_that_are_refused(run: Run, options: list[str]) -> None:
     finished = run("train", *options, "--system", "no-such")
     assert finished.code == 2 and is_one_sentence(finished.err) and "reactnet" in finished.err
     assert run("train", *options, "--iterations", "1").code == 0
-    finished = run("train", "--resume", "-o", "run", "--system", "bnn")
-    assert finished.code == 2 and is_one_sentence(finished.err)
+    for change in (["--system", "bnn"], ["--set", "model.network.res_blocks=1"]):
+        finished = run("train", "--resume", "-o", "run", *change)
+        assert finished.code == 2 and is_one_sentence(finished.err)
+
+
+def test_changes_are_made_to_the_system(run: Run, folder: Path) -> None:
+    finished = run("train", "fast", "--show", "--system", "xnor", "--set", "model.network.method=xnor_map")
+    assert b'method = "xnor_map"' in finished.out and b'type = "sr3"' in finished.out
+    Path("mine.toml").write_bytes(finished.out)
+    cost = run("cost", "mine.toml", "--json").json
+    assert cost["layers"]["BatchNorm"]["ops"] > 0 and cost["layers"]["upsampling"]["ops"] > 0
+    assert run("cost", "absent.toml").code == 2
 
 
 def test_a_run_goes_on(run: Run, options: list[str]) -> None:

@@ -218,6 +218,12 @@ def test_every_system_of_the_paper_computes(system):
         assert network(x, x, t).shape == x.shape
 
 
+def test_a_system_is_what_it_is_whatever_was_there_before():
+    for one in SYSTEMS:
+        for other in SYSTEMS:
+            assert one.applied_to(other.applied_to(TINY)) == one.applied_to(TINY)
+
+
 def test_switches_that_do_not_go_together():
     for wrong in ({"type": "sr3"}, {"fusion": "join"}, {"resample": "strided"}, {"method": "bnn"}, {"method": "other"}):
         with pytest.raises(CheckpointError):

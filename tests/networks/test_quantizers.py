@@ -106,6 +106,10 @@ def test_irnet_weight_has_powers_of_two_and_gradients_through_mean_and_std():
     torch.testing.assert_close(grad, plain.grad)
 
 
+def test_irnet_weight_of_equal_weights_is_finite():
+    assert bool(irnet_weight(torch.full((2, 3, 3, 3), 0.25), *map(torch.tensor, ede_shape(0.5))).isfinite().all())
+
+
 def test_scaled_ste_sign_scales_the_value_and_not_the_gradient():
     weight = torch.randn(4, 3, 3, 3)
     expected = channel_scales(weight).view(-1, 1, 1, 1) * torch.where(weight >= 0, 1.0, -1.0)

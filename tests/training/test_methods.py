@@ -8,7 +8,8 @@ import torch
 from bidiffsr_cli.networks.binary_conv import BatchNorm, BatchNormConv
 from bidiffsr_cli.systems import SYSTEMS
 from bidiffsr_cli.training.config import TrainConfig, changed, of_system
-from bidiffsr_cli.training.data import CropSampler
+from bidiffsr_cli.training.data import CropSampler, Pictures
+from bidiffsr_cli.training.objective import Objective
 from bidiffsr_cli.training.trainer import Trainer
 
 from .test_trainer import CPU, OneBatch, equal, weights_of
@@ -54,6 +55,34 @@ def test_statistics_are_measured_on_the_averaged_weights(config: TrainConfig, sa
     ), "and the run's own batches stay what they are"
     own = [module for module in trainer.network.modules() if isinstance(module, BatchNorm)]
     assert all(torch.equal(norm.variance, torch.ones_like(norm.variance)) for norm in own)
+
+
+def test_every_system_is_asked_at_the_same_time_steps(config: TrainConfig) -> None:
+    """Else a comparison would be one of time steps: K says what a network tells apart, not what it is asked."""
+
+    def drawn(system: str) -> list[list[int]]:
+        objective, generator = Objective(of_system(config, system).model, config.loss, CPU), torch.Generator()
+        generator.manual_seed(0)
+        return [t.tolist() for _ in range(300) for _, t in objective.draw_times(2, generator)]
+
+    expected = drawn("bi-diffsr")
+    assert {399, 799, 1199, 1599, 1999} <= {t for times in expected for t in times}
+    for system in ("sr3", "bbcu", "a-cs", "c-in", "d-1"):
+        assert drawn(system) == expected
+    k2 = drawn("d-2")  # whose groups cut the middle segment: its uniform t are others, as many in each segment
+    assert sum(times == [1999, 1999] for times in k2) == sum(times == [1999, 1999] for times in expected)
+    assert all(times[0] // 1000 == times[1] // 1000 for times in k2)
+
+
+@pytest.mark.parametrize("system", ["bnn", "irnet"])
+def test_threads_change_last_bits_alone(config: TrainConfig, pictures: Pictures, system: str) -> None:
+    large = changed(config, ["data.batch=32"])
+    batches = CropSampler(pictures, large, CPU)
+    one, two = (Trainer(of_system(large, system), batches, CPU, threads=threads) for threads in (1, 3))
+    for trainer in (one, two):
+        trainer.step()
+    for name, weight in weights_of(one).items():
+        torch.testing.assert_close(weights_of(two)[name], weight, rtol=1e-3, atol=1e-5)
 
 
 def test_irnet_is_annealed_by_the_part_of_the_run_that_is_over(config: TrainConfig, sampler: CropSampler) -> None:

@@ -80,14 +80,14 @@ def test_times_on_the_grid(config):
     for _ in range(2000):
         ((first, t),) = objective.draw_times(8, source)
         assert first == 0 and len(t) == 8 and t.min() >= 0 and t.max() <= 1999
-        assert len({objective.group(int(value)) for value in t}) == 1
+        assert len({objective.segment(int(value)) for value in t}) == 1
         draws.append(t)
     last = sum(bool((t == 1999).all()) for t in draws) / 2000
     assert abs(last - 0.4) < 0.04
     for end in (399, 799, 1199, 1599):
         assert abs(sum(bool((t == end).all()) for t in draws) / 2000 - 0.1) < 0.03
     spread = [t for t in draws if len(t.unique()) > 1]
-    assert abs(len(spread) / 2000 - 0.2) < 0.04 and len({objective.group(int(t[0])) for t in spread}) == 5
+    assert abs(len(spread) / 2000 - 0.2) < 0.04 and len({objective.segment(int(t[0])) for t in spread}) == 5
 
 
 def test_times_of_the_paper(config):

@@ -84,9 +84,10 @@ def _packed(source: Path, scale: int, norm_groups: int | None, license: str | No
 
 def _unpacked(source: Path) -> tuple[bytes, str]:
     from ...checkpoints.files import read_checkpoint
-    from ...checkpoints.upstream import serialize_pth
+    from ...checkpoints.upstream import check_upstream, serialize_pth
 
     checkpoint = read_checkpoint(source)
+    check_upstream(checkpoint.config)
     data = serialize_pth(checkpoint.build().state_dict(), checkpoint.config)
     if checkpoint.config.diffusion.parameterization != "epsilon":
         out.warning("The authors' code runs diffusions of epsilon alone; this one is another.")
