@@ -94,8 +94,7 @@ def _all(*, markdown: bool) -> None:
     from ..reports.markdown import table_lines
     from ..systems import SYSTEMS
 
-    counting = functools.cache(_count)  # several rows are one network
-    counted = [(system, counting(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
+    counted = [(system, _count(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
     shown = table(counted)
     if markdown:
         out.data(("\n".join(table_lines(shown)) + "\n").encode())
@@ -106,6 +105,7 @@ def _all(*, markdown: bool) -> None:
         out.json({"schema": SCHEMA, "systems": rows})
 
 
+@functools.cache  # several systems are one network
 def _count(network: UNetConfig, size: int) -> Complexity:
     from ..networks.complexity import complexity
 

@@ -21,7 +21,7 @@ from ..ops.packing import pack_signs, row_bytes, unpack_signs
 from ..ops.reference import binarize, binary_conv
 from .latent_conv import LatentConv
 from .quantizers import ste_sign
-from .time_aware import BIConv, TimestepContext
+from .time_aware import BIConv, TaA, TaR, TimestepContext
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -32,16 +32,20 @@ class PackedBIConv(nn.Module):
     def __init__(self, trained: LatentConv) -> None:
         super().__init__()
         outputs, self.inputs, self.kernel, _ = trained.weight.shape
-        folded = trained.fold()
-        if trained.weight.is_meta:
-            sign = torch.empty(outputs, row_bytes(trained.weight[0].numel()), dtype=torch.uint8, device="meta")
+        if trained.weight.is_meta:  # names and shapes alone: arithmetic on them would load 50 MB of torch
+            groups = (len(trained.tar.bias), len(trained.taa.shift)) if isinstance(trained, BIConv) else (1, 1)
+            with torch.device("meta"):
+                sign = torch.empty(outputs, row_bytes(self.inputs * self.kernel**2), dtype=torch.uint8)
+                alpha = torch.empty(outputs)
+                self.tar, self.taa = TaR(self.inputs, groups[0]), TaA(outputs, groups[1])
         else:
-            sign = pack_signs(folded.signs.detach())
+            folded = trained.fold()
+            sign, alpha = pack_signs(folded.signs.detach()), folded.alpha
+            self.tar, self.taa = folded.tar, folded.taa
         self.register_buffer("sign", sign)
-        self.register_buffer("alpha", folded.alpha)
+        self.register_buffer("alpha", alpha)
         self.sign: Tensor
         self.alpha: Tensor
-        self.tar, self.taa = folded.tar, folded.taa
         self.identity, self.stride = trained.identity, trained.stride
 
     def signs(self) -> Tensor:
