@@ -72,7 +72,7 @@ def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: lis
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", ["sr3", "dorefa", "irnet", "reactnet", "bbcu", "bi-diffsr"])
+@pytest.mark.parametrize("system", ["sr3", "irnet", "reactnet", "bi-diffsr"])
 def test_every_method_from_photos_to_an_enlarged_picture(run: Run, options: list[str], system: str) -> None:
     finished = run("train", *options, "--iterations", "2", "--system", system)
     assert finished.code == 0, finished.err
