@@ -1,9 +1,9 @@
 """The engine of a cluster: every picture is a Ray task, which reads from and writes to storage that all nodes share.
 
-A very large picture is done by all workers together (`large`), one after the other behind the others. The process that
-starts it keeps the journal. Ray runs a task again whose worker or node died, and gives tasks to
-nodes that come later; no more tasks than `AHEAD` for each slot are handed out at a time. The same code does a picture
-as on one machine, so the bytes are the same.
+Very large pictures come last, one after the other, each done by all workers together (`large`). The process that starts
+it keeps the journal. Ray runs a task again whose worker or node died, and gives tasks to nodes that come later; no more
+tasks than `AHEAD` for each slot are handed out at a time. The same code does a picture as on one machine, so the bytes
+are the same.
 """
 
 from __future__ import annotations

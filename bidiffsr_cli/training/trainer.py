@@ -26,7 +26,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import BidiffsrError
+from ..errors import BidiffsrError, UsageError
 from ..networks.binary_conv import BatchNorm, anneal, measuring
 from ..networks.blocks import ResBlock
 from ..networks.latent_conv import LatentConv
@@ -258,9 +258,12 @@ class Trainer:
 
     def _split(self, question: Question) -> list[Question]:
         """The pieces that are computed one by one: one for each thread, or those whose statistics BatchNorm takes."""
-        return question.split(
-            max(1, len(question.t) // CROPS_OF_BATCH_NORM) if self.normalizes_batches else self.threads
-        )
+        if not self.normalizes_batches:
+            return question.split(self.threads)
+        values = len(question.t) * (self.config.data.crop // self.config.model.network.multiple_of) ** 2
+        if values == 1:
+            raise UsageError("BatchNorm cannot work on a single value.", "Raise data.crop or data.batch.")
+        return question.split(max(1, len(question.t) // CROPS_OF_BATCH_NORM))
 
     @torch.no_grad()
     def _measure(self, network: UNet) -> None:

@@ -135,6 +135,12 @@ def test_systems_that_are_refused(run: Run, options: list[str]) -> None:
         assert finished.code == 2 and is_one_sentence(finished.err)
 
 
+def test_a_single_value_has_no_statistics(run: Run, options: list[str]) -> None:
+    small = ["--set", "data.crop=16", "--set", "data.batch=1"]
+    finished = run("train", *options, "--iterations", "2", "--system", "bnn", *small)
+    assert finished.code == 2 and "Error: BatchNorm cannot work on a single value." in finished.err
+
+
 def test_changes_are_made_to_the_system(run: Run, folder: Path) -> None:
     finished = run("train", "fast", "--show", "--system", "xnor", "--set", "model.network.method=xnor_map")
     assert b'method = "xnor_map"' in finished.out and b'type = "sr3"' in finished.out
