@@ -33,8 +33,12 @@ class OutputError(UsageError):
     """The output cannot be written where it was asked for."""
 
 
-class DiskFullError(OutputError):
-    """The disk is full: whatever else is to be written there would fail as well."""
+class StorageError(OutputError):
+    """Storage fails: whatever else is to be written there would fail as well."""
+
+
+class DiskFullError(StorageError):
+    """The disk is full."""
 
 
 class InputError(BidiffsrError):

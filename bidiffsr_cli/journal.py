@@ -50,6 +50,10 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes have it."""
         with contextlib.suppress(OSError):
             self._file.close()
 

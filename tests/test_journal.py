@@ -49,7 +49,7 @@ def test_what_is_no_journal_is_not_touched(tmp_path: Path, data: bytes) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with Journal(tmp_path / "j"), pytest.raises(OutputError, match="Another process"):
         Journal(tmp_path / "j")
-    Journal(tmp_path / "j").__exit__()
+    Journal(tmp_path / "j").close()
 
 
 def test_where_it_cannot_be(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Examples:
   bidiffsr batch photos/ -o big/ --report run.json
   bidiffsr batch photos/ -o big/ --shard 3/8      one of eight jobs of a cluster
   bidiffsr batch photos/ -o big/ --engine ray --ray-address auto
+  bidiffsr batch s3://bucket/photos -o s3://bucket/big     bidiffsr[s3]
 
 Run again, it goes on: what is done is skipped, what changed since is done
 anew, and what a crash left is mended. Broken pictures are named at the end,
@@ -30,6 +31,7 @@ from ._values import parse_shard, parse_upscale_options
 if TYPE_CHECKING:
     from ..distributed.folder import Job
     from ..distributed.ledger import Ledger
+    from ..distributed.storage import Folder
     from ..distributed.work import Outcome, Work
 
 PICTURES, WORKERS = "Pictures", "Workers"
@@ -39,9 +41,9 @@ EXTENSIONS = {"auto": ".png", "png": ".png", "jpg": ".jpg", "webp": ".webp", "av
 
 
 def batch(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the pictures.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Of the pictures, or its URL.", show_default=False)],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where the results go.", show_default="FOLDER_x2"),
     ] = None,
     scale: o.ScaleOption = 2,
@@ -147,16 +149,17 @@ def batch(
         color_fix=color_fix,
     )
     from ..distributed.folder import Selection, find_jobs
+    from ..distributed.storage import open_folder
     from ..reports import check_report
 
     if report is not None:
         check_report(Path(report), overwrite=overwrite)
-    output = output or folder.resolve().with_name(f"{folder.resolve().name}_x{scale}")
-    if engine == "ray":
-        folder, output = folder.absolute(), output.absolute()  # workers run elsewhere
+    elsewhere = engine == "ray"
+    source = open_folder(folder, absolute=elsewhere)
+    target = open_folder(output, absolute=elsewhere) if output else source.sibling(f"_x{scale}")
     part = parse_shard(shard)
     selection = Selection(recursive, include or (), exclude or (), limit, part)
-    found = find_jobs(folder, output, selection, suffix=suffix, extension=EXTENSIONS[format])
+    found = find_jobs(source, target, selection, suffix=suffix, extension=EXTENSIONS[format])
 
     from ..checkpoints.catalog import default_model
     from ..checkpoints.models import find_model
@@ -187,24 +190,21 @@ def batch(
     keep_freed_memory()
     model_name = str(path.absolute()) if wanted.file and not wanted.entry else name
     work = Work(model_name, tuple((machine | {"threads": threads}).items()), options, writing, overwrite)
-    if dry_run and not output.exists():
-        _planned(found, found, output)
-        return
-    with Ledger(output, _settings(work, checkpoint.sha256), part) as ledger:
-        left = [job for job in found if not ledger.is_done(job)]
-        if not overwrite:
-            _refuse_foreign(ledger.foreign(left))
-        skipped = [job for job in found if job not in set(left)]
+    with Ledger(target, _settings(work, checkpoint.sha256), part, read_only=dry_run) as ledger:
+        skipped, foreign = ledger.survey(found)
+        left = [job for job in found if job not in skipped]
+        if foreign and not overwrite:
+            raise _not_ours(foreign)
         if dry_run:
-            _planned(found, left, output)
+            _planned(found, left, target)
             return
-        out.message(_opening(found, left, output))
+        out.message(_opening(found, left, target))
         if left and engine == "local":
             work.resolver(devices[0]).steps_for(options)
         started = time.perf_counter()
         outcomes = _do(left, _engine(engine, work, ledger, left, devices, jobs, ray_address, fail_fast))
         seconds = time.perf_counter() - started
-        images_of = {job: ledger.result(job) | {"status": "skipped"} for job in skipped}
+    images_of = {job: result | {"status": "skipped"} for job, result in skipped.items()}
     images_of |= {item.job: item.result for item in outcomes}
     images = [images_of[job] for job in found if job in images_of]
     summary = _summary(len(found), len(skipped), outcomes, seconds)
@@ -244,12 +244,11 @@ def _do(left: Sequence[Job], outcomes: Iterator[Outcome]) -> list[Outcome]:
     done: list[Outcome] = []
     if not left:
         return done
-    bytes_of = {job: job.source.stat().st_size if job.source.exists() else 0 for job in left}
-    total, passed = sum(bytes_of.values()), 0
+    total, passed = sum(job.status.bytes for job in left), 0
     with out.count("pictures", "pictures") as progress:
         for outcome in outcomes:
             done.append(outcome)
-            passed += bytes_of[outcome.job]
+            passed += outcome.job.status.bytes
             progress(len(done), len(left), passed / total if total else None)
             if outcome.error:
                 out.warning(outcome.error)
@@ -272,7 +271,7 @@ def _settings(work: Work, sha256: str) -> dict[str, Any]:
     return {"sha256": sha256, **options, **writing, **chosen}
 
 
-def _planned(found: Sequence[Job], left: Sequence[Job], output: Path) -> None:
+def _planned(found: Sequence[Job], left: Sequence[Job], output: Folder) -> None:
     """--dry-run: how much there is to do."""
     from ..results import SCHEMA
 
@@ -282,14 +281,13 @@ def _planned(found: Sequence[Job], left: Sequence[Job], output: Path) -> None:
         out.json({"schema": SCHEMA, "status": "planned", "counts": counts, "left": [job.name for job in left]})
 
 
-def _refuse_foreign(jobs: Sequence[Job]) -> None:
-    if jobs:
-        more = "" if len(jobs) <= 3 else f" and {len(jobs) - 3} more"
-        names = ", ".join(f"'{job.target}'" for job in jobs[:3])
-        raise OutputError(f"{names}{more} exist and were not made here.", "Add --overwrite, or choose another -o.")
+def _not_ours(jobs: Sequence[Job]) -> OutputError:
+    more = "" if len(jobs) <= 3 else f" and {len(jobs) - 3} more"
+    names = ", ".join(f"'{job.target}'" for job in jobs[:3])
+    return OutputError(f"{names}{more} exist and were not made here.", "Add --overwrite, or choose another -o.")
 
 
-def _opening(found: Sequence[Job], left: Sequence[Job], output: Path) -> str:
+def _opening(found: Sequence[Job], left: Sequence[Job], output: Folder) -> str:
     done = len(found) - len(left)
     before = f", {done} of them done before" if done else ""
     return f"{len(found)} pictures{before} -> {output}"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import BidiffsrError, DeviceError, UsageError
+from ..errors import BidiffsrError, DeviceError, OutputError, UsageError
 from .folder import Job
 from .large import enlarge, is_large
 from .ledger import Ledger
@@ -41,7 +41,7 @@ def run(
     """Enlarge pictures on a cluster; outcomes come as they are ready.
 
     Args:
-        jobs: what is to be done; their paths are absolute, and mean the same on every node.
+        jobs: what is to be done; their folders' paths are absolute, and mean the same on every node.
         work: how, with a device and precision that are no "auto"; `threads` is how many cores a task takes, by
             default 1.
         ledger: is told of every result.
@@ -51,7 +51,7 @@ def run(
 
     Raises:
         UsageError: Ray is not installed.
-        DiskFullError: the disk is full.
+        StorageError: the disk is full, or the store fails.
         DeviceError: there is no such cluster, or the one on this machine cannot take a task.
     """
     ray = _import_ray()
@@ -86,7 +86,7 @@ def _run(
     work = replace(work, machine=tuple((machine | {"threads": threads}).items()))
     options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": RETRIES}
     task = ray.remote(**options)(_enlarge)
-    waiting, flying, large = list(reversed(jobs)), dict[Any, tuple[Job, str]](), list[Job]()
+    waiting, flying, large = list(reversed(jobs)), dict[Any, Job](), set[Job]()
     while flying or (waiting and not stop.is_set()):
         if not told and not _fits_somewhere(ray, threads, gpus):
             need = f"{threads} CPU{'s' if threads > 1 else ''}{' and a GPU' if gpus else ''}"
@@ -97,48 +97,41 @@ def _run(
         slots = _slots(ray, threads)
         while waiting and not stop.is_set() and len(flying) < AHEAD * slots:
             job = waiting.pop()
-            try:
-                key = ledger.key(job)
-            except OSError as error:  # it is gone
-                yield failed(job, error)
-                continue
             ledger.begin(job)
-            flying[task.remote(job, work, slots)] = (job, key)
+            flying[task.remote(job, work, slots)] = job
         ready, _ = ray.wait(list(flying), timeout=5) if flying else ([], [])  # and look again how many slots there are
         for reference in ready:
-            job, key = flying.pop(reference)
+            job = flying.pop(reference)
             try:
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
                 outcome = _lost(job, error)
             if outcome is None:
                 ledger.abandon(job)
-                large.append(job)
+                large.add(job)
             else:
-                yield _noted(ledger, outcome, key)
-    for job in large:
+                yield _noted(ledger, outcome)
+    for job in (job for job in jobs if job in large):
         if stop.is_set():
             break
-        key = ""
         try:
-            key = ledger.key(job)
             ledger.begin(job)
             outcome = enlarge(ray, job, work, AHEAD * _slots(ray, threads), options)
         except ray.exceptions.RayError as error:
             outcome = _lost(job, error)
         except Exception as error:
             outcome = failed(job, error)
-        yield _noted(ledger, outcome, key)
+        yield _noted(ledger, outcome)
 
 
-def _noted(ledger: Ledger, outcome: Outcome, key: str) -> Outcome:
+def _noted(ledger: Ledger, outcome: Outcome) -> Outcome:
     """An outcome, once the ledger knows of it."""
     if outcome.error:
         ledger.abandon(outcome.job)
         return outcome
     try:
-        ledger.finish(outcome.job, key, outcome.result)
-    except FileNotFoundError as error:
+        ledger.finish(outcome)
+    except OutputError as error:
         return failed(outcome.job, error)
     return outcome
 
@@ -163,7 +156,7 @@ def _enlarge(job: Job, work: Work, slots: int) -> Outcome | None:
             return None
         picture = decode(job, work)
         result = sample(job, picture, work, work.resolver())
-        return Outcome(job, write(job, picture, result, work, replace=True), seconds=time.perf_counter() - started)
+        return write(job, picture, result, work, replace=True, started=started)
 
     return attempt(job, step)
 
@@ -173,7 +166,7 @@ def _lost(job: Job, error: Exception) -> Outcome:
     if isinstance(cause := getattr(error, "cause", None), BidiffsrError):
         return failed(job, cause)
     sentence = f"{job.name}: its worker was lost ({type(error).__name__})."
-    figures = {"input": str(job.source), "output": str(job.target), "status": "failed", "error": sentence}
+    figures = {"input": job.source, "output": job.target, "status": "failed", "error": sentence}
     return Outcome(job, figures, sentence)
 
 

@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 
 from ..errors import InputError, OutputError, UsageError
-from ..images.pairing import list_pictures
+from .storage import Folder, Status
 
 SYSTEM = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information"))
 """Folders that systems make beside people's pictures."""
@@ -22,13 +21,27 @@ class Job:
 
     Attributes:
         name: its path in the folder, with slashes.
-        source: its path.
-        target: of the enlarged picture.
+        folder: of the pictures.
+        status: as the picture was when it was found.
+        result: path of the enlarged picture in the folder of the results.
+        output: that folder.
     """
 
     name: str
-    source: Path
-    target: Path
+    folder: Folder
+    status: Status
+    result: str
+    output: Folder
+
+    @property
+    def source(self) -> str:
+        """The picture as people name it."""
+        return self.folder.where(self.name)
+
+    @property
+    def target(self) -> str:
+        """The enlarged one."""
+        return self.output.where(self.result)
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Selection:
         )
 
 
-def find_jobs(folder: Path, output: Path, selection: Selection, *, suffix: str, extension: str) -> list[Job]:
+def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: str, extension: str) -> list[Job]:
     """All pictures that are meant, by name; those in the output folder are never among them.
 
     Args:
@@ -77,38 +90,48 @@ def find_jobs(folder: Path, output: Path, selection: Selection, *, suffix: str, 
     Raises:
         InputError: there is no such folder, or no picture in it.
         OutputError: the output is the folder itself.
-        UsageError: two pictures would have one result, or the suffix is no part of a name.
+        UsageError: two pictures would have one result, a name is not possible in the output, or the suffix in none.
     """
     if set(suffix) & set("/\\\0"):
         raise UsageError(f"A suffix of {suffix!r} is not possible.", "Give a part of a name.")
-    if not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}'.", "Check its name.")
-    inside, outside = folder.resolve(), output.resolve()
+    inside, outside = folder.identity(), output.identity()
     if inside == outside:
         raise OutputError(f"'{output}' is the folder of the pictures itself.", "Give another one with -o.")
+    within = outside[: len(inside)] == inside
     jobs = []
-    for source in list_pictures(folder):
-        name = source.relative_to(folder).as_posix()
-        of_system = any(part.lower() in SYSTEM for part in source.relative_to(folder).parts)
-        own = outside.is_relative_to(inside) and source.resolve().is_relative_to(outside)
+    for name, status in folder.pictures().items():
+        of_system = any(part.lower() in SYSTEM for part in name.split("/"))
+        own = within and folder.identity(name)[: len(outside)] == outside
         if of_system or own or not selection.takes(name):
             continue
-        target = output / source.relative_to(folder).with_name(f"{source.stem}{suffix}{extension}")
-        jobs.append(Job(name, source, target))
+        result = f"{name.rpartition('.')[0]}{suffix}{extension}"
+        jobs.append(Job(name, folder, status, result, output))
     if not jobs:
         raise InputError(
             f"There are no pictures in '{folder}' that are meant.", "Check --recursive, --include, --exclude."
         )
+    _check_names(jobs)
     _check_clashes(jobs)
     return [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
 
 
+def _check_names(jobs: Sequence[Job]) -> None:
+    """An object store takes names that would lead out of a folder, or that are none there."""
+    unsafe = [job.name for job in jobs if not job.output.can_name(job.result)]
+    if unsafe:
+        more = "" if len(unsafe) <= 3 else f" and {len(unsafe) - 3} more"
+        raise UsageError(
+            f"No file in '{jobs[0].output}' can have the name of {', '.join(map(repr, unsafe[:3]))}{more}.",
+            "Rename it, or leave it out with --exclude.",
+        )
+
+
 def _check_clashes(jobs: Sequence[Job]) -> None:
     """Results are told apart even where the file system takes A for a."""
-    by_target: dict[str, list[str]] = {}
+    by_result: dict[str, list[str]] = {}
     for job in jobs:
-        by_target.setdefault(str(job.target).casefold(), []).append(job.name)
-    clashes = [" and ".join(names) for names in by_target.values() if len(names) > 1]
+        by_result.setdefault(job.result.casefold(), []).append(job.name)
+    clashes = [" and ".join(names) for names in by_result.values() if len(names) > 1]
     if clashes:
         more = "" if len(clashes) <= 3 else f"; and {len(clashes) - 3} more"
         raise UsageError(

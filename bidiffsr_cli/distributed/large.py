@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ..configs import UNetConfig
-from ..images import picture_size
 from ..runtime import Runtime, out_of_memory_explained
 from .folder import Job
-from .work import Outcome, Work, decode, sample, write
+from .work import Outcome, Work, decode, sample, size_of, write
 
 WINDOWS_PER_SLOT = 4
 """A picture of more windows than these for each slot of the cluster is done by all workers together: each of its steps
@@ -30,7 +29,7 @@ def is_large(job: Job, work: Work, slots: int) -> bool:
     Raises:
         InputError: the picture cannot be read.
     """
-    grid = work.resolver().grid(picture_size(job.source), work.options)
+    grid = work.resolver().grid(size_of(job), work.options)
     return slots > 1 and len(grid.tiles) > WINDOWS_PER_SLOT * slots
 
 
@@ -70,7 +69,7 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
     picture = decode(job, work)
     result = sample(job, picture, work, resolver.elsewhere(place, network))
     result.device, result.threads = str(here.device), here.threads
-    return Outcome(job, write(job, picture, result, work, replace=True), seconds=time.perf_counter() - started)
+    return write(job, picture, result, work, replace=True, started=started)
 
 
 def _predict(work: Work, x_t: Tensor, condition: Tensor, t: Tensor, index: int) -> Tensor:

@@ -21,18 +21,18 @@ from typing import Any
 import torch
 
 from ..errors import DeviceError
-from ..images import Picture, picture_size
+from ..images import Picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
 from ..runtime import torch_threads
 from .folder import Job
 from .ledger import Ledger
-from .work import Outcome, Work, attempt, decode, failed, sample, write
+from .work import Outcome, Work, attempt, decode, failed, sample, size_of, write
 
 AHEAD = 2
 """Pictures that are decoded ahead for each lane, and that it still has to write."""
-Reading = tuple[Job, Future[tuple[str, float, Picture]]]
-"""A picture that is being read, to its key, the time when that began, and its pixels."""
+Reading = tuple[Job, Future[tuple[float, Picture]]]
+"""A picture that is being read, to the time when that began, and its pixels."""
 
 
 def run(
@@ -57,7 +57,7 @@ def run(
         fail_fast: begin no picture after the first that failed.
 
     Raises:
-        DiskFullError: the disk is full.
+        StorageError: the disk is full, or the store fails.
     """
     # each of these threads uses one of torch's: more would spin beside the engine's
     with torch_threads(1), ThreadPoolExecutor(io_threads, "io", lambda: torch.set_num_threads(1)) as pool:
@@ -98,11 +98,11 @@ class _Lanes:
         waiting, lock = iter(jobs), threading.Lock()
         ahead: deque[Reading] = deque()
 
-        def read(job: Job) -> tuple[str, float, Picture]:
-            started, key = time.perf_counter(), self.ledger.key(job)
-            if aside is not None and not resolvers[0].is_small(picture_size(job.source), self.work.options):
+        def read(job: Job) -> tuple[float, Picture]:
+            started = time.perf_counter()
+            if aside is not None and not resolvers[0].is_small(size_of(job), self.work.options):
                 raise _NotSmall
-            return key, started, decode(job, self.work)
+            return started, decode(job, self.work)
 
         def take() -> Reading | None:
             with lock:  # the lanes share what is read ahead: none waits while another has two
@@ -123,7 +123,7 @@ class _Lanes:
         while (taken := take()) is not None:
             job, reading = taken
             try:
-                key, started, decoded = reading.result()
+                started, decoded = reading.result()
                 result = sample(job, decoded, self.work, resolver)
             except Exception as error:
                 if aside is not None and isinstance(error, _NotSmall | DeviceError):
@@ -131,24 +131,24 @@ class _Lanes:
                 else:
                     yield failed(job, error)
                 continue
-            behind.append(self.pool.submit(self._finish, job, key, started, decoded, result))
+            behind.append(self.pool.submit(self._finish, job, started, decoded, result))
             del decoded, result, reading, taken
             while behind and (len(behind) > AHEAD or behind[0].done()):
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()
 
-    def _finish(self, job: Job, key: str, started: float, picture: Picture, result: UpscaleResult) -> Outcome:
+    def _finish(self, job: Job, started: float, picture: Picture, result: UpscaleResult) -> Outcome:
         def step() -> Outcome:
             replace = self.work.overwrite or self.ledger.is_ours(job)
             self.ledger.begin(job)
             try:
-                figures = write(job, picture, result, self.work, replace=replace)
+                outcome = write(job, picture, result, self.work, replace=replace, started=started)
             except BaseException:
                 self.ledger.abandon(job)
                 raise
-            self.ledger.finish(job, key, figures)
-            return Outcome(job, figures, seconds=time.perf_counter() - started)
+            self.ledger.finish(outcome)
+            return outcome
 
         return attempt(job, step)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
-from ..atomic import write_atomic
 from ..configs import UpscaleOptions
 from ..enlarging import Writing, encode_result
-from ..errors import BidiffsrError, DiskFullError, is_out_of_memory, out_of_memory
-from ..images import Picture, read_picture
+from ..errors import BidiffsrError, InputError, StorageError, is_out_of_memory, out_of_memory
+from ..images import Picture, picture_size, read_picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
 from .folder import Job
 
 Done = TypeVar("Done")
+BEGINNING = 1 << 18
+"""Bytes in which nearly every picture file says how large its picture is."""
+LARGEST = 4 << 30
+"""Bytes of a file; no picture that can be read has more."""
 
 
 @dataclass(frozen=True)
@@ -58,46 +63,70 @@ class Outcome:
         result: its figures, as `UpscaleResult.to_dict`; of a failed one only input, output and status.
         error: why it failed, one sentence; empty if it did not.
         seconds: from reading to writing.
+        sha256: of the file that was written, in hexadecimal.
     """
 
     job: Job
     result: dict[str, Any]
     error: str = ""
     seconds: float = 0.0
+    sha256: str = ""
+
+
+def size_of(job: Job) -> tuple[int, int]:
+    """(width, height) of a picture as it is stored, pixels.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    whole = job.status.bytes
+    beginning = job.folder.fetch(job.name, min(whole, BEGINNING))
+    try:
+        return picture_size(beginning, name=f"'{job.source}'")
+    except InputError:
+        if isinstance(beginning, Path) or whole <= BEGINNING:
+            raise
+        return picture_size(_fetched(job), name=f"'{job.source}'")
 
 
 def decode(job: Job, work: Work) -> Picture:
     """Read a picture, and check that its result can be written."""
-    picture = read_picture(job.source)
+    picture = read_picture(_fetched(job), name=f"'{job.source}'")
     work.writing.check_size(picture, work.options.scale, work.options.max_memory)
     return picture
+
+
+def _fetched(job: Job) -> Path | bytes:
+    if job.status.bytes > LARGEST:
+        raise InputError(f"'{job.source}' has more than {LARGEST >> 30} GB.", "Cut it into parts, or leave it out.")
+    return job.folder.fetch(job.name, job.status.bytes)
 
 
 def sample(job: Job, picture: Picture, work: Work, resolver: SuperResolver) -> UpscaleResult:
     """Enlarge it."""
     result = resolver.upscale(picture, work.options)
-    result.input, result.output = str(job.source), str(job.target)
+    result.input, result.output = job.source, job.target
     return result
 
 
-def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool) -> dict[str, Any]:
+def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool, started: float) -> Outcome:
     """Encode it and write it, whole or not at all; `replace` a file that is there."""
     data = encode_result(result, picture, work.options, work.writing)
-    started = time.perf_counter()
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(data, job.target, overwrite=replace)
-    result.seconds.encode += time.perf_counter() - started
-    return result.to_dict()
+    began = time.perf_counter()
+    job.output.write(job.result, data, overwrite=replace)
+    ended = time.perf_counter()
+    result.seconds.encode += ended - began
+    return Outcome(job, result.to_dict(), seconds=ended - started, sha256=hashlib.sha256(data).hexdigest())
 
 
 def failed(job: Job, error: BaseException) -> Outcome:
-    """The outcome of a picture that raised something of its own; anything else, and a full disk, is raised again."""
+    """The outcome of a picture that raised something of its own; anything else, and storage that fails, is raised."""
     if is_out_of_memory(error):
         error = out_of_memory()
-    if isinstance(error, DiskFullError) or not isinstance(error, BidiffsrError | OSError):
+    if isinstance(error, StorageError) or not isinstance(error, BidiffsrError | OSError):
         raise error
     sentence = error.message if isinstance(error, BidiffsrError) else f"{job.name}: {error.strerror or error}."
-    figures = {"input": str(job.source), "output": str(job.target), "status": "failed", "error": sentence}
+    figures = {"input": job.source, "output": job.target, "status": "failed", "error": sentence}
     return Outcome(job, figures, sentence)
 
 

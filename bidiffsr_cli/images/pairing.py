@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
 
@@ -13,8 +13,14 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"
 
 def list_pictures(folder: Path) -> list[Path]:
     """The picture files in a folder and the folders in it, by name; hidden ones are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    found = (path for path in folder.rglob("*") if is_picture(path.relative_to(folder).as_posix()))
+    return sorted(path for path in found if path.is_file())
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its name, which may have folders before it, and is not hidden."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def original_names(stem: str, scale: int) -> Iterable[str]:

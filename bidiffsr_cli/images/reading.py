@@ -87,14 +87,21 @@ def read_picture(source: Any, *, name: str = "") -> Picture:
     )
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
     """(width, height) of a picture file as it is stored, not yet upright, pixels; reads its beginning alone.
+
+    Args:
+        source: Its path, or its bytes, of which the beginning mostly suffices.
+        name: As for `read_picture`.
 
     Raises:
         InputError: as `read_picture`, as far as the beginning shows it.
     """
-    with _opened(path, f"'{path}'") as file:
-        return _look(file, f"'{path}'", lambda image, _: image.size)
+    if isinstance(source, bytes):
+        return _look(io.BytesIO(source), name or "The input", lambda image, _: image.size)
+    name = name or f"'{source}'"
+    with _opened(source, name) as file:
+        return _look(file, name, lambda image, _: image.size)
 
 
 def _read_file(path: Path, name: str) -> Picture:

@@ -19,6 +19,7 @@ from bidiffsr_cli.distributed import cluster as engine
 from bidiffsr_cli.distributed import local
 from bidiffsr_cli.distributed.folder import Job, Selection, find_jobs
 from bidiffsr_cli.distributed.ledger import Ledger
+from bidiffsr_cli.distributed.storage import LocalFolder, open_folder
 from bidiffsr_cli.distributed.work import Outcome, Work
 from bidiffsr_cli.enlarging import Writing
 
@@ -59,15 +60,15 @@ def photos(tmp_path: Path) -> Path:
 
 
 def jobs_of(photos: Path, output: Path) -> list[Job]:
-    return find_jobs(photos, output, Selection(), suffix="", extension=".png")
+    return find_jobs(LocalFolder(photos), LocalFolder(output), Selection(), suffix="", extension=".png")
 
 
 def locally(photos: Path, work: Work) -> dict[str, bytes]:
     output = photos.with_name("local")
     jobs = jobs_of(photos, output)
-    with Ledger(output, {}, (1, 1)) as ledger:
+    with Ledger(LocalFolder(output), {}, (1, 1)) as ledger:
         assert not any(item.error for item in local.run(jobs, work, ledger, devices=["cpu"], io_threads=2))
-    return {job.name: job.target.read_bytes() for job in jobs}
+    return {job.name: Path(job.target).read_bytes() for job in jobs}
 
 
 def test_same_bytes_on_two_nodes_one_of_them_late_and_a_worker_killed(nodes: Any, photos: Path, work: Work) -> None:
@@ -77,7 +78,7 @@ def test_same_bytes_on_two_nodes_one_of_them_late_and_a_worker_killed(nodes: Any
     outcomes: list[Outcome] = []
 
     def run() -> None:
-        with Ledger(output, {}, (1, 1)) as ledger:
+        with Ledger(LocalFolder(output), {}, (1, 1)) as ledger:
             outcomes.extend(engine.run(jobs, work, ledger, address=nodes.address))
 
     thread = threading.Thread(target=run)
@@ -90,12 +91,12 @@ def test_same_bytes_on_two_nodes_one_of_them_late_and_a_worker_killed(nodes: Any
     os.kill(victim, signal.SIGKILL)
     thread.join(180)
     assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
-    other = {job.name: difference(job.target, photos.with_name("local") / job.target.name) for job in jobs}
+    other = {job.name: difference(Path(job.target), photos.with_name("local") / job.result) for job in jobs}
     assert {name: found for name, found in other.items() if found} == {}
-    assert {job.name: job.target.read_bytes() for job in jobs} == expected
+    assert {job.name: Path(job.target).read_bytes() for job in jobs} == expected
     assert sorted(item.job.name for item in outcomes) == sorted(expected)
-    with Ledger(output, {}, (1, 1)) as ledger:
-        assert all(ledger.is_done(job) for job in jobs)
+    with Ledger(LocalFolder(output), {}, (1, 1)) as ledger:
+        assert len(ledger.survey(jobs)[0]) == len(jobs)
 
 
 def difference(one: Path, other: Path) -> str:
@@ -148,7 +149,7 @@ def test_a_large_picture_is_done_by_all_workers_and_one_is_killed(nodes: Any, ph
     seen: set[int] = set()
 
     def run() -> None:
-        with Ledger(photos.with_name("out"), {}, (1, 1)) as ledger:
+        with Ledger(LocalFolder(photos.with_name("out")), {}, (1, 1)) as ledger:
             outcomes.extend(engine.run(jobs, work, ledger, address=nodes.address))
 
     thread = threading.Thread(target=run)
@@ -161,10 +162,10 @@ def test_a_large_picture_is_done_by_all_workers_and_one_is_killed(nodes: Any, ph
     assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
     assert len(seen) == 2  # both took part
     assert [item.job.name for item in outcomes][2:] == ["0.png", "2.png"]  # behind the small ones
-    assert {job.name: job.target.read_bytes() for job in jobs} == expected
+    assert {job.name: Path(job.target).read_bytes() for job in jobs} == expected
     assert outcomes[-1].result["tiles"]["count"] > 100
-    with Ledger(photos.with_name("out"), {}, (1, 1)) as ledger:
-        assert all(ledger.is_done(job) for job in jobs)
+    with Ledger(LocalFolder(photos.with_name("out")), {}, (1, 1)) as ledger:
+        assert len(ledger.survey(jobs)[0]) == len(jobs)
 
 
 def test_a_large_picture_whose_windows_fail(nodes: Any, photos: Path, work: Work, tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_large_picture_whose_windows_fail(nodes: Any, photos: Path, work: Work
     picture(size=(16, 12)).save(photos / "1.png")
     nodes.add_node(num_cpus=2)
     jobs = jobs_of(photos, photos.with_name("out"))
-    with Ledger(photos.with_name("out"), {}, (1, 1)) as ledger:
+    with Ledger(LocalFolder(photos.with_name("out")), {}, (1, 1)) as ledger:
         running = engine.run(jobs, work, ledger, address=nodes.address)
         first = next(running)
         work.resolver()  # this process has the model; new workers will look for it in vain
@@ -183,7 +184,7 @@ def test_a_large_picture_whose_windows_fail(nodes: Any, photos: Path, work: Work
         for process in workers(b"ray::IDLE") + workers(b"ray::_"):
             os.kill(process, signal.SIGKILL)
         (second,) = running
-    assert not first.error and "tiny.safetensors" in second.error and not jobs[0].target.exists()
+    assert not first.error and "tiny.safetensors" in second.error and not Path(jobs[0].target).exists()
 
 
 def test_a_broken_picture_and_no_cluster(nodes: Any, photos: Path, work: Work) -> None:
@@ -191,7 +192,34 @@ def test_a_broken_picture_and_no_cluster(nodes: Any, photos: Path, work: Work) -
     (photos / "05.png").write_bytes(b"broken")
     output = photos.with_name("out")
     jobs = jobs_of(photos, output)[4:7]
-    with Ledger(output, {}, (1, 1)) as ledger:
+    with Ledger(LocalFolder(output), {}, (1, 1)) as ledger:
         outcomes = list(engine.run(jobs, work, ledger, address=nodes.address))
     assert [bool(item.error) for item in sorted(outcomes, key=lambda item: item.job.name)] == [False, True, False]
     assert "05.png" in next(item.error for item in outcomes if item.error)
+
+
+def test_a_cluster_with_urls(nodes: Any, photos: Path, work: Work, bucket: str) -> None:
+    """Nothing is shared but a store; a worker that is killed loses nothing there either."""
+    import s3fs
+
+    picture(size=(200, 180)).save(photos / "11.png")  # one for all workers
+    expected = locally(photos, work)
+    s3fs.S3FileSystem().put(f"{photos}/", f"{bucket}/in/", recursive=True)
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
+    source, target = open_folder(f"s3://{bucket}/in"), open_folder(f"s3://{bucket}/out")
+    jobs = find_jobs(source, target, Selection(), suffix="", extension=".png")
+    outcomes: list[Outcome] = []
+
+    def run() -> None:
+        with Ledger(target, {}, (1, 1)) as ledger:
+            outcomes.extend(engine.run(jobs, work, ledger, address=nodes.address))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    os.kill(wait_for_worker(thread), signal.SIGKILL)
+    thread.join(180)
+    assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
+    assert {job.name: target.read(job.result) for job in jobs} == expected
+    assert outcomes[-1].job.name == "11.png" and outcomes[-1].result["tiles"]["count"] > 100
+    assert len(Ledger(target, {}, (1, 1), read_only=True).survey(jobs)[0]) == len(jobs)

@@ -16,6 +16,7 @@ from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.distributed import local
 from bidiffsr_cli.distributed.folder import Job, Selection, find_jobs
 from bidiffsr_cli.distributed.ledger import Ledger
+from bidiffsr_cli.distributed.storage import LocalFolder
 from bidiffsr_cli.distributed.work import Outcome, Work
 from bidiffsr_cli.enlarging import Writing
 from bidiffsr_cli.pipeline import SuperResolver
@@ -45,13 +46,15 @@ def work(photos: Path, threads: int, **options: Any) -> Work:
 def enlarge(
     photos: Path, how: Work, output: str, devices: Sequence[str] = ("cpu",), **options: Any
 ) -> tuple[list[Job], list[Outcome]]:
-    jobs = find_jobs(photos, photos.with_name(output), Selection(), suffix="", extension=".png")
-    with Ledger(photos.with_name(output), {}, (1, 1)) as ledger:
+    jobs = find_jobs(
+        LocalFolder(photos), LocalFolder(photos.with_name(output)), Selection(), suffix="", extension=".png"
+    )
+    with Ledger(LocalFolder(photos.with_name(output)), {}, (1, 1)) as ledger:
         return jobs, list(local.run(jobs, how, ledger, devices=devices, io_threads=2, **options))
 
 
 def contents(jobs: Sequence[Job]) -> dict[str, bytes]:
-    return {job.name: job.target.read_bytes() for job in jobs if job.target.exists()}
+    return {job.name: Path(job.target).read_bytes() for job in jobs if Path(job.target).exists()}
 
 
 def test_threads_and_lanes_give_the_same_bytes_and_end(photos: Path) -> None:
@@ -62,7 +65,9 @@ def test_threads_and_lanes_give_the_same_bytes_and_end(photos: Path) -> None:
         assert sorted(item.job.name for item in outcomes) == [job.name for job in jobs]
         assert [item.job.name for item in outcomes if item.error] == ["05.png"]
         found.append(contents(jobs))
-        with Ledger(photos.with_name(output), {}, (1, 1)) as ledger:  # stopped in the middle, all lanes end
+        with Ledger(
+            LocalFolder(photos.with_name(output)), {}, (1, 1)
+        ) as ledger:  # stopped in the middle, all lanes end
             running = local.run(jobs, work(photos, threads), ledger, devices=devices, io_threads=2)
             next(running)
             running.close()

@@ -1,0 +1,221 @@
+"""Where the pictures are and where the results go: a folder of this machine, or one behind a URL (`remote`).
+
+    folder = open_folder("photos")              # or "s3://bucket/photos"
+    for name, status in folder.pictures().items():
+        picture = read_picture(folder.fetch(name, status.bytes), name=folder.where(name))
+
+A folder is sent to other machines as it is: it holds where it lies and no connection. The names of its files have
+slashes between their parts, on every system.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..atomic import write_atomic
+from ..errors import InputError, OutputError
+from ..images.pairing import list_pictures
+from ..journal import Journal, read_entries
+
+NOTES = ".bidiffsr"
+"""Folder in that of the results which remembers what is done."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What tells whether a file has changed, without reading it.
+
+    Attributes:
+        bytes: its size.
+        version: when it was modified, or what else the storage changes with it; empty where that says nothing.
+    """
+
+    bytes: int
+    version: str
+
+
+class Notes(Protocol):
+    """A journal, wherever it lies."""
+
+    entries: dict[str, Any]
+
+    def add(self, key: str, value: Any) -> None:
+        """Write an entry down."""
+
+    def close(self) -> None:
+        """Let others have it."""
+
+
+class Folder(ABC):
+    """Files with names; `str` gives it as people name it."""
+
+    @abstractmethod
+    def where(self, name: str) -> str:
+        """A file as people name it."""
+
+    @abstractmethod
+    def identity(self, name: str = "") -> tuple[str, ...]:
+        """Where a file or the folder itself really is; what lies in a folder begins with the folder's own."""
+
+    def can_name(self, name: str) -> bool:
+        """Whether a file in it can have a name; one that comes from a store may be anything."""
+        return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
+
+    @abstractmethod
+    def sibling(self, ending: str) -> Folder:
+        """The folder beside it whose name has an ending more.
+
+        Raises:
+            UsageError: it is no folder in another.
+        """
+
+    @abstractmethod
+    def pictures(self) -> dict[str, Status]:
+        """The picture files in it and in the folders in it, by name; hidden ones are left out.
+
+        Raises:
+            InputError: there is no such folder, or it cannot be read.
+        """
+
+    @abstractmethod
+    def status(self, name: str) -> Status | None:
+        """Of a file; None if it is not there.
+
+        Raises:
+            StorageError: the storage does not answer.
+        """
+
+    @abstractmethod
+    def statuses(self, names: Iterable[str]) -> dict[str, Status]:
+        """Of those of many files that are there.
+
+        Raises:
+            StorageError: the storage does not answer.
+        """
+
+    @abstractmethod
+    def fetch(self, name: str, size: int) -> Path | bytes:
+        """What a picture is read from: the file, or its first `size` bytes where it is far away.
+
+        Raises:
+            InputError: it is not there, or cannot be read.
+        """
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            InputError: it is not there, or cannot be read.
+        """
+
+    @abstractmethod
+    def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
+        """Write a file, and the folders that it is in.
+
+        Raises:
+            OutputError: it exists, or cannot be written there.
+            StorageError: nothing more can be written there.
+        """
+
+    @abstractmethod
+    def journal(self, shard: tuple[int, int]) -> Notes:
+        """The journal of a process that does a part of the work.
+
+        Raises:
+            OutputError: it cannot be written, or another process does the same part.
+        """
+
+    @abstractmethod
+    def entries(self, besides: Notes | None) -> list[dict[str, Any]]:
+        """What the other processes' journals say, or all of them; nothing is written.
+
+        Raises:
+            OutputError: they cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class LocalFolder(Folder):
+    """A folder of this machine's file systems, be it on its own disk or on one that others share."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def where(self, name: str) -> str:
+        return str(self.path / name)
+
+    def identity(self, name: str = "") -> tuple[str, ...]:
+        return (self.path / name).resolve().parts
+
+    def sibling(self, ending: str) -> Folder:
+        path = self.path.resolve()
+        return LocalFolder(path.with_name(path.name + ending))
+
+    def can_name(self, name: str) -> bool:
+        return super().can_name(name) and (os.sep == "/" or not set(name) & set('\\:*?"<>|'))
+
+    def pictures(self) -> dict[str, Status]:
+        if not self.path.is_dir():
+            raise InputError(f"There is no folder '{self.path}'.", "Check its name.")
+        return self.statuses(path.relative_to(self.path).as_posix() for path in list_pictures(self.path))
+
+    def status(self, name: str) -> Status | None:
+        try:
+            found = (self.path / name).stat()
+        except OSError:
+            return None
+        return Status(found.st_size, str(found.st_mtime_ns))
+
+    def statuses(self, names: Iterable[str]) -> dict[str, Status]:
+        return {name: found for name in names if (found := self.status(name))}
+
+    def fetch(self, name: str, size: int) -> Path | bytes:
+        return self.path / name
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"'{self.where(name)}' cannot be read: {error.strerror}.", "Check its folder.") from None
+
+    def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(data, path, overwrite=overwrite)
+
+    def journal(self, shard: tuple[int, int]) -> Notes:
+        try:
+            (self.path / NOTES).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"'{self}' cannot be written: {error.strerror}.", "Choose another folder.") from None
+        return Journal(self.path / NOTES / f"done-{shard[0]}-of-{shard[1]}.jsonl")
+
+    def entries(self, besides: Notes | None) -> list[dict[str, Any]]:
+        paths = sorted((self.path / NOTES).glob("done-*.jsonl"))
+        return [read_entries(path) for path in paths if not isinstance(besides, Journal) or path != besides.path]
+
+
+def open_folder(text: str, *, absolute: bool = False) -> Folder:
+    """A folder of this machine, given as a path, or one in a store, given as a URL.
+
+    Args:
+        text: path or URL.
+        absolute: make a path absolute, for processes whose current folder is another.
+
+    Raises:
+        UsageError: the URL is of a kind that is unknown, or whose package is missing.
+    """
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        return LocalFolder(Path(text).absolute() if absolute else Path(text))
+    from .remote import open_remote
+
+    return open_remote(text)
