@@ -4,9 +4,9 @@ Examples:
   bidiffsr batch photos/                          writes to photos_x2/
   bidiffsr batch photos/ -o big/ --recursive --exclude "*.gif" --scale 4
   bidiffsr batch photos/ -o big/ --report run.json
-  bidiffsr batch photos/ -o big/ --shard 3/8      one of eight jobs of a cluster
+  bidiffsr batch photos/ -o big/ --shard 3/8      one of eight jobs of Slurm
   bidiffsr batch photos/ -o big/ --engine ray --ray-address auto
-  bidiffsr batch s3://bucket/photos -o s3://bucket/big     bidiffsr[s3]
+  bidiffsr batch s3://bucket/photos -o s3://bucket/big   needs the extra s3
 
 Run again, it goes on: what is done is skipped, what changed since is done
 anew, and what a crash left is mended. Broken pictures are named at the end,
@@ -86,7 +86,9 @@ def batch(
     overwrite: o.OverwriteOption = False,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(metavar="NAME", help="local, or ray: a cluster (bidiffsr[ray]).", rich_help_panel=WORKERS),
+        typer.Option(
+            metavar="NAME", help="local, or ray: a cluster, which needs the extra ray.", rich_help_panel=WORKERS
+        ),
     ] = "local",
     ray_address: Annotated[
         str | None,

@@ -62,7 +62,7 @@ class RemoteFolder(Folder):
 
     def status(self, name: str) -> Status | None:
         fs, _ = _store(self.url)
-        with self._told(name, "asked for"):
+        with self._told(name, "looked up"):
             fs.invalidate_cache()
             try:
                 return _status(fs.info(self._path(name)))
