@@ -65,7 +65,7 @@ class Ledger:
             status = there.get(job.result)
             made = self._made(job, status, self.key(job))
             if made is not None:
-                done[job] = made["result"]
+                done[job] = made.get("result", {})
             elif status and not self._is_ours(job, status):
                 foreign.append(job)
         return done, foreign
@@ -104,9 +104,9 @@ class Ledger:
 
     def _fits(self, job: Job, status: Status | None, entry: dict[str, Any]) -> bool:
         """Whether a result is what was noted."""
-        if status is None or "sha256" not in entry or status.bytes != entry["bytes"]:
+        if status is None or not entry.get("sha256") or status.bytes != entry.get("bytes"):
             return False
-        if status.version and status.version == entry["version"]:
+        if status.version and status.version == entry.get("version"):
             return True
         return hashlib.sha256(self.output.read(job.result)).hexdigest() == entry["sha256"]
 

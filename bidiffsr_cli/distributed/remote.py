@@ -48,16 +48,18 @@ class RemoteFolder(Folder):
         fs, root = _store(self.url)
         return (f"{hash(fs):x}", *root.split("/"), *(name.split("/") if name else ()))
 
+    def can_name(self, name: str) -> bool:
+        encodable = name.encode("utf-8", "ignore").decode() == name  # unlike what a file system may hold
+        return super().can_name(name) and encodable
+
     def sibling(self, ending: str) -> Folder:
         if "/" not in _store(self.url)[1].strip("/"):
             raise UsageError(f"There is no folder beside '{self}'.", "Say with -o where the results go.")
         return RemoteFolder(self.url + ending)
 
     def pictures(self) -> dict[str, Status]:
-        try:
+        with _readable(str(self)):
             found = {name: status for name, status in self._find().items() if is_picture(name)}
-        except Exception as error:
-            raise InputError(f"'{self}' cannot be read: {_reason(error)}.", HINT) from error
         return dict(sorted(found.items(), key=lambda item: item[0].split("/")))
 
     def status(self, name: str) -> Status | None:

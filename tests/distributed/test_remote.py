@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -151,6 +152,18 @@ def test_the_size_is_in_the_beginning(bucket: str, pictures: Path) -> None:
     assert size_of(jobs["late.tif"]) == (600, 500)
     with pytest.raises(InputError, match=r"empty\.png' is empty"):
         size_of(jobs["empty.png"])
+
+
+def test_names_that_no_store_takes(tmp_path: Path, memory: Any) -> None:
+    try:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / os.fsdecode(b"\xff.png")).write_bytes(b"1")
+    except OSError:
+        pytest.skip("nor does this file system")
+    with pytest.raises(UsageError, match=r"the name of '\\udcff\.png'"):
+        jobs_of(LocalFolder(tmp_path / "in"), open_folder("memory://out"))
+    assert len(jobs_of(LocalFolder(tmp_path / "in"), LocalFolder(tmp_path / "out"))) == 1
+    assert open_folder("memory://out").can_name("Screenshot at 5.04\u202fPM.png")  # as macOS calls them
 
 
 def test_a_file_too_large_to_be_a_picture_is_not_read(memory: Any) -> None:
