@@ -116,6 +116,8 @@ def test_the_results_in_the_folder_are_no_pictures(photos: Path, batch: Run) -> 
 def test_the_output_may_lie_above_and_a_dry_run_writes_nothing(photos: Path, batch: Run) -> None:
     planned = batch("in", "-o", "new", "--dry-run", "--json")
     assert planned.code == 0 and planned.json["counts"]["left"] == 2 and not Path("new").exists()
+    Path("new").mkdir()
+    assert batch("in", "-o", "new", "--dry-run").code == 0 and not list(Path("new").iterdir())
     assert batch("in", "-o", ".", "--suffix", "_big").code == 0
     assert Path("a_big.png").is_file()
 

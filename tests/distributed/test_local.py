@@ -65,9 +65,8 @@ def test_threads_and_lanes_give_the_same_bytes_and_end(photos: Path) -> None:
         assert sorted(item.job.name for item in outcomes) == [job.name for job in jobs]
         assert [item.job.name for item in outcomes if item.error] == ["05.png"]
         found.append(contents(jobs))
-        with Ledger(
-            LocalFolder(photos.with_name(output)), {}, (1, 1)
-        ) as ledger:  # stopped in the middle, all lanes end
+        # stopped in the middle, all lanes end
+        with Ledger(LocalFolder(photos.with_name(output)), {}, (1, 1)) as ledger:
             running = local.run(jobs, work(photos, threads), ledger, devices=devices, io_threads=2)
             next(running)
             running.close()
