@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import needs_native, psnr, to_tensor
+from conftest import needs_native, needs_native_bf16, psnr, to_tensor
 from PIL import Image
 from safetensors import safe_open
 
@@ -42,7 +42,7 @@ def luma(image: Image.Image) -> torch.Tensor:
     [
         {"backend": "reference"},
         pytest.param({"backend": "native", "precision": "fp32"}, marks=needs_native),
-        pytest.param({"backend": "native", "precision": "bf16"}, marks=needs_native),
+        pytest.param({"backend": "native", "precision": "bf16"}, marks=needs_native_bf16),
     ],
     ids=str,
 )
@@ -385,7 +385,18 @@ def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multipli
     assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == getattr(torch, dtype)
     assert choose_runtime(device="cpu", bf16_psnr=None).dtype == torch.float32
     assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == torch.float32
-    assert choose_runtime(device="cpu", precision="bf16").dtype == torch.bfloat16
+
+
+@needs_native
+@pytest.mark.parametrize("supported", [True, False])
+def test_bf16_by_word_needs_a_torch_that_has_it(supported, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    if supported:
+        assert choose_runtime(device="cpu", precision="bf16").dtype == torch.bfloat16
+    else:
+        with pytest.raises(UsageError, match="bf16"):
+            choose_runtime(device="cpu", precision="bf16")
+    assert choose_runtime(device="cpu", precision="bf16", backend="reference").dtype == torch.bfloat16
 
 
 @needs_native
@@ -398,7 +409,7 @@ def test_the_environment_chooses_the_instruction_set(monkeypatch):
         choose_runtime(device="cpu")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_native_bf16), "fp16"])
 def test_reduced_precision_stays_close(resolver, small, precision):
     expected = to_tensor(resolver.upscale(small, steps=1).image)
     reduced = SuperResolver.from_pretrained("fast", device="cpu", precision=precision)

@@ -38,7 +38,7 @@ CHANGES_PIXELS: dict[str, tuple[list[str], list[str]]] = {
 # option: the arguments, the key of the JSON object, and what stands there
 CHANGES_RECORD: dict[str, tuple[list[str], str, Any]] = {
     "--device": (["--device", "cpu"], "device", "cpu"),
-    "--precision": (["--precision", "bf16"], "dtype", "bfloat16"),
+    "--precision": (["--precision", "fp16"], "dtype", "float16"),
     "--backend": (["--backend", "reference"], "backend", "reference"),
     "--threads": (["--threads", "1"], "threads", 1),
 }

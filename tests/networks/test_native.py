@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import needs_native
+from conftest import needs_native, needs_native_bf16
 
 from bidiffsr_cli.networks import native as twins
 from bidiffsr_cli.networks import packed as forms
@@ -63,7 +63,7 @@ def test_every_switch(switch, monkeypatch):
         torch.testing.assert_close(engine(*drawn), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_native_bf16)])
 def test_threads_and_instruction_sets_do_not_change_a_byte(fast, dtype):
     drawn = inputs(1, 112, 80)
     results = []
