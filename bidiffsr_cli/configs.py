@@ -140,6 +140,9 @@ class DiffusionConfig:
     """Range that predictions of x_0 are clamped to."""
     temperature: float = 1.0
     """Standard deviation of the start noise."""
+    noise_by_detail: float | None = None
+    """Deviation of up(LR) around a pixel, of values in [0, 1], from which on there is all of the noise; where the
+    picture is flatter there is less of it, and none where it is uniform. None: as much everywhere."""
     default_steps: int = 50
     presets: dict[str, int] = field(default_factory=lambda: dict(IMAGE_PRESETS))
     """Number of steps of the presets fast, balanced and best."""
@@ -154,6 +157,7 @@ class DiffusionConfig:
         check_between(self, "total_steps", 1, 1_000_000)
         check_between(self, "default_steps", 1, self.total_steps)
         check_between(self, "temperature", 0, 1)
+        check(self.noise_by_detail is None or 1e-4 <= self.noise_by_detail <= 1, self, "noise_by_detail")
         # in float32, the first level must have some noise, and the last one some signal
         check(1e-7 <= self.beta_start <= self.beta_end < 1, self, "beta_start")
         last = self.total_steps * (math.log1p(-self.beta_start) + math.log1p(-self.beta_end)) / 2

@@ -25,7 +25,7 @@ from . import runtime as runtimes
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
 from .configs import TileConfig, UpscaleOptions
-from .diffusion.conditioning import Enlarged, condition, match_low_frequencies
+from .diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain
 from .diffusion.samplers import BAND, SAMPLERS, parameterization
 from .diffusion.schedule import NoiseLevel, noise_levels
 from .errors import BidiffsrError, DeviceError, UsageError
@@ -317,7 +317,10 @@ class SuperResolver:
                 yield prediction
 
         def noise(draw: int) -> Tensor:
-            return noise_field(grid.height, grid.width, options.seed, draw)
+            field = noise_field(grid.height, grid.width, options.seed, draw)
+            if diffusion.noise_by_detail is not None:
+                _put_where_detail_is(field, up)
+            return field
 
         start = noise(0).mul_(plan.temperature)
         levels = noise_levels(diffusion, plan.steps)
@@ -379,6 +382,13 @@ class SuperResolver:
             warnings=list(picture.warnings),
             image=image,
         )
+
+
+def _put_where_detail_is(noise: Tensor, up: Enlarged) -> None:
+    """Multiply noise by its gain, in place, a band of rows at a time."""
+    for top in range(0, noise.shape[1], BAND):
+        band = noise[:, top : top + BAND]
+        band *= noise_gain(up, top, 0, *band.shape[1:])
 
 
 def _add_to_residual(x0: Tensor, up: Enlarged) -> None:

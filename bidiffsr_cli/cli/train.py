@@ -4,6 +4,7 @@ Examples:
   bidiffsr train smoke --data photos/              a minute, to see it work
   bidiffsr train fast --data DIV2K/ --time-limit 2h
   bidiffsr train --resume -o run-fast              go on after a stop
+  bidiffsr train fast --data DIV2K/ --init fast    go on from the bundled model
   bidiffsr train fast --data A/ --data B/ --set optimizer.lr=2e-3
   bidiffsr train --show fast > mine.toml           all that there is to set
   bidiffsr train fast --system reactnet --data DIV2K/
@@ -79,6 +80,14 @@ def train(
         str | None,
         typer.Option(metavar="NAME|PATH", help="Begin with a model's weights.", rich_help_panel=RUN),
     ] = None,
+    magnitudes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A float model that says how firm the signs of a packed --init are.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     validate: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Originals to score the model on.", rich_help_panel=RUN),
@@ -148,6 +157,8 @@ def train(
         return
     if max_file is not None and state_budget is None:
         raise UsageError("--max-file cuts the compact state.", "Add --state-budget.")
+    if magnitudes is not None and init is None:
+        raise UsageError("--magnitudes completes the signs of --init.", "Add --init MODEL.")
     if resume and (config is not None or init is not None):
         raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
 
@@ -170,14 +181,14 @@ def train(
             CropSampler(pictures, chosen, place),
             place,
             perceptual=_perceptual(chosen, place),
-            weights=_weights(init, chosen),
+            weights=_weights(init, magnitudes, chosen),
             threads=cores if sharded else 1,
         )
         if resume:
             out.message(resumed(trainer, folder))
         outputs = Outputs(
             folder,
-            describe_data(pictures.sha256, len(pictures.stored), chosen),
+            describe_data(pictures, chosen),
             None if state_budget is None else choose_level(trainer, parse_size(state_budget)),
             None if max_file is None else parse_size(max_file),
             _validation(validate, place) if rank == 0 else None,
@@ -244,23 +255,23 @@ def _pictures(config: TrainConfig, cache: Path | None) -> Pictures:
     return pictures
 
 
-def _weights(init: str | None, config: TrainConfig) -> dict[str, torch.Tensor] | None:
+def _weights(init: str | None, magnitudes: str | None, config: TrainConfig) -> dict[str, torch.Tensor] | None:
     """The weights of a model to begin with."""
+    from ..checkpoints.models import load_checkpoint
+    from ..training.initial import initial_weights
+
+    def load(word: str) -> Checkpoint:
+        with out.download(word) as progress:
+            return load_checkpoint(word, progress=progress)
+
     if init is None:
         return None
-    from ..checkpoints.models import load_checkpoint
-
-    with out.download(init) as progress:
-        checkpoint = load_checkpoint(init, progress=progress)
-    theirs, ours = checkpoint.config, config.model
-    if (theirs.network, theirs.condition_channels) != (ours.network, ours.condition_channels):
-        raise UsageError(f"The network of {init} is not the config's.", "Choose another preset, or leave --init out.")
-    return dict(checkpoint.build().state_dict())
+    return initial_weights(config.model, load(init), None if magnitudes is None else load(magnitudes))
 
 
 def _perceptual(config: TrainConfig, device: torch.device) -> Any:
     """LPIPS on the device, if the loss has it."""
-    if not config.loss.lpips:
+    if not config.loss.lpips and not config.loss.rollout.lpips:
         return None
     from ..evaluation.metrics import load_lpips
 
@@ -292,7 +303,7 @@ def _tell(figures: Figures) -> None:
             for steps, score in by_steps.items():
                 out.message(f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}")
         return
-    groups = " ".join(f"{group}:{loss:.3f}" for group, loss in figures["loss_by_group"].items())
+    groups = " ".join(f"{group}:{next(iter(parts.values())):.3f}" for group, parts in figures["loss_by_group"].items())
     out.message(
         f"{figures['part_done']:6.1%}  iteration {figures['iteration']}  loss {figures['loss']:.4f}  ({groups})  "
         f"lr {figures['lr']:.1e}  flips {figures['flip_rate']:.1e}  {figures['samples_per_second']:.1f} crops/s"

@@ -1,4 +1,4 @@
-"""What the network sees beside x_t: the picture enlarged by bicubic interpolation, and the detail in that."""
+"""What is known of a picture before it is drawn: up(LR), what the network sees of it, and where noise belongs."""
 
 from __future__ import annotations
 
@@ -99,6 +99,58 @@ def condition_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
     window = around[..., radius : around.shape[-2] - radius, radius : around.shape[-1] - radius]
     smooth = _convolve(_convolve(around, kernel, dim=-2), kernel, dim=-1)
     return torch.cat([window * (high - low) + low, (window - smooth) / config.residual_scale[str(scale)]], dim=-3)
+
+
+def noise_gain(up: Enlarged, top: int, left: int, height: int, width: int) -> Tensor:
+    """By how much noise is multiplied in one window of a model whose noise goes by detail.
+
+    Returns:
+        1×height×width in [0, 1].
+    """
+    radius = noise_radius(up.scale)
+    around = up.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
+    return noise_gain_of(around, up.scale, up.config)
+
+
+def noise_radius(scale: int) -> int:
+    """How far around a window `noise_gain` looks, in pixels of the enlarged picture."""
+    return 2 * scale
+
+
+def noise_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
+    """sqrt(deviation / noise_by_detail), at most 1: noise is drawn where there is something to draw.
+
+    The deviation is that of the mean over RGB in the square of 4·scale+1 pixels around each one. In double precision,
+    as float32 leaves of a uniform picture's variance enough for a tenth of the noise.
+
+    Args:
+        around: …×3×(H+2r)×(W+2r), up(LR) in a window and r = `noise_radius` pixels around it.
+
+    Returns:
+        …×1×H×W, float32.
+    """
+    assert config.noise_by_detail is not None
+    side = 2 * noise_radius(scale) + 1
+    grey = around.double().mean(-3, keepdim=True)
+    mean, mean_square = (_sums(_sums(x, side, dim=-2), side, dim=-1) / side**2 for x in (grey, grey * grey))
+    deviation = mean_square.addcmul_(mean, mean, value=-1).clamp_(min=0).sqrt_()
+    return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float()
+
+
+def _sums(x: Tensor, count: int, dim: int) -> Tensor:
+    """Sums of `count` neighbours along one dimension, without padding; added as a binary tree, the same everywhere."""
+    length = x.shape[dim] - count + 1
+    total, done, width = None, 0, 1
+    while True:  # x holds the sums of `width` neighbours
+        if count & width:
+            part = x.narrow(dim, done, length)
+            total, done = part if total is None else total + part, done + width
+        if 2 * width > count:
+            break
+        x = x.narrow(dim, 0, x.shape[dim] - width) + x.narrow(dim, width, x.shape[dim] - width)
+        width *= 2
+    assert total is not None
+    return total
 
 
 def _deviation(scale: int) -> float:

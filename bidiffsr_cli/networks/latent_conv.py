@@ -61,6 +61,11 @@ class LatentConv(nn.Module):
         raise NotImplementedError
 
 
+def latent_names(network: nn.Module) -> list[str]:
+    """Names of the latent weights."""
+    return [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, LatentConv)]
+
+
 def conv_dtype(x: Tensor) -> torch.dtype:
     """In what convolutions of x compute: autocast's type where that is on, else x's own."""
     device = x.device.type

@@ -20,6 +20,10 @@ from ..errors import CheckpointError, UsageError
 from ..systems import find_system
 
 PRESETS = Path(__file__).parent / "presets"
+SPECTRUM = 64
+"""Side of the part of a crop whose spectrum is judged, pixels."""
+LEAST_FOR_LPIPS = 48
+"""Least side of what LPIPS is shown, pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class DataConfig:
     """Crops of one iteration, on each process."""
     candidates: int = 2
     """Crops that are drawn for each one taken: the one with most detail."""
+    plain: float = 0.0
+    """Share of crops that are taken as they come, without that choice."""
+    synthetic: float = 0.0
+    """Share of crops from pictures made in code: flats, gradients, text, interfaces (`training/synthetic.py`)."""
     augment: bool = True
     """Mirror and transpose at random."""
     blur: float = 0.0
@@ -49,9 +57,49 @@ class DataConfig:
         check_between(self, "crop", 16, 4096)
         check_between(self, "batch", 1, 4096)
         check_between(self, "candidates", 1, 16)
+        check_between(self, "plain", 0, 1)
+        check_between(self, "synthetic", 0, 1)
         check_between(self, "blur", 0, 10)
         check_between(self, "noise", 0, 100)
         check_between(self, "jpeg", 10, 100)
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Batches on the sampler's own states: from noise it takes its steps up to one, which the network learns from."""
+
+    share: float = 0.0
+    """Of batches; the others are noised originals."""
+    steps: tuple[int, ...] = (2, 5)
+    """Of the sampler (DDIM), one of these for each batch."""
+    stop: str = "random"
+    """Which step learns: random, any but the first, of which the other batches take care; or last."""
+    mse: float = 1.0
+    """Weight of the mean square error of the x_0 that the step predicts, in the units of what is diffused."""
+    lpips: float = 0.0
+    """Weight of LPIPS between the picture that x_0 comes to and the original."""
+    lpips_shift: int = 0
+    """LPIPS is shown a part that begins at random up to so many pixels down and to the right."""
+    lpips_turn: bool = False
+    """And mirrors and transposes it at random."""
+    lpips_zooms: tuple[float, ...] = (1.0,)
+    """And enlarges it by one of these."""
+    comb: float = 0.0
+    """Weight of lines of periods 8, 4, 8/3 and 2 pixels that the original has not (`training/penalties.py`)."""
+    cross: float = 0.0
+    """Weight of power near the axes of the spectrum instead of its diagonals, beyond the original's."""
+    weave: float = 0.0
+    """Weight of the pattern of 8×8 pixels in what x_0 is off by where the original is flat; above some 60 in units of
+    the residual it drowns the rest."""
+
+    def __post_init__(self) -> None:
+        check_between(self, "share", 0, 1)
+        check(bool(self.steps) and all(2 <= steps <= 1000 for steps in self.steps), self, "steps")
+        check_one_of(self, "stop", {"random", "last"})
+        for name in ("mse", "lpips", "comb", "cross", "weave"):
+            check_between(self, name, 0, 1000)
+        check_between(self, "lpips_shift", 0, 1000)
+        check(bool(self.lpips_zooms) and all(1 <= zoom <= 4 for zoom in self.lpips_zooms), self, "lpips_zooms")
 
 
 @dataclass(frozen=True)
@@ -77,6 +125,7 @@ class LossConfig:
     """In how many segments, from the low-noise end, LPIPS counts."""
     dropout: float = 0.0
     """In the second half of ResBlocks."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
     def __post_init__(self) -> None:
         check_one_of(self, "kind", {"mse", "l1"})
@@ -126,8 +175,9 @@ class RunConfig:
     seconds: float | None = None
     """End after so much training time, interruptions not counted; of the two, the schedule follows what ends first."""
     seed: int = 0
-    precision: str = "bf16"
-    """Of convolutions and what lies between them: bf16 or fp32. Weights, sums and norms are fp32."""
+    precision: str = "auto"
+    """Of convolutions and what lies between them: bf16, fp32, or auto, which is bf16 where the device multiplies it.
+    Weights, sums and norms are fp32."""
     compile: bool = False
     """Let torch compile the network (worth it on a GPU)."""
     log_every: int = 50
@@ -142,7 +192,7 @@ class RunConfig:
         check(self.seconds is None or 0 < self.seconds <= 10**9, self, "seconds")
         check(self.iterations is not None or self.seconds is not None, self, "iterations")
         check_between(self, "seed", 0, 2**31)
-        check_one_of(self, "precision", {"bf16", "fp32"})
+        check_one_of(self, "precision", {"auto", "bf16", "fp32"})
         check_between(self, "log_every", 1, 1_000_000)
         check_between(self, "save_every", 0, 1e9)
         check_between(self, "validate_every", 0, 1e9)
@@ -162,6 +212,11 @@ class TrainConfig:
         step = self.model.network.multiple_of
         check(self.data.crop % step == 0, self.data, "crop")
         check(all(self.data.crop % scale == 0 for scale in self.model.scales), self.data, "crop")
+        rollout, crop = self.loss.rollout, self.data.crop
+        if rollout.share:
+            check(max(rollout.steps) <= self.model.diffusion.total_steps, rollout, "steps")
+            check(not (rollout.comb or rollout.cross) or crop >= SPECTRUM, self.data, "crop")
+            check(not rollout.lpips or crop - rollout.lpips_shift >= LEAST_FOR_LPIPS, rollout, "lpips_shift")
         check(set(self.data.low_res) <= {str(scale) for scale in self.model.scales}, self.data, "low_res")
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.conditioning import condition_of, detail_radius
+from ..diffusion.conditioning import condition_of, detail_radius, noise_gain_of, noise_radius
 from ..errors import InputError, OutputError, UsageError
 from ..images.pairing import list_pictures, pair
 from ..images.pixels import to_bytes
@@ -30,21 +30,29 @@ from ..images.resizing import downscale_bicubic
 from ..runtime import device_free_memory
 from .config import DataConfig, TrainConfig
 from .degradations import degrade
+from .synthetic import synthetic_pictures
 
-FORMAT = 1
+FORMAT = 2
+SYNTHETIC_SIDE = 512
+"""Least side of the pictures that are made in code."""
 MARGIN = 6
 """Pixels of the small picture that a crop is given beyond its edges: two for the bicubic, the rest for the detail."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One picture in the file: where its bytes (H×W×3) begin, and those of the small ones by scale."""
+    """One picture in the file: where its bytes (H×W×3) begin, and those of the small ones by scale.
+
+    Attributes:
+        synthetic: whether it was made in code.
+    """
 
     name: str
     height: int
     width: int
     offset: int
     small: dict[str, int]
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,24 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops: hr and up are B×3×H×W in [0, 1], condition is B×C×H×W as the network sees it."""
+    """Crops.
+
+    Attributes:
+        hr, up: the originals and up(LR), B×3×H×W in [0, 1].
+        condition: B×C×H×W as the network sees it.
+        scale: of enlargement.
+        noise_gain: by how much noise is multiplied, B×1×H×W; None where it is the same everywhere.
+    """
 
     hr: Tensor
     up: Tensor
     condition: Tensor
     scale: int
+    noise_gain: Tensor | None = None
+
+    def __getitem__(self, which: slice) -> Batch:
+        gain = None if self.noise_gain is None else self.noise_gain[which]
+        return Batch(self.hr[which], self.up[which], self.condition[which], self.scale, gain)
 
 
 def open_pictures(
@@ -92,11 +112,12 @@ def open_pictures(
     """
     files = _files(config)
     low_res = {scale: _low_res_of(files, Path(folder), int(scale)) for scale, folder in config.low_res.items()}
-    folder = cache / _key(files, low_res, scales)
+    side = max(SYNTHETIC_SIDE, config.crop) if config.synthetic else 0
+    folder = cache / _key(files, low_res, scales, side)
     pictures = _map(folder)
     if pictures is None:
         try:
-            _decode(files, low_res, scales, folder, progress)
+            _decode(files, low_res, scales, side, folder, progress)
         except OSError as error:
             raise OutputError(
                 f"The decoded pictures cannot be written to '{cache}': {error.strerror or error}.",
@@ -110,7 +131,7 @@ def open_pictures(
             usable.append(item)
         else:
             skipped[item.name] = "it is smaller than a crop."
-    if not usable:
+    if all(item.synthetic for item in usable):
         reason = next(iter(skipped.values()), "there is none.")
         raise InputError(f"No picture can be used: {reason}", "Give folders of pictures larger than a crop.")
     return replace(pictures, stored=usable, skipped=skipped)
@@ -136,13 +157,21 @@ class CropSampler:
         self.small = {
             scale: torch.tensor([item.small[str(scale)] // 3 for item in stored]) for scale in config.model.scales
         }
-        self.shares = torch.tensor([item.height * item.width for item in stored], dtype=torch.float64)
+        areas = torch.tensor([item.height * item.width for item in stored], dtype=torch.float64)
+        synthetic = torch.tensor([item.synthetic for item in stored])
+        self.shares, self.synthetic_shares = areas * ~synthetic, areas * synthetic
 
     def draw(self, scale: int, generator: torch.Generator) -> Batch:
         """One batch; `generator` is on the CPU, so that every device is given the same crops."""
         config, size = self.config, self.config.crop
         count = config.batch * config.candidates
         which = torch.multinomial(self.shares, count, replacement=True, generator=generator)
+        plain = torch.rand(config.batch, generator=generator) < config.plain
+        if config.synthetic:
+            synthetic = torch.rand(config.batch, generator=generator) < config.synthetic
+            made = torch.multinomial(self.synthetic_shares, count, replacement=True, generator=generator)
+            which = torch.where(synthetic.repeat(config.candidates), made, which)
+            plain |= synthetic
         places = torch.rand(2, count, generator=generator, dtype=torch.float64)
         flips = torch.randint(2, (3, count), generator=generator, dtype=torch.bool) & config.augment
         tops, lefts = (
@@ -162,10 +191,14 @@ class CropSampler:
         inner = _trimmed(up, MARGIN * scale)
         if config.candidates > 1:
             detail = (hr - inner).square().mean((1, 2, 3)).view(config.candidates, config.batch)
-            chosen = detail.argmax(0) * config.batch + torch.arange(config.batch, device=self.device)
+            best = torch.where(plain.to(self.device), 0, detail.argmax(0))
+            chosen = best * config.batch + torch.arange(config.batch, device=self.device)
             hr, up, inner = hr[chosen], up[chosen], inner[chosen]
         around = _trimmed(up, MARGIN * scale - detail_radius(scale, self.diffusion))
-        return Batch(hr, inner, condition_of(around, scale, self.diffusion), scale)
+        gain = None
+        if self.diffusion.noise_by_detail is not None:
+            gain = noise_gain_of(_trimmed(up, MARGIN * scale - noise_radius(scale)), scale, self.diffusion)
+        return Batch(hr, inner, condition_of(around, scale, self.diffusion), scale, gain)
 
     def _grid(self, tops: Tensor, lefts: Tensor, size: int, flips: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column, B×size×size each, that every pixel of a mirrored and transposed crop is taken from."""
@@ -224,7 +257,9 @@ def _map(folder: Path) -> Pictures | None:
         return None
 
 
-def _key(files: Sequence[Path], low_res: dict[str, dict[Path, Path]], scales: Sequence[int]) -> str:
+def _key(
+    files: Sequence[Path], low_res: dict[str, dict[Path, Path]], scales: Sequence[int], synthetic_side: int
+) -> str:
     """What the decoded pictures depend on, as a name."""
 
     def facts(path: Path) -> tuple[str, int, int, bool]:
@@ -232,7 +267,7 @@ def _key(files: Sequence[Path], low_res: dict[str, dict[Path, Path]], scales: Se
         return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns, os.access(path, os.R_OK))
 
     pairs = {scale: [facts(pair[file]) for file in files] for scale, pair in low_res.items()}
-    value = [FORMAT, list(scales), [facts(file) for file in files], pairs]
+    value = [FORMAT, list(scales), synthetic_side, [facts(file) for file in files], pairs]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
@@ -240,10 +275,15 @@ def _decode(
     files: Sequence[Path],
     low_res: dict[str, dict[Path, Path]],
     scales: Sequence[int],
+    synthetic_side: int,
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write `pixels` and `index.json` into a folder, which appears when it is complete."""
+    """Write `pixels` and `index.json` into a folder, which appears when it is complete.
+
+    Args:
+        synthetic_side: of the pictures that are made in code; 0 for none.
+    """
     making = folder.with_name(f"{folder.name}.{os.getpid()}")
     making.mkdir(parents=True, exist_ok=True)
     _remove_remains(folder.parent)
@@ -252,13 +292,9 @@ def _decode(
         skipped: dict[str, str] = {}
         digest, offset = hashlib.sha256(), 0
         with (making / "pixels").open("wb") as file:
-            for done, path in enumerate(files):
-                progress(done, len(files))
-                try:
-                    pictures = list(_originals_and_small(path, low_res, scales))
-                except InputError as error:
-                    skipped[path.name if path.name not in skipped else str(path)] = error.message
-                    continue
+
+            def store(name: str, pictures: Sequence[Tensor], synthetic: bool) -> None:
+                nonlocal offset
                 height, width = pictures[0].shape[1:]
                 offsets = []
                 for picture in pictures:
@@ -268,7 +304,18 @@ def _decode(
                     offsets.append(offset)
                     offset += len(data)
                 small = dict(zip(map(str, scales), offsets[1:], strict=True))
-                stored.append(asdict(Stored(path.name, height, width, offsets[0], small)))
+                stored.append(asdict(Stored(name, height, width, offsets[0], small, synthetic)))
+
+            for done, path in enumerate(files):
+                progress(done, len(files))
+                try:
+                    store(path.name, list(_originals_and_small(path, low_res, scales)), synthetic=False)
+                except InputError as error:
+                    skipped[path.name if path.name not in skipped else str(path)] = error.message
+            if synthetic_side:
+                for name, picture in synthetic_pictures(synthetic_side):
+                    small = [downscale_bicubic(picture, scale) for scale in scales]
+                    store(name, [picture, *small], synthetic=True)
         index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest(), "size": offset}
         (making / "index.json").write_text(json.dumps(index))
         if _map(folder) is None:  # else another process was quicker

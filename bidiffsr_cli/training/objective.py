@@ -3,7 +3,8 @@
     for question in objective.ask(batch, generator, noise_generator):
         loss = objective(network, question)
 
-Two ways to draw t: the grid of few-step samplers (recipe "ours"), and the authors' one t for each micro-batch.
+Of a noised original it is asked at a time step drawn in one of two ways: from the grid of few-step samplers (recipe
+"ours"), or the authors' one t for each micro-batch. A share of batches are rollouts, states of the sampler itself.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..configs import ModelConfig
-from ..diffusion.schedule import signal_and_noise
-from .config import LossConfig
+from ..diffusion.samplers import parameterization, sample_ddim
+from ..diffusion.schedule import NoiseLevel, noise_levels, signal_and_noise
+from . import penalties
+from .config import SPECTRUM, LossConfig
 from .data import Batch
+from .questions import Question, Rollout, View
 
 Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(x_t, condition, t, step) -> prediction, as UNet."""
@@ -28,41 +32,19 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Question:
-    """Crops, their time steps (B, on the CPU, all in one TaR/TaA group), and noise of unit variance, B×3×H×W."""
-
-    batch: Batch
-    t: Tensor
-    noise: Tensor
-
-    def split(self, count: int) -> list[Question]:
-        """The same in `count` parts, fewer where there are fewer crops."""
-        size = -(-len(self.t) // count)
-        return [self[first : first + size] for first in range(0, len(self.t), size)]
-
-    def __getitem__(self, which: slice) -> Question:
-        batch = self.batch
-        return Question(
-            Batch(batch.hr[which], batch.up[which], batch.condition[which], batch.scale),
-            self.t[which],
-            self.noise[which],
-        )
-
-
-@dataclass(frozen=True)
 class Loss:
     """Of one question.
 
     Attributes:
         total: what is minimized.
-        prediction: the part of it that the prediction is off by, detached.
-        group: the segment of the time.
+        parts: what it is the weighted sum of, by name, detached; first what the prediction is off by.
+        group: what was asked: "4" is the fifth segment of the time, "2of5" the second of five steps.
         count: how many crops it is the mean of.
     """
 
     total: Tensor
-    prediction: Tensor
-    group: int
+    parts: dict[str, Tensor]
+    group: str
     count: int
 
     def detached(self) -> Loss:
@@ -91,41 +73,107 @@ class Objective:
     def ask(self, batch: Batch, generator: torch.Generator, noise_generator: torch.Generator) -> list[Question]:
         """Draw time steps (`generator` is on the CPU) and noise (`noise_generator` is on the batch's device)."""
         noise = torch.empty_like(batch.hr).normal_(generator=noise_generator)
+        if batch.noise_gain is not None:
+            noise *= batch.noise_gain
+        share = self.config.rollout.share
+        if share and float(torch.rand((), generator=generator)) < share:
+            return [self._ask_rollout(batch, noise, generator)]
         questions = []
         for first, t in self.draw_times(len(batch.hr), generator):
-            whole = Question(batch, t.new_zeros(len(batch.hr)), noise)[first : first + len(t)]
-            questions.append(Question(whole.batch, t, whole.noise))
+            which = slice(first, first + len(t))
+            questions.append(Question(batch[which], t, noise[which]))
         return questions
 
-    def predict(self, network: Network, question: Question) -> tuple[Tensor, Tensor, Tensor]:
-        """(x_t, what the network should predict, what it does predict), B×3×H×W each."""
-        batch, t, noise = question.batch, question.t, question.noise
-        total = self.diffusion.total_steps
-        alpha, sigma = self._signal_and_noise(t)
-        x0 = self.clean(batch)
-        x_t = alpha * x0 + sigma * noise
-        wanted = noise if self.diffusion.parameterization == "epsilon" else alpha * noise - sigma * x0
-        seen = alpha * x_t if self.diffusion.input_gain == "alpha" else x_t
-        cell = int(t[0]) * self.cells // total
-        step = -(-total * cell // self.cells)  # says the TaR/TaA group; the first t of it, to be the same every time
-        return x_t, wanted, network(seen, batch.condition, t.to(x_t.device), step).float()
+    def predict(self, network: Network, question: Question) -> tuple[Tensor, Tensor]:
+        """(x_t, what the network predicts there), B×3×H×W each; x_t has no gradient."""
+        if isinstance(question, Rollout):
+            x_t = self.roll_out(network, question)
+            alpha: Tensor | float = self._level(question).alpha
+        else:
+            alpha, sigma = self._signal_and_noise(question.t)
+            x_t = alpha * self.clean(question.batch) + sigma * question.noise
+        return x_t, self._answer(network, x_t, alpha, question.t, question.batch)
+
+    @torch.no_grad()
+    def roll_out(self, network: Network, rollout: Rollout) -> Tensor:
+        """Where the sampler's steps before `stop` lead from its noise: B×3×H×W."""
+
+        def predict(x: Tensor, level: NoiseLevel) -> Tensor:
+            return self._answer(network, x, level.alpha, torch.full_like(rollout.t, level.t), rollout.batch)
+
+        start = rollout.noise * self.diffusion.temperature
+        levels = noise_levels(self.diffusion, rollout.steps)[: rollout.stop]
+        to_x0_eps = parameterization(self.diffusion)
+        return sample_ddim(predict, start, levels, to_x0_eps, eta=0.0, noise=lambda _: rollout.noise)
 
     def __call__(self, network: Network, question: Question) -> Loss:
         """The loss of a network's answer."""
-        batch, t = question.batch, question.t
-        x_t, wanted, predicted = self.predict(network, question)
-        loss = F.mse_loss(predicted, wanted) if self.config.kind == "mse" else F.l1_loss(predicted, wanted)
-        detached = loss.detach()
-        if self.config.lpips and self.segment(int(t[0])) < self.config.lpips_groups:
+        x_t, predicted = self.predict(network, question)
+        if isinstance(question, Rollout):
+            return self._judge_rollout(question, x_t, predicted)
+        return self._judge(question, x_t, predicted)
+
+    def _judge(self, question: Question, x_t: Tensor, predicted: Tensor) -> Loss:
+        """By what it predicts, and LPIPS near the clean end."""
+        batch, t, config = question.batch, question.t, self.config
+        alpha, sigma = self._signal_and_noise(t)
+        epsilon = self.diffusion.parameterization == "epsilon"
+        wanted = question.noise if epsilon else alpha * question.noise - sigma * self.clean(batch)
+        total = F.mse_loss(predicted, wanted) if config.kind == "mse" else F.l1_loss(predicted, wanted)
+        parts = {config.kind: total.detach()}
+        if config.lpips and self.segment(int(t[0])) < config.lpips_groups:
             assert self.perceptual is not None
-            alpha, sigma = self._signal_and_noise(t)
-            if self.diffusion.parameterization == "epsilon":
-                x0_predicted = (x_t - sigma * predicted) / alpha
-            else:
-                x0_predicted = alpha * x_t - sigma * predicted
-            distances = self.perceptual(self.picture(x0_predicted, batch), batch.hr)
-            loss = loss + self.config.lpips * distances.mean()
-        return Loss(loss, detached, self.segment(int(t[0])), len(t))
+            x0 = (x_t - sigma * predicted) / alpha if epsilon else alpha * x_t - sigma * predicted
+            distance = self.perceptual(self.picture(x0, batch), batch.hr).mean()
+            total, parts["lpips"] = total + config.lpips * distance, distance.detach()
+        return Loss(total, parts, str(self.segment(int(t[0]))), len(t))
+
+    def _judge_rollout(self, rollout: Rollout, x_t: Tensor, predicted: Tensor) -> Loss:
+        """By the picture that it comes to."""
+        batch, config, clean = rollout.batch, self.config.rollout, self.clean(rollout.batch)
+        x0, _ = parameterization(self.diffusion)(predicted, x_t, self._level(rollout))
+        picture = self.picture(x0, batch)
+        parts = {"mse": F.mse_loss(x0, clean)}
+        if config.lpips:
+            assert self.perceptual is not None
+            parts["lpips"] = self.perceptual(rollout.view.of(picture), rollout.view.of(batch.hr)).mean()
+        if config.comb or config.cross:
+            top, left = rollout.window
+            part = ..., slice(top, top + SPECTRUM), slice(left, left + SPECTRUM)
+            powers = penalties.spectrum(picture[part]), penalties.spectrum(batch.hr[part])
+            parts["comb"] = penalties.mean_over_groups(penalties.comb, *powers)
+            parts["cross"] = penalties.mean_over_groups(penalties.cross, *powers)
+        if config.weave:
+            parts["weave"] = penalties.mean_over_groups(penalties.weave, x0 - clean, batch.hr)
+        total = torch.stack([getattr(config, name) * part for name, part in parts.items()]).sum()
+        parts = {name: part.detach() for name, part in parts.items()}
+        return Loss(total, parts, f"{rollout.stop}of{rollout.steps}", len(rollout.t))
+
+    def _ask_rollout(self, batch: Batch, noise: Tensor, generator: torch.Generator) -> Rollout:
+        """Draw the sampler's steps, which of them is asked about, and how its picture is looked at."""
+
+        def below(count: int) -> int:
+            return int(torch.randint(count, (), generator=generator))
+
+        config, crop = self.config.rollout, batch.hr.shape[-1]
+        steps = config.steps[below(len(config.steps))]
+        stop = steps if config.stop == "last" else 2 + below(steps - 1)
+        view = View.draw(crop, config.lpips_shift, config.lpips_zooms, config.lpips_turn, generator)
+        room = max(1, crop - SPECTRUM + 1)
+        window = below(room), below(room)
+        t = torch.full((len(batch.hr),), noise_levels(self.diffusion, steps)[stop - 1].t)
+        return Rollout(batch, t, noise, steps, stop, view, window)
+
+    def _level(self, rollout: Rollout) -> NoiseLevel:
+        """Where the step that is asked about begins."""
+        return noise_levels(self.diffusion, rollout.steps)[rollout.stop - 1]
+
+    def _answer(self, network: Network, x: Tensor, alpha: Tensor | float, t: Tensor, batch: Batch) -> Tensor:
+        """What a network predicts of x at time steps of one TaR/TaA group."""
+        seen = alpha * x if self.diffusion.input_gain == "alpha" else x
+        cell = int(t[0]) * self.cells // self.diffusion.total_steps
+        step = -(-self.diffusion.total_steps * cell // self.cells)  # says the group; its first t, the same every time
+        return network(seen, batch.condition, t.to(x.device), step).float()
 
     def clean(self, batch: Batch) -> Tensor:
         """x_0: the picture, or the residual in units of s."""

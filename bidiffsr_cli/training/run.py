@@ -25,6 +25,7 @@ from ..checkpoints.files import EXACT, Checkpoint, serialize_float, serialize_pa
 from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
 from .config import TrainConfig
+from .data import Pictures
 from .state import Level, has_state, load_state, save_compact_state, save_state
 from .trainer import Break, Trainer
 
@@ -196,8 +197,10 @@ def resumed(trainer: Trainer, folder: Path) -> str:
     return f"{where}, on other devices: with other crops than it would have seen."
 
 
-def describe_data(sha256: str, count: int, config: TrainConfig) -> str:
+def describe_data(pictures: Pictures, config: TrainConfig) -> str:
     """One phrase on the pictures of a run."""
     wild = config.data.blur or config.data.noise or config.data.jpeg < 100
     degradation = "bicubic with blur, noise or JPEG" if wild else "bicubic"
-    return f"{count} pictures (pixels' sha256 {sha256[:16]}), degradation {degradation}"
+    made = sum(item.synthetic for item in pictures.stored)
+    count = f"{len(pictures.stored) - made} pictures" + (f" and {made} made in code" if made else "")
+    return f"{count} (pixels' sha256 {pictures.sha256[:16]}), degradation {degradation}"

@@ -29,11 +29,13 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import BidiffsrError, UsageError
 from ..networks.binary_conv import BatchNorm, anneal, measuring
 from ..networks.blocks import ResBlock
-from ..networks.latent_conv import LatentConv
+from ..networks.latent_conv import latent_names
 from ..networks.unet import UNet
+from ..runtime import multiplies_bfloat16
 from .config import TrainConfig
 from .data import CropSampler
-from .objective import Loss, Objective, Perceptual, Question
+from .objective import Loss, Objective, Perceptual
+from .questions import Question
 
 MEASURED = 16
 """Batches on which the statistics of BatchNorm are measured."""
@@ -144,7 +146,9 @@ class Trainer:
         self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         self.generator, self.noise_generator = torch.Generator(), torch.Generator(device)
         self.seed(0)
-        if device.type == "cuda" and config.run.precision == "fp32":
+        precision = config.run.precision
+        self.bf16 = precision == "bf16" or (precision == "auto" and multiplies_bfloat16(device))
+        if device.type == "cuda" and not self.bf16:
             torch.backends.cudnn.allow_tf32 = False  # as it is when the model is validated
         self.progress = Progress()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train") if threads > 1 else None
@@ -244,7 +248,7 @@ class Trainer:
 
     def latent_names(self) -> list[str]:
         """Names of the binary convolutions' weights."""
-        return [f"{name}.weight" for name, module in self.network.named_modules() if isinstance(module, LatentConv)]
+        return latent_names(self.network)
 
     def forget_figures(self) -> None:
         """Begin the figures of the log anew."""
@@ -282,7 +286,7 @@ class Trainer:
                             self.objective.predict(network, piece)
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _differentiate(self, pieces: Sequence[Question], count: int) -> list[Loss]:
         """Set every parameter's gradient to that of the mean loss over `count` crops."""
@@ -348,9 +352,10 @@ class Trainer:
         """What happened since an iteration, for the log."""
         losses, norms, before = self._losses, self._norms, self._signs
         self.forget_figures()
-        by_group: dict[int, list[tuple[int, float]]] = {}
+        by_group: dict[str, dict[str, list[tuple[int, float]]]] = {}
         for loss in losses:
-            by_group.setdefault(loss.group, []).append((loss.count, float(loss.prediction)))
+            for name, part in loss.parts.items():
+                by_group.setdefault(loss.group, {}).setdefault(name, []).append((loss.count, float(part)))
         total = mean((loss.count, float(loss.total)) for loss in losses)
         if not math.isfinite(total):
             raise self._diverged()
@@ -364,7 +369,10 @@ class Trainer:
             "lr": self.learning_rate(),
             "samples_per_second": done * self.config.data.batch * self.world / (self.progress.seconds - seconds),
             "loss": total,
-            "loss_by_group": {group: mean(values) for group, values in sorted(by_group.items())},
+            "loss_by_group": {
+                group: {name: mean(values) for name, values in parts.items()}
+                for group, parts in sorted(by_group.items())
+            },
             "gradient_norm": float(torch.stack(norms).mean()),
             "flip_rate": mean((signs[name].numel(), rate) for name, rate in flips.items()),
             "flip_rate_by_layer": flips,

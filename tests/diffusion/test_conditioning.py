@@ -12,7 +12,7 @@ from safetensors import safe_open
 from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, match_low_frequencies, upsample
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain, upsample
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -46,6 +46,37 @@ def test_a_window_sees_what_the_whole_picture_has_there(window, scale):
 def test_a_flat_picture_has_no_detail():
     seen = condition(Enlarged(torch.full((3, 3, 3), 0.7), 4, 12, 12, RESIDUAL), 0, 0, 12, 12)
     assert seen[3:].abs().max() < 1e-4
+
+
+BY_DETAIL = dataclasses.replace(RESIDUAL, noise_by_detail=0.03)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_noise_goes_by_the_deviation_around_a_pixel(scale):
+    low_res = 0.5 + 0.02 * torch.randn(3, 24, 24)
+    low_res[:, 14:, 14:] = 0.3
+    size, radius = 24 * scale, 2 * scale
+    up = Enlarged(low_res, scale, size, size, BY_DETAIL)
+    gain = noise_gain(up, 0, 0, size, size)
+    grey = up.crop(-radius, -radius, size + 2 * radius, size + 2 * radius).double().mean(0)
+    squares = grey.unfold(0, 2 * radius + 1, 1).unfold(1, 2 * radius + 1, 1)
+    deviation = squares.flatten(-2).std(-1, correction=0)
+    expected = (deviation / 0.03).clamp(max=1).sqrt().float()
+    torch.testing.assert_close(gain[0], expected, rtol=0, atol=2e-4)
+    assert gain.dtype == torch.float32 and gain.max() == 1 and gain[0, -4:, -4:].max() < 1e-3
+    for window in ((0, 0, 16, 32), (8, 24, 24, 16), (size - 8, 0, 8, size)):
+        top, left, height, width = window
+        part = gain[:, top : top + height, left : left + width]
+        torch.testing.assert_close(noise_gain(up, *window), part, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (1, 0, 0), (0.1, 0.7, 0.9)])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_no_noise_where_it_is_flat(colour, scale):
+    low_res = torch.tensor(colour).view(3, 1, 1).expand(3, 9, 9).contiguous()
+    assert (
+        noise_gain(Enlarged(low_res, scale, 9 * scale, 9 * scale, BY_DETAIL), 0, 0, 9 * scale, 9 * scale).max() < 5e-3
+    )
 
 
 def test_clipping_is_the_configs_choice():

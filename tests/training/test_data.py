@@ -12,6 +12,7 @@ from bidiffsr_cli.images.resizing import downscale_bicubic
 from bidiffsr_cli.training.config import DataConfig
 from bidiffsr_cli.training.data import CropSampler, open_pictures
 from bidiffsr_cli.training.degradations import degrade
+from bidiffsr_cli.training.synthetic import OF_EACH_KIND, synthetic_pictures
 
 
 def generator(seed=0):
@@ -173,3 +174,50 @@ def test_degradations(field, value):
     if field == "blur":
         torch.testing.assert_close(degrade(flat, config, generator()), flat)
         assert one.var() < x.var()
+
+
+def test_plain_crops_are_taken_as_they_come(pictures, config):
+    def detail(plain):
+        data = dataclasses.replace(config.data, candidates=4, batch=64, plain=plain)
+        batch = CropSampler(pictures, dataclasses.replace(config, data=data), torch.device("cpu")).draw(2, generator())
+        return float((batch.hr - batch.up).square().mean())
+
+    assert detail(0.0) > 1.1 * detail(0.5) > 1.2 * detail(1.0)
+
+
+def test_synthetic_pictures_have_their_share(config, folder, tmp_path):
+    data = dataclasses.replace(config.data, synthetic=0.3, batch=64)
+    pictures = open_pictures(data, (2, 4), tmp_path)
+    made = [item for item in pictures.stored if item.synthetic]
+    assert len(pictures.stored) - len(made) == 3 and len(made) == 4 * OF_EACH_KIND
+    assert all(item.height == item.width == 512 for item in made)
+    flat = next(item for item in made if item.name == "flats 4")
+    assert torch.equal(pixels_of(pictures, flat), dict(synthetic_pictures(512))["flats 4"])
+    first = flat.small["4"] // 3
+    small = pictures.pixels[first : first + 128 * 128].view(128, 128, 3).permute(2, 0, 1)
+    assert torch.equal(small, downscale_bicubic(pixels_of(pictures, flat), 4))
+
+    sampler = CropSampler(pictures, dataclasses.replace(config, data=data), torch.device("cpu"))
+    crops = torch.cat([sampler.draw(2, generator(seed)).hr for seed in range(8)])
+    uniform = crops.flatten(2).std(-1).amax(1) == 0
+    photos = CropSampler(
+        pictures, dataclasses.replace(config, data=dataclasses.replace(data, synthetic=0.0)), torch.device("cpu")
+    )
+    of_photos = torch.cat([photos.draw(2, generator(seed)).hr for seed in range(8)])
+    assert 0.04 < float(uniform.float().mean()) < 0.15  # most crops of a quarter of 30 %, and some others
+    assert not (of_photos.flatten(2).std(-1).amax(1) == 0).any()
+    assert open_pictures(config.data, (2, 4), tmp_path).stored == [i for i in pictures.stored if not i.synthetic]
+
+
+def test_synthetic_pictures_are_the_same_every_time():
+    one, two = dict(synthetic_pictures(128)), dict(synthetic_pictures(128))
+    assert len(one) == 4 * OF_EACH_KIND and all(torch.equal(one[name], two[name]) for name in one)
+    assert all(picture.shape == (3, 128, 128) and picture.dtype == torch.uint8 for picture in one.values())
+    assert len({bytes(picture.flatten().tolist()) for picture in one.values()}) > 4 * OF_EACH_KIND - 8
+
+
+def test_pictures_made_in_code_are_not_enough(tmp_path):
+    (tmp_path / "small").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "small" / "a.png")
+    with pytest.raises(InputError, match="smaller"):
+        open_pictures(DataConfig(pictures=(str(tmp_path / "small"),), synthetic=0.5), (2,), tmp_path / "cache")

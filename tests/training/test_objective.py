@@ -9,7 +9,9 @@ from bidiffsr_cli.configs import DiffusionConfig
 from bidiffsr_cli.diffusion.schedule import noise_levels, signal_and_noise
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.training.config import LossConfig
-from bidiffsr_cli.training.objective import Objective, Question
+from bidiffsr_cli.training.data import CropSampler
+from bidiffsr_cli.training.objective import Objective
+from bidiffsr_cli.training.questions import Question
 
 CPU = torch.device("cpu")
 
@@ -38,7 +40,7 @@ def test_v_of_the_residual(config, question, kind):
 
     loss = Objective(config.model, LossConfig(kind=kind), CPU)(network, question)
     torch.testing.assert_close(loss.total, torch.tensor(0.25 if kind == "mse" else 0.5))
-    assert (loss.group, loss.count) == (1, 4) and torch.equal(loss.total, loss.prediction)
+    assert (loss.group, loss.count) == ("1", 4) and loss.parts.keys() == {kind} and loss.parts[kind] == loss.total
     ((x, condition, t, step),) = asked
     torch.testing.assert_close(x, alpha * (alpha * residual + sigma * question.noise))
     assert torch.equal(condition, question.batch.condition) and t.tolist() == [799] * 4 and step * 5 // 2000 == 1
@@ -71,7 +73,7 @@ def test_lpips_counts_near_the_end_alone(config, question):
         v = alphas[t] * question.noise - sigmas[t] * residual
         loss = objective(lambda *_, v=v: v, asked)
         torch.testing.assert_close(loss.total, torch.tensor(expected))
-        assert float(loss.prediction) == 0
+        assert float(loss.parts["mse"]) == 0 and ("lpips" in loss.parts) == (t < 800)
 
 
 def test_times_on_the_grid(config):
@@ -95,6 +97,19 @@ def test_times_of_the_paper(config):
     parts = objective.draw_times(10, generator())
     assert [(first, len(t)) for first, t in parts] == [(0, 4), (4, 4), (8, 2)]
     assert all(len(t.unique()) == 1 for _, t in parts) and len({int(t[0]) for _, t in parts}) == 3
+
+
+def test_noise_is_where_detail_is(config, pictures):
+    diffusion = dataclasses.replace(config.model.diffusion, noise_by_detail=0.03)
+    gained = dataclasses.replace(config, model=dataclasses.replace(config.model, diffusion=diffusion))
+    batch = CropSampler(pictures, gained, CPU).draw(2, generator())
+    assert batch.noise_gain.shape == (4, 1, 32, 32) and 0 <= batch.noise_gain.min() < batch.noise_gain.max() == 1
+    (everywhere,) = Objective(config.model, LossConfig(), CPU).ask(
+        dataclasses.replace(batch, noise_gain=None), generator(), generator(7)
+    )
+    (question,) = Objective(gained.model, LossConfig(), CPU).ask(batch, generator(), generator(7))
+    assert abs(float(everywhere.noise.std()) - 1) < 0.02
+    assert torch.equal(question.noise, batch.noise_gain * everywhere.noise)
 
 
 def test_a_question_is_split_without_loss(question):

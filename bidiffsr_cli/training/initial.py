@@ -1,0 +1,54 @@
+"""What a run begins with: the weights of a model, and the magnitudes of another where the first one has signs alone."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..checkpoints.files import Checkpoint
+from ..configs import ModelConfig
+from ..errors import UsageError
+from ..networks.latent_conv import latent_names
+
+
+def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoint | None = None) -> dict[str, Tensor]:
+    """The weights of a model, by the names of `UNet`.
+
+    A packed model has lost how far each binary weight is from the other sign; all of a channel are equally far, and
+    training has to find out anew which of them are undecided. Where a float model of an earlier time is at hand, its
+    |w| tell: every sign stays, and so does every channel's scale, so that the network is the same to the last bit of
+    its convolutions.
+
+    Args:
+        config: of the run.
+        model: the weights.
+        magnitudes: a float model of the same network, whose |w| the binary weights get.
+
+    Raises:
+        UsageError: a network is not the config's, or `magnitudes` has none.
+        CheckpointError: the model is packed, and its method's BatchNorm folded for good.
+    """
+    weights = _weights(config, model)
+    if magnitudes is None:
+        return weights
+    if magnitudes.storage == "packed":
+        raise UsageError(f"{magnitudes.name or 'The model'} is packed, without magnitudes.", "Give a float model.")
+    theirs = _weights(config, magnitudes)
+    for name in latent_names(model.build()):
+        weights[name] = _scaled(weights[name], theirs[name].abs())
+    return weights
+
+
+def _weights(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    theirs = checkpoint.config
+    if (theirs.network, theirs.condition_channels) != (config.network, config.condition_channels):
+        name = checkpoint.name or "the model"
+        raise UsageError(f"The network of {name} is not the config's.", "Choose another preset, or another model.")
+    return dict(checkpoint.build().state_dict())
+
+
+def _scaled(weight: Tensor, magnitude: Tensor) -> Tensor:
+    """Magnitudes with the weight's signs, and for each output channel the weight's mean of |w|."""
+    mean = magnitude.mean((1, 2, 3), keepdim=True)
+    magnitude = magnitude.clamp(min=1e-3 * mean).clamp(min=1e-12)  # or a zero would lose its sign
+    scale = weight.abs().mean((1, 2, 3), keepdim=True) / magnitude.mean((1, 2, 3), keepdim=True)
+    return (magnitude * scale).where(weight >= 0, -magnitude * scale)

@@ -1,0 +1,267 @@
+"""Rollouts: the states are the sampler's own, one step learns, and what its picture is judged by is what it says."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from bidiffsr_cli.checkpoints.files import Checkpoint
+from bidiffsr_cli.configs import UpscaleOptions
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
+from bidiffsr_cli.diffusion.schedule import noise_levels
+from bidiffsr_cli.errors import CheckpointError
+from bidiffsr_cli.evaluation.metrics import load_lpips
+from bidiffsr_cli.images import Picture
+from bidiffsr_cli.networks.unet import UNet
+from bidiffsr_cli.pipeline import SuperResolver
+from bidiffsr_cli.runtime import choose_runtime
+from bidiffsr_cli.tiling import noise_field
+from bidiffsr_cli.training.config import RolloutConfig, changed
+from bidiffsr_cli.training.data import Batch, CropSampler
+from bidiffsr_cli.training.objective import Objective
+from bidiffsr_cli.training.questions import Rollout, View
+from bidiffsr_cli.training.state import load_state, save_state
+from bidiffsr_cli.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+WHOLE = View(0, 0, 64, 1.0, 0)
+ALL = [
+    "loss.rollout.share=1.0",
+    "loss.rollout.lpips=20.0",
+    "loss.rollout.lpips_shift=7",
+    "loss.rollout.lpips_turn=true",
+    "loss.rollout.lpips_zooms=[1.0, 1.5]",
+    "loss.rollout.comb=0.05",
+    "loss.rollout.cross=0.05",
+    "loss.rollout.weave=60.0",
+    "data.crop=64",
+    "model.diffusion.noise_by_detail=0.03",
+]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def rolling(config):
+    """The tiny config, with nothing but rollouts, judged by everything."""
+    return changed(config, ALL)
+
+
+@pytest.fixture
+def batch(pictures, rolling):
+    return CropSampler(pictures, rolling, CPU).draw(2, generator())
+
+
+@pytest.fixture
+def network(rolling):
+    torch.manual_seed(0)
+    return UNet(rolling.model.network, rolling.model.condition_channels)
+
+
+def objective_of(config, **changes):
+    loss = dataclasses.replace(config.loss, rollout=dataclasses.replace(config.loss.rollout, **changes))
+    return Objective(config.model, loss, CPU, lambda ours, originals: (ours - originals).abs().mean((1, 2, 3)))
+
+
+def rollout_of(config, batch, steps, stop):
+    t = torch.full((len(batch.hr),), noise_levels(config.model.diffusion, steps)[stop - 1].t)
+    noise = torch.randn(batch.hr.shape, generator=generator(5)) * batch.noise_gain
+    return Rollout(batch, t, noise, steps, stop, WHOLE, (0, 0))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, steps):
+    """A picture is enlarged, and what the network is given at each step compared with what training gives it."""
+    low_res = torch.rand(3, 64 // scale, 64 // scale, generator=generator())
+    low_res[:, : 32 // scale] = 0.5  # half of it is flat
+    diffusion = rolling.model.diffusion
+    resolver = SuperResolver(
+        Checkpoint(rolling.model, network.state_dict(), "", ""), choose_runtime("cpu", "fp32", "reference", threads=1)
+    )
+    seen, inner = [], resolver.network
+
+    def recording(x, condition, t, step):
+        seen.append((x.clone(), condition.clone(), t.tolist()))
+        return inner(x, condition, t, step)
+
+    resolver.network = recording
+    resolver.upscale(Picture(low_res), UpscaleOptions(scale=scale, steps=steps, seed=3))
+    assert len(seen) == steps
+
+    up = Enlarged(low_res, scale, 64, 64, diffusion)
+    gain = noise_gain(up, 0, 0, 64, 64)[None]
+    assert gain[..., :12, :].max() < 0.01 and gain.max() == 1
+    whole = up.crop(0, 0, 64, 64)[None]
+    batch = Batch(whole, whole, condition(up, 0, 0, 64, 64)[None], scale, gain)
+    objective, asked = objective_of(rolling), []
+
+    def network_in_training(x, condition, t, step):
+        asked.append((x, condition, t.tolist()))
+        return network(x, condition, t, step)
+
+    t = torch.tensor([noise_levels(diffusion, steps)[-2].t])
+    rollout = Rollout(batch, t, noise_field(64, 64, 3)[None] * gain, steps, steps, WHOLE, (0, 0))
+    objective.predict(network_in_training, rollout)
+    for (x, cond, t_cpu), (x_asked, cond_asked, t_asked) in zip(seen, asked, strict=True):
+        assert t_cpu == t_asked and torch.equal(cond, cond_asked)
+        flipped = (x - x_asked).abs() > 1e-3  # the packed network adds in another order, which may flip a sign
+        assert flipped.float().mean() < 0.02
+
+
+@pytest.mark.parametrize(("steps", "stop"), [(2, 2), (5, 2), (5, 4)])
+def test_one_step_learns(rolling, batch, network, steps, stop):
+    objective, rollout = objective_of(rolling), rollout_of(rolling, batch, steps, stop)
+    with_gradient = []
+
+    def recording(x, condition, t, step):
+        with_gradient.append((int(t[0]), torch.is_grad_enabled()))
+        return network(x, condition, t, step)
+
+    objective(recording, rollout).total.backward()
+    times = [level.t for level in noise_levels(rolling.model.diffusion, steps)][:stop]
+    assert with_gradient == [(t, t == times[-1]) for t in times]
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+
+    state = objective.roll_out(network, rollout)
+    assert not state.requires_grad and not torch.equal(state, rollout.noise)
+    network.zero_grad()
+    objective.roll_out = lambda *_: state
+    objective(network, rollout).total.backward()
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter.grad, gradients[name]), name
+
+
+def test_a_right_answer_costs_nothing_and_parts_are_weighted(rolling, batch, network):
+    rollout = rollout_of(rolling, batch, 5, 3)
+    objective = objective_of(rolling)
+    state, level = objective.roll_out(network, rollout), noise_levels(rolling.model.diffusion, 5)[2]
+
+    def answering(wanted):
+        """A network that takes the first steps as the other one does, and then predicts what is wanted."""
+
+        def answer(x, condition, t, step):
+            last = int(t[0]) == level.t
+            return (level.alpha * state - wanted) / level.sigma if last else network(x, condition, t, step)
+
+        return answer
+
+    clean = objective.clean(batch)
+    right = objective(answering(clean), rollout)
+    assert right.parts.keys() == {"mse", "lpips", "comb", "cross", "weave"} and right.group == "3of5"
+    assert float(right.total) < 1e-6
+    wrong = objective(answering(clean + 0.5), rollout)
+    assert float(wrong.parts["mse"]) == pytest.approx(0.25, rel=1e-4)
+    weights = rolling.loss.rollout
+    total = sum(getattr(weights, name) * float(part) for name, part in wrong.parts.items())
+    assert float(wrong.total) == pytest.approx(total, rel=1e-5)
+
+
+def test_what_is_asked(rolling, batch):
+    objective, source, groups = objective_of(rolling, share=0.5, steps=(2, 5)), generator(), []
+    for _ in range(600):
+        (question,) = objective.ask(batch, source, source)
+        if isinstance(question, Rollout):
+            groups.append((question.steps, question.stop))
+            assert int(question.t[0]) == noise_levels(rolling.model.diffusion, question.steps)[question.stop - 1].t
+            assert min(question.window) >= 0 and max(question.window) == 0  # a crop of 64 leaves no other place
+    counts = {group: groups.count(group) / len(groups) for group in set(groups)}
+    assert abs(len(groups) / 600 - 0.5) < 0.07 and counts.keys() == {(2, 2), (5, 2), (5, 3), (5, 4), (5, 5)}
+    assert abs(counts[2, 2] - 0.5) < 0.1 and all(abs(counts[5, stop] - 0.125) < 0.07 for stop in (2, 3, 4, 5))
+    last = objective_of(rolling, stop="last")
+    assert {(q.steps, q.stop) for q in (last.ask(batch, source, source)[0] for _ in range(20))} == {(2, 2), (5, 5)}
+
+
+def test_threads_share_the_work(rolling, pictures):
+    """Eight crops are judged together, so that any number of threads comes to the same."""
+    config = changed(rolling, ["data.batch=16"])
+    sampler = CropSampler(pictures, config, CPU)
+    perceptual = load_lpips()
+    one, two, many = (Trainer(config, sampler, CPU, perceptual, threads=threads) for threads in (1, 2, 5))
+    (question,) = one._ask(generator(), generator())
+    assert [len(part.t) for part in two._split(question)] == [8, 8] == [len(part.t) for part in many._split(question)]
+    assert all(part.view == question.view for part in two._split(question))
+    for trainer in (one, two):
+        trainer._losses = trainer._differentiate(trainer._split(question), len(question.t))
+    for (name, a), b in zip(one.network.named_parameters(), two.network.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=2e-3, atol=2e-5, msg=name)
+    whole, halves = one._losses[0].parts, [loss.parts for loss in two._losses]
+    for name, value in whole.items():
+        torch.testing.assert_close(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_resumed_run_is_the_straight_run(rolling, pictures, tmp_path, threads):
+    config = changed(rolling, ["loss.rollout.share=0.7", "data.synthetic=0.0", "data.plain=0.3", "data.batch=16"])
+
+    def make():
+        return Trainer(config, CropSampler(pictures, config, CPU), CPU, load_lpips(), threads=threads)
+
+    straight, stopped, again = make(), make(), make()
+    straight.run(lambda _: None, lambda: False)
+    stopped.run(lambda _: None, lambda: stopped.progress.iteration == 3)
+    save_state(stopped, tmp_path)
+    assert load_state(again, tmp_path) is True
+    again.run(lambda _: None, lambda: False)
+    assert again.progress.iteration == straight.progress.iteration == 6
+    for (name, a), b in zip(straight.network.named_parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_log_tells_them_apart(rolling, pictures):
+    config = changed(rolling, ["loss.rollout.share=0.6", "run.iterations=12", "run.log_every=12"])
+    lines = []
+    trainer = Trainer(config, CropSampler(pictures, config, CPU), CPU, load_lpips())
+    trainer.run(lines.append, lambda: False)
+    groups = lines[0]["loss_by_group"]
+    rollouts = {name: parts for name, parts in groups.items() if "of" in name}
+    assert rollouts and set(rollouts) <= {"2of2", "2of5", "3of5", "4of5", "5of5"} and len(groups) > len(rollouts)
+    assert all(list(parts) == ["mse", "lpips", "comb", "cross", "weave"] for parts in rollouts.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"share": 1.1},
+        {"steps": ()},
+        {"steps": (1,)},
+        {"stop": "first"},
+        {"lpips": -1.0},
+        {"lpips_zooms": ()},
+        {"lpips_zooms": (0.5,)},
+    ],
+    ids=str,
+)
+def test_impossible_rollouts_are_refused(change):
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        RolloutConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change", ["loss.rollout.steps=[3000]", "data.crop=32", "loss.rollout.lpips_shift=17"], ids=str
+)
+def test_rollouts_that_do_not_fit_the_rest_are_refused(rolling, change):
+    with pytest.raises(Exception, match=change.partition("=")[0].rpartition(".")[2]):
+        changed(rolling, [change])
+
+
+def test_views_are_parts_of_the_picture():
+    source, views = generator(), []
+    picture = torch.rand(2, 3, 64, 64)
+    for _ in range(300):
+        view = View.draw(64, 15, (1.0, 1.5, 2.0), True, source)
+        views.append(view)
+        seen = view.of(picture)
+        whole = 49 if view.zoom == 1 else int(49 / view.zoom) + 4
+        assert view.size == whole and seen.shape == (2, 3, int(view.zoom * whole), int(view.zoom * whole))
+        assert max(view.top, view.left) + view.size <= 64
+    assert {view.top for view in views} == {view.left for view in views} == set(range(16))
+    assert {view.turn for view in views} == set(range(8)) and {view.zoom for view in views} == {1.0, 1.5, 2.0}
+    assert torch.equal(WHOLE.of(picture), picture)
+    turned = {tuple(View(0, 0, 64, 1.0, turn).of(picture)[0, 0].flatten().tolist()) for turn in range(8)}
+    assert len(turned) == 8
+    torch.testing.assert_close(
+        View(3, 5, 20, 1.5, 0).of(torch.full((1, 3, 64, 64), 0.3)), torch.full((1, 3, 30, 30), 0.3)
+    )
