@@ -168,6 +168,22 @@ def test_without_start_noise_the_seed_does_not_matter(resolver, small):
     assert len(results) == 1
 
 
+@pytest.mark.parametrize("options", [{"sampler": "ddim"}, {"sampler": "ddpm"}, {"eta": 0.8}], ids=str)
+@pytest.mark.parametrize("scale", [2, 4])
+def test_noise_by_detail_draws_nothing_where_it_is_flat(fast, small, scale, options):
+    diffusion = dataclasses.replace(fast.config.diffusion, noise_by_detail=0.03)
+    config = dataclasses.replace(fast.config, diffusion=diffusion)
+    resolver = SuperResolver(dataclasses.replace(fast, config=config), choose_runtime(device="cpu", threads=1))
+    resolver.network = Replaced(lambda x, condition: torch.zeros_like(x))  # noise stays where it is
+    picture = Image.new("RGB", (64, 64), (200, 120, 30))
+    picture.paste(small, (0, 0))
+    one, two = (to_tensor(resolver.upscale(picture, scale=scale, steps=2, seed=n, **options).image) for n in (0, 1))
+    reach = 4 * scale  # of the bicubic and of the deviation
+    different = (one != two).any(0)
+    assert different[: 40 * scale - reach, : 48 * scale - reach].float().mean() > 0.9
+    assert not different[40 * scale + reach :].any() and not different[:, 48 * scale + reach :].any()
+
+
 def test_one_step_is_plain_regression(resolver, small):
     """The input gain hides the start noise from the network, and cos(pi/2) = 0 the noise from the result."""
     assert len({resolver.upscale(small, steps=1, seed=seed).image.tobytes() for seed in (0, 1)}) == 1

@@ -131,7 +131,7 @@ def noise_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor
     """
     assert config.noise_by_detail is not None
     side = 2 * noise_radius(scale) + 1
-    grey = around.double().mean(-3, keepdim=True)
+    grey = around.mean(-3, keepdim=True).double()
     mean, mean_square = (_sums(_sums(x, side, dim=-2), side, dim=-1) / side**2 for x in (grey, grey * grey))
     deviation = mean_square.addcmul_(mean, mean, value=-1).clamp_(min=0).sqrt_()
     return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float()

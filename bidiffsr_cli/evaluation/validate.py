@@ -1,4 +1,4 @@
-"""A quick score of a model while it is trained: PSNR and LPIPS at one step and at a few, on a folder of originals."""
+"""A quick score of a model while it is trained: PSNR and LPIPS at the presets' steps, on a folder of originals."""
 
 from __future__ import annotations
 
@@ -44,10 +44,12 @@ class Validation:
     def __call__(self, checkpoint: Checkpoint, runtime: Runtime) -> Scores:
         """Means over all pictures: scale -> steps -> psnr_y in dB, lpips_alex.
 
-        At 1 and 5 steps where the first one is T-1, else at the model's default: from less, nothing comes of it.
+        At the steps of the presets where the first one is T-1, else at the model's default: from less, nothing comes
+        of it.
         """
         resolver, diffusion = SuperResolver(checkpoint, runtime), checkpoint.config.diffusion
-        steps = (1, 5) if diffusion.spacing == "trailing" else (diffusion.default_steps,)
+        of_presets = sorted(set(diffusion.presets.values()))
+        steps = of_presets if of_presets and diffusion.spacing == "trailing" else [diffusion.default_steps]
         return {
             str(scale): {
                 str(count): self._means(AtSteps(resolver, UpscaleOptions(scale=scale, steps=count)), scale)

@@ -79,10 +79,10 @@ def test_what_training_validates_is_what_eval_says(tmp_path: Path, pictures: Pat
     resolver = SuperResolver(checkpoint, runtime)
     assert list(found) == ["2", "4"]
     for scale in (2, 4):
-        subjects = [AtSteps(resolver, UpscaleOptions(scale=scale, steps=steps)) for steps in (1, 5)]
+        subjects = [AtSteps(resolver, UpscaleOptions(scale=scale, steps=steps)) for steps in (1, 2, 3)]
         cases = open_test_set(tmp_path / "HR", scale)
         summaries = summarize(evaluate(cases, subjects, rules("paper", scale), ["psnr_y", "lpips_alex"]))
-        for steps, summary in zip(("1", "5"), summaries, strict=True):
+        for steps, summary in zip(("1", "2", "3"), summaries, strict=True):
             assert found[str(scale)][steps] == {
                 "psnr_y": round(summary.mean["psnr_y"], 4),
                 "lpips_alex": round(summary.mean["lpips_alex"], 5),

@@ -26,6 +26,9 @@ TINY = [
     "run.precision=fp32",
     "optimizer.warmup=2",
     "loss.lpips=0.0",
+    "loss.rollout.share=0.0",
+    "data.plain=0.0",
+    "data.synthetic=0.0",
 ]
 
 

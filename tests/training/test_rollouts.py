@@ -194,7 +194,7 @@ def test_threads_share_the_work(rolling, pictures):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_resumed_run_is_the_straight_run(rolling, pictures, tmp_path, threads):
-    config = changed(rolling, ["loss.rollout.share=0.7", "data.synthetic=0.0", "data.plain=0.3", "data.batch=16"])
+    config = changed(rolling, ["loss.rollout.share=0.7", "data.plain=0.3", "data.batch=16"])
 
     def make():
         return Trainer(config, CropSampler(pictures, config, CPU), CPU, load_lpips(), threads=threads)
