@@ -222,7 +222,8 @@ def _choose_isa(backend: str, device: torch.device, precision: str) -> str | Non
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 itself; one that does not is several times slower with it than without."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and native.why_unavailable() is None and native.multiplies_bfloat16()
 
 

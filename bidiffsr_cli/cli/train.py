@@ -271,7 +271,8 @@ def _weights(init: str | None, magnitudes: str | None, config: TrainConfig) -> d
 
 def _perceptual(config: TrainConfig, device: torch.device) -> Any:
     """LPIPS on the device, if the loss has it."""
-    if not config.loss.lpips and not config.loss.rollout.lpips:
+    rollout = config.loss.rollout
+    if not config.loss.lpips and not (rollout.share and rollout.lpips):
         return None
     from ..evaluation.metrics import load_lpips
 

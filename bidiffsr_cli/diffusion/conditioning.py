@@ -131,10 +131,11 @@ def noise_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor
     """
     assert config.noise_by_detail is not None
     side = 2 * noise_radius(scale) + 1
-    grey = around.mean(-3, keepdim=True).double()
+    grey = around.mean(-3, keepdim=True)
+    grey = grey.cpu().double() if grey.device.type == "mps" else grey.double()  # which has no float64
     mean, mean_square = (_sums(_sums(x, side, dim=-2), side, dim=-1) / side**2 for x in (grey, grey * grey))
     deviation = mean_square.addcmul_(mean, mean, value=-1).clamp_(min=0).sqrt_()
-    return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float()
+    return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float().to(around.device)
 
 
 def _sums(x: Tensor, count: int, dim: int) -> Tensor:

@@ -20,10 +20,12 @@ from ..errors import CheckpointError, UsageError
 from ..systems import find_system
 
 PRESETS = Path(__file__).parent / "presets"
+KINDS = ("flats", "gradients", "text", "interfaces")
+"""Of pictures that are made in code (`training/synthetic.py`)."""
 SPECTRUM = 64
-"""Side of the part of a crop whose spectrum is judged, pixels."""
+"""Side of the part of a crop whose spectrum comb and cross judge, pixels."""
 LEAST_FOR_LPIPS = 48
-"""Least side of what LPIPS is shown, pixels."""
+"""Side below which AlexNet's last layers see less than two places of a picture, pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class DataConfig:
     """Crops that are drawn for each one taken: the one with most detail."""
     plain: float = 0.0
     """Share of crops that are taken as they come, without that choice."""
-    synthetic: float = 0.0
-    """Share of crops from pictures made in code: flats, gradients, text, interfaces (`training/synthetic.py`)."""
+    synthetic: dict[str, float] = field(default_factory=dict)
+    """Shares of crops from pictures that are made in code: flats, gradients, text, interfaces."""
     augment: bool = True
     """Mirror and transpose at random."""
     blur: float = 0.0
@@ -58,7 +60,9 @@ class DataConfig:
         check_between(self, "batch", 1, 4096)
         check_between(self, "candidates", 1, 16)
         check_between(self, "plain", 0, 1)
-        check_between(self, "synthetic", 0, 1)
+        check(set(self.synthetic) <= set(KINDS), self, "synthetic")
+        check(all(share >= 0 for share in self.synthetic.values()), self, "synthetic")
+        check(sum(self.synthetic.values()) <= 1, self, "synthetic")
         check_between(self, "blur", 0, 10)
         check_between(self, "noise", 0, 100)
         check_between(self, "jpeg", 10, 100)
@@ -71,7 +75,7 @@ class RolloutConfig:
     share: float = 0.0
     """Of batches; the others are noised originals."""
     steps: tuple[int, ...] = (2, 5)
-    """Of the sampler (DDIM), one of these for each batch."""
+    """Of the sampler (DDIM), one of these for each batch; what is named twice is drawn twice as often."""
     stop: str = "random"
     """Which step learns: random, any but the first, of which the other batches take care; or last."""
     mse: float = 1.0
@@ -79,15 +83,16 @@ class RolloutConfig:
     lpips: float = 0.0
     """Weight of LPIPS between the picture that x_0 comes to and the original."""
     lpips_shift: int = 0
-    """LPIPS is shown a part that begins at random up to so many pixels down and to the right."""
+    """LPIPS is shown a part of the crop that is smaller by so many pixels, at a random place."""
     lpips_turn: bool = False
-    """And mirrors and transposes it at random."""
+    """LPIPS is shown it mirrored and transposed at random."""
     lpips_zooms: tuple[float, ...] = (1.0,)
-    """And enlarges it by one of these."""
+    """LPIPS is shown it enlarged by one of these; of a larger one, less is shown."""
     comb: float = 0.0
-    """Weight of lines of periods 8, 4, 8/3 and 2 pixels that the original has not (`training/penalties.py`)."""
+    """Weight of how much lines of periods 8, 4, 8/3 and 2 pixels differ from the original's (`training/penalties.py`).
+    Eight crops are judged together by this and the next two, so more threads than crops / 8 do not help here."""
     cross: float = 0.0
-    """Weight of power near the axes of the spectrum instead of its diagonals, beyond the original's."""
+    """Weight of how differently power is shared out between axes and diagonals of the spectrum."""
     weave: float = 0.0
     """Weight of the pattern of 8×8 pixels in what x_0 is off by where the original is flat; above some 60 in units of
     the residual it drowns the rest."""
@@ -212,12 +217,28 @@ class TrainConfig:
         step = self.model.network.multiple_of
         check(self.data.crop % step == 0, self.data, "crop")
         check(all(self.data.crop % scale == 0 for scale in self.model.scales), self.data, "crop")
-        rollout, crop = self.loss.rollout, self.data.crop
-        if rollout.share:
-            check(max(rollout.steps) <= self.model.diffusion.total_steps, rollout, "steps")
-            check(not (rollout.comb or rollout.cross) or crop >= SPECTRUM, self.data, "crop")
-            check(not rollout.lpips or crop - rollout.lpips_shift >= LEAST_FOR_LPIPS, rollout, "lpips_shift")
+        self._check_rollouts()
         check(set(self.data.low_res) <= {str(scale) for scale in self.model.scales}, self.data, "low_res")
+
+    def _check_rollouts(self) -> None:
+        """Whether they go together with the rest."""
+        loss, rollout, crop = self.loss, self.loss.rollout, self.data.crop
+
+        def need(sound: bool, message: str) -> None:
+            if rollout.share and not sound:
+                raise CheckpointError(message)
+
+        spectra = rollout.comb or rollout.cross
+        need(not spectra or crop >= SPECTRUM, f"loss.rollout.comb and cross need data.crop >= {SPECTRUM}.")
+        shown = crop - rollout.lpips_shift
+        need(
+            not rollout.lpips or shown >= LEAST_FOR_LPIPS,
+            f"loss.rollout.lpips_shift leaves less than {LEAST_FOR_LPIPS} pixels.",
+        )
+        total = self.model.diffusion.total_steps
+        need(max(rollout.steps) <= total, f"loss.rollout.steps cannot be more than the {total} of the diffusion.")
+        need(loss.times == "grid", 'loss.rollout.share needs loss.times = "grid".')
+        need(not loss.dropout, "loss.rollout.share excludes loss.dropout: samplers have none.")
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON knows it."""

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,9 +31,9 @@ from ..images.resizing import downscale_bicubic
 from ..runtime import device_free_memory
 from .config import DataConfig, TrainConfig
 from .degradations import degrade
-from .synthetic import synthetic_pictures
+from .synthetic import REVISION, synthetic_pictures
 
-FORMAT = 2
+FORMAT = 1
 SYNTHETIC_SIDE = 512
 """Least side of the pictures that are made in code."""
 MARGIN = 6
@@ -44,7 +45,7 @@ class Stored:
     """One picture in the file: where its bytes (H×W×3) begin, and those of the small ones by scale.
 
     Attributes:
-        synthetic: whether it was made in code.
+        synthetic: which kind it is of those that are made in code; empty for others.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Stored:
     width: int
     offset: int
     small: dict[str, int]
-    synthetic: bool = False
+    synthetic: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ def open_pictures(
     """
     files = _files(config)
     low_res = {scale: _low_res_of(files, Path(folder), int(scale)) for scale, folder in config.low_res.items()}
-    side = max(SYNTHETIC_SIDE, config.crop) if config.synthetic else 0
+    side = 0
+    if any(config.synthetic.values()):
+        multiple = math.lcm(*scales)
+        side = -(-max(SYNTHETIC_SIDE, config.crop) // multiple) * multiple
     folder = cache / _key(files, low_res, scales, side)
     pictures = _map(folder)
     if pictures is None:
@@ -158,17 +162,22 @@ class CropSampler:
             scale: torch.tensor([item.small[str(scale)] // 3 for item in stored]) for scale in config.model.scales
         }
         areas = torch.tensor([item.height * item.width for item in stored], dtype=torch.float64)
-        synthetic = torch.tensor([item.synthetic for item in stored])
-        self.shares, self.synthetic_shares = areas * ~synthetic, areas * synthetic
+        self.shares = areas * torch.tensor([not item.synthetic for item in stored])
+        # as many of each kind, and all of one size
+        self.synthetic_shares = areas * torch.tensor(
+            [self.config.synthetic.get(item.synthetic, 0.0) for item in stored]
+        )
 
     def draw(self, scale: int, generator: torch.Generator) -> Batch:
         """One batch; `generator` is on the CPU, so that every device is given the same crops."""
         config, size = self.config, self.config.crop
         count = config.batch * config.candidates
         which = torch.multinomial(self.shares, count, replacement=True, generator=generator)
-        plain = torch.rand(config.batch, generator=generator) < config.plain
-        if config.synthetic:
-            synthetic = torch.rand(config.batch, generator=generator) < config.synthetic
+        plain = torch.zeros(config.batch, dtype=torch.bool)
+        if config.plain:
+            plain = torch.rand(config.batch, generator=generator) < config.plain
+        if bool(self.synthetic_shares.any()):
+            synthetic = torch.rand(config.batch, generator=generator) < sum(config.synthetic.values())
             made = torch.multinomial(self.synthetic_shares, count, replacement=True, generator=generator)
             which = torch.where(synthetic.repeat(config.candidates), made, which)
             plain |= synthetic
@@ -267,7 +276,9 @@ def _key(
         return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns, os.access(path, os.R_OK))
 
     pairs = {scale: [facts(pair[file]) for file in files] for scale, pair in low_res.items()}
-    value = [FORMAT, list(scales), synthetic_side, [facts(file) for file in files], pairs]
+    value: list[Any] = [FORMAT, list(scales), [facts(file) for file in files], pairs]
+    if synthetic_side:  # whose letters Pillow draws
+        value += [synthetic_side, REVISION, PIL.__version__]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
@@ -293,7 +304,7 @@ def _decode(
         digest, offset = hashlib.sha256(), 0
         with (making / "pixels").open("wb") as file:
 
-            def store(name: str, pictures: Sequence[Tensor], synthetic: bool) -> None:
+            def store(name: str, pictures: Sequence[Tensor], synthetic: str) -> None:
                 nonlocal offset
                 height, width = pictures[0].shape[1:]
                 offsets = []
@@ -309,15 +320,15 @@ def _decode(
             for done, path in enumerate(files):
                 progress(done, len(files))
                 try:
-                    store(path.name, list(_originals_and_small(path, low_res, scales)), synthetic=False)
+                    store(path.name, list(_originals_and_small(path, low_res, scales)), synthetic="")
                 except InputError as error:
                     skipped[path.name if path.name not in skipped else str(path)] = error.message
             if synthetic_side:
-                for name, picture in synthetic_pictures(synthetic_side):
-                    small = [downscale_bicubic(picture, scale) for scale in scales]
-                    store(name, [picture, *small], synthetic=True)
-        index = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest(), "size": offset}
-        (making / "index.json").write_text(json.dumps(index))
+                for kind, index, picture in synthetic_pictures(synthetic_side):
+                    made = [picture, *(downscale_bicubic(picture, scale) for scale in scales)]
+                    store(f"{kind} {index}", made, synthetic=kind)
+        contents = {"stored": stored, "skipped": skipped, "sha256": digest.hexdigest(), "size": offset}
+        (making / "index.json").write_text(json.dumps(contents))
         if _map(folder) is None:  # else another process was quicker
             shutil.rmtree(folder, ignore_errors=True)
             making.rename(folder)

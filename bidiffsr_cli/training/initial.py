@@ -8,6 +8,7 @@ from ..checkpoints.files import Checkpoint
 from ..configs import ModelConfig
 from ..errors import UsageError
 from ..networks.latent_conv import latent_names
+from ..networks.unet import meta_network
 
 
 def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoint | None = None) -> dict[str, Tensor]:
@@ -24,16 +25,18 @@ def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoi
         magnitudes: a float model of the same network, whose |w| the binary weights get.
 
     Raises:
-        UsageError: a network is not the config's, or `magnitudes` has none.
+        UsageError: a network is not the config's, `magnitudes` has none, or the model does not lack them.
         CheckpointError: the model is packed, and its method's BatchNorm folded for good.
     """
     weights = _weights(config, model)
     if magnitudes is None:
         return weights
+    if model.storage != "packed":
+        raise UsageError(f"{_name(model)} has magnitudes of its own.", "Leave --magnitudes out.")
     if magnitudes.storage == "packed":
-        raise UsageError(f"{magnitudes.name or 'The model'} is packed, without magnitudes.", "Give a float model.")
+        raise UsageError(f"{_name(magnitudes)} is packed, without magnitudes.", "Give a float model.")
     theirs = _weights(config, magnitudes)
-    for name in latent_names(model.build()):
+    for name in latent_names(meta_network(config)):
         weights[name] = _scaled(weights[name], theirs[name].abs())
     return weights
 
@@ -41,9 +44,13 @@ def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoi
 def _weights(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
     theirs = checkpoint.config
     if (theirs.network, theirs.condition_channels) != (config.network, config.condition_channels):
-        name = checkpoint.name or "the model"
-        raise UsageError(f"The network of {name} is not the config's.", "Choose another preset, or another model.")
+        hint = "Choose another preset, or another model."
+        raise UsageError(f"The network of {_name(checkpoint)} is not the config's.", hint)
     return dict(checkpoint.build().state_dict())
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    return checkpoint.name or "the model"
 
 
 def _scaled(weight: Tensor, magnitude: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Objective:
         """(x_t, what the network predicts there), B×3×H×W each; x_t has no gradient."""
         if isinstance(question, Rollout):
             x_t = self.roll_out(network, question)
-            alpha: Tensor | float = self._level(question).alpha
+            alpha: Tensor | float = question.levels[-1].alpha
         else:
             alpha, sigma = self._signal_and_noise(question.t)
             x_t = alpha * self.clean(question.batch) + sigma * question.noise
@@ -96,15 +96,13 @@ class Objective:
 
     @torch.no_grad()
     def roll_out(self, network: Network, rollout: Rollout) -> Tensor:
-        """Where the sampler's steps before `stop` lead from its noise: B×3×H×W."""
+        """Where the sampler's steps before the last of the rollout's levels lead from its noise: B×3×H×W."""
 
         def predict(x: Tensor, level: NoiseLevel) -> Tensor:
             return self._answer(network, x, level.alpha, torch.full_like(rollout.t, level.t), rollout.batch)
 
-        start = rollout.noise * self.diffusion.temperature
-        levels = noise_levels(self.diffusion, rollout.steps)[: rollout.stop]
-        to_x0_eps = parameterization(self.diffusion)
-        return sample_ddim(predict, start, levels, to_x0_eps, eta=0.0, noise=lambda _: rollout.noise)
+        start, to_x0_eps = rollout.noise * self.diffusion.temperature, parameterization(self.diffusion)
+        return sample_ddim(predict, start, rollout.levels, to_x0_eps, eta=0.0, noise=lambda _: rollout.noise)
 
     def __call__(self, network: Network, question: Question) -> Loss:
         """The loss of a network's answer."""
@@ -131,7 +129,7 @@ class Objective:
     def _judge_rollout(self, rollout: Rollout, x_t: Tensor, predicted: Tensor) -> Loss:
         """By the picture that it comes to."""
         batch, config, clean = rollout.batch, self.config.rollout, self.clean(rollout.batch)
-        x0, _ = parameterization(self.diffusion)(predicted, x_t, self._level(rollout))
+        x0, _ = parameterization(self.diffusion)(predicted, x_t, rollout.levels[-1])
         picture = self.picture(x0, batch)
         parts = {"mse": F.mse_loss(x0, clean)}
         if config.lpips:
@@ -141,13 +139,12 @@ class Objective:
             top, left = rollout.window
             part = ..., slice(top, top + SPECTRUM), slice(left, left + SPECTRUM)
             powers = penalties.spectrum(picture[part]), penalties.spectrum(batch.hr[part])
-            parts["comb"] = penalties.mean_over_groups(penalties.comb, *powers)
-            parts["cross"] = penalties.mean_over_groups(penalties.cross, *powers)
+            parts |= {"comb": penalties.comb(*powers), "cross": penalties.cross(*powers)}
         if config.weave:
-            parts["weave"] = penalties.mean_over_groups(penalties.weave, x0 - clean, batch.hr)
+            parts["weave"] = penalties.weave(x0 - clean, batch.hr)
         total = torch.stack([getattr(config, name) * part for name, part in parts.items()]).sum()
         parts = {name: part.detach() for name, part in parts.items()}
-        return Loss(total, parts, f"{rollout.stop}of{rollout.steps}", len(rollout.t))
+        return Loss(total, parts, f"{len(rollout.levels)}of{rollout.steps}", len(rollout.t))
 
     def _ask_rollout(self, batch: Batch, noise: Tensor, generator: torch.Generator) -> Rollout:
         """Draw the sampler's steps, which of them is asked about, and how its picture is looked at."""
@@ -161,12 +158,10 @@ class Objective:
         view = View.draw(crop, config.lpips_shift, config.lpips_zooms, config.lpips_turn, generator)
         room = max(1, crop - SPECTRUM + 1)
         window = below(room), below(room)
-        t = torch.full((len(batch.hr),), noise_levels(self.diffusion, steps)[stop - 1].t)
-        return Rollout(batch, t, noise, steps, stop, view, window)
-
-    def _level(self, rollout: Rollout) -> NoiseLevel:
-        """Where the step that is asked about begins."""
-        return noise_levels(self.diffusion, rollout.steps)[rollout.stop - 1]
+        levels = noise_levels(self.diffusion, steps)[:stop]
+        t = torch.full((len(batch.hr),), levels[-1].t)
+        group = penalties.TOGETHER if config.comb or config.cross or config.weave else 1
+        return Rollout(batch, t, noise, steps, levels, view, window, group)
 
     def _answer(self, network: Network, x: Tensor, alpha: Tensor | float, t: Tensor, batch: Batch) -> Tensor:
         """What a network predicts of x at time steps of one TaR/TaA group."""

@@ -6,10 +6,10 @@ They are statistics of several crops together, so that the chance of single ones
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .config import SPECTRUM
@@ -17,9 +17,9 @@ from .config import SPECTRUM
 TOGETHER = 8
 """Crops whose statistics are taken together."""
 LINES = (8, 16, 24, 32)
-"""Cycles in a window of the periods that strides of 2, 4 and 8 leave behind: 8, 4, 8/3 and 2 pixels."""
+"""Cycles in `SPECTRUM` pixels of the periods that strides of 2, 4 and 8 leave behind: 8, 4, 8/3 and 2 pixels."""
 RINGS = range(8, 32, 4)
-"""Where rings of the spectrum begin, cycles in a window; each is 4 wide."""
+"""Where rings of the spectrum begin, cycles in `SPECTRUM` pixels; each is 4 wide."""
 FLOOR = (2 / 255) ** 2
 """Variance of the noise that is added to every spectrum, so that nothing is made of what nobody sees."""
 FLAT = 2.5 / 255
@@ -28,92 +28,97 @@ LEAST_FLAT = 100
 """Flat blocks that it takes to tell a pattern from chance."""
 
 
-def mean_over_groups(penalty: Callable[[Tensor, Tensor], Tensor], ours: Tensor, originals: Tensor) -> Tensor:
-    """The mean over crops of a penalty on `TOGETHER` of them at a time: a scalar."""
-    pairs = zip(ours.split(TOGETHER), originals.split(TOGETHER), strict=True)
-    return torch.stack([penalty(a, b) * len(a) for a, b in pairs]).sum() / len(ours)
-
-
 def comb(ours: Tensor, originals: Tensor) -> Tensor:
-    """By how much more than in the originals the spectrum rises on horizontal and vertical lines of `LINES`.
+    """How differently from the originals the spectrum rises on horizontal and vertical lines of `LINES`.
 
-    Of each line, what stands above its neighbours three cycles away, in log power, and the mean over crops of that; of
-    ours less of the originals, squared, summed over lines.
+    Of each line, what stands above its neighbours three cycles away, in log power, less the same of the originals;
+    mean over the crops of a group, squared, summed over lines; mean over groups.
 
     Args:
-        ours, originals: power spectra as of `spectrum`.
+        ours, originals: power spectra as of `spectrum`, B×64×64.
     """
-    return (_lines(ours) - _lines(originals)).square().sum()
+    return _mean_of_groups(_group_means(_lines(ours) - _lines(originals)).square().sum(1), len(ours))
 
 
 def cross(ours: Tensor, originals: Tensor) -> Tensor:
-    """By how much more than in the originals power lies near the axes instead of the diagonals, ring by ring.
+    """How differently from the originals power lies near the axes instead of the diagonals, ring by ring.
 
-    In each ring, the log of the mean power within 8° of the axes less that at 30° to 60°; mean over crops, of ours less
-    of the originals, squared, summed over rings.
+    In each ring, the log of the mean power within 8° of the axes less that at 30° to 60°, less the same of the
+    originals; mean over the crops of a group, squared, summed over rings; mean over groups.
 
     Args:
-        ours, originals: power spectra as of `spectrum`.
+        ours, originals: power spectra as of `spectrum`, B×64×64.
     """
-    return (_axes(ours) - _axes(originals)).square().sum()
+    return _mean_of_groups(_group_means(_axes(ours) - _axes(originals)).square().sum(1), len(ours))
 
 
 def weave(error: Tensor, originals: Tensor) -> Tensor:
-    """The pattern that repeats every 8 pixels where the originals are flat: its mean square, 0 where little is flat.
+    """The pattern that repeats every 8 pixels where the originals are flat: its mean square.
+
+    It is the mean block of 8×8 over all that is flat in a group, and nothing where a group has little of that.
 
     Args:
         error: B×3×H×W, of any unit.
         originals: B×3×H×W in [0, 1].
     """
-    flat = _blocks(originals.mean(1)).flatten(-2).std(-1) < FLAT  # B, h, w
-    count = flat.sum()
-    blocks = _blocks(error)  # B, 3, h, w, 8, 8
+    flat = _blocks(originals.mean(1)).flatten(-2).std(-1) < FLAT  # B×h×w
+    blocks = _blocks(error)  # B×3×h×w×8×8
     blocks = blocks - blocks.mean((-2, -1), keepdim=True)
-    pattern = (blocks * flat[:, None, :, :, None, None]).sum((0, 2, 3)) / count.clamp(min=1)
-    return pattern.square().mean() * (count >= LEAST_FLAT)
+    sums = _group_sums((blocks * flat[:, None, :, :, None, None]).sum((2, 3)))  # G×3×8×8
+    counts = _group_sums(flat.sum((1, 2)))
+    patterns = sums / counts.clamp(min=1).view(-1, 1, 1, 1)
+    return _mean_of_groups(patterns.square().mean((1, 2, 3)) * (counts >= LEAST_FLAT), len(error))
 
 
 def spectrum(pictures: Tensor) -> Tensor:
     """Power spectra of luminance under a Hann window; B×3×64×64 in [0, 1] -> B×64×64."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=pictures.device).view(3, 1, 1)
-    y = (pictures * weights).sum(1)
-    y = (y - y.mean((1, 2), keepdim=True)) * _hann().to(y.device)
+    red, green, blue = pictures.unbind(1)
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    y = (y - y.mean((1, 2), keepdim=True)) * _hann(y.device)
     return torch.fft.fft2(y).abs().square()
 
 
 def _lines(power: Tensor) -> Tensor:
-    """Of each line of `LINES`, by how much its log power stands above its neighbours', mean over crops."""
-    floor = 8 * FLOOR * float(_hann().square().sum())
+    """By how much the log power on each line of `LINES` stands above that of its neighbours: B×64×64 -> B×4."""
+    floor = 8 * FLOOR * _hann_power()
 
     def at(k: int) -> Tensor:
         k = min(k, SPECTRUM - k)  # where the spectrum is mirrored
         return (power[:, k, :4].sum(1) + power[:, :4, k].sum(1) + floor).log()
 
-    return torch.stack([(at(k) - (at(k - 3) + at(k + 3)) / 2).mean() for k in LINES])
+    return torch.stack([at(k) - (at(k - 3) + at(k + 3)) / 2 for k in LINES], dim=1)
 
 
 def _axes(power: Tensor) -> Tensor:
-    """Of each ring of `RINGS`, by how much its log power is larger near the axes than at diagonals, mean over crops."""
-    flat = (power + FLOOR * float(_hann().square().sum())).flatten(1)
-    logs = [[flat[:, part.to(flat.device)].mean(1).log() for part in ring] for ring in _rings()]
-    return torch.stack([(axes - diagonals).mean() for axes, diagonals in logs])
+    """By how much the log power is larger near the axes than at diagonals, in each ring: B×64×64 -> B×6."""
+    axes, diagonals = ((power[:, None] * part).sum((2, 3)) for part in _parts(power.device))  # B×6 each
+    floor = FLOOR * _hann_power()
+    return (axes + floor).log() - (diagonals + floor).log()
 
 
 @cache
-def _hann() -> Tensor:
+def _hann(device: torch.device) -> Tensor:
+    """64×64."""
     window = torch.hann_window(SPECTRUM, periodic=False)
-    return window[:, None] * window
+    return (window[:, None] * window).to(device)
 
 
 @cache
-def _rings() -> list[tuple[Tensor, Tensor]]:
-    """Of each ring, indices into a flat spectrum of what lies near the axes, and at the diagonals."""
+def _hann_power() -> float:
+    """The power that white noise of variance 1 has at every place of a spectrum."""
+    return float(_hann(torch.device("cpu")).square().sum())
+
+
+@cache
+def _parts(device: torch.device) -> Tensor:
+    """Weights that make means over parts of a spectrum: 2×6×64×64, near the axes and at the diagonals of each ring."""
     cycles = torch.fft.fftfreq(SPECTRUM) * SPECTRUM
     radius = torch.hypot(cycles[:, None], cycles)
     degrees = torch.rad2deg(torch.atan2(cycles.abs()[:, None].expand_as(radius), cycles.abs().expand_as(radius)))
     axes, diagonals = (degrees < 8) | (degrees > 82), (degrees > 30) & (degrees < 60)
-    rings = [(radius >= first) & (radius < first + RINGS.step) for first in RINGS]
-    return [tuple((ring & part).flatten().nonzero()[:, 0] for part in (axes, diagonals)) for ring in rings]  # type: ignore[misc]
+    rings = torch.stack([(radius >= first) & (radius < first + RINGS.step) for first in RINGS])
+    parts = torch.stack([rings & axes, rings & diagonals]).float()
+    return (parts / parts.sum((2, 3), keepdim=True)).to(device)
 
 
 def _blocks(x: Tensor) -> Tensor:
@@ -121,3 +126,23 @@ def _blocks(x: Tensor) -> Tensor:
     height, width = (side // 8 * 8 for side in x.shape[-2:])
     x = x[..., :height, :width].unflatten(-1, (width // 8, 8))
     return x.unflatten(-3, (height // 8, 8)).transpose(-3, -2)
+
+
+def _group_sums(x: Tensor) -> Tensor:
+    """Sums over `TOGETHER` crops at a time: B×… -> G×…; of the last group fewer, where B is no multiple."""
+    padding = [0, 0] * (x.dim() - 1) + [0, -len(x) % TOGETHER]
+    return F.pad(x, padding).unflatten(0, (-1, TOGETHER)).sum(1)
+
+
+def _group_means(x: Tensor) -> Tensor:
+    """Likewise the means: B×n -> G×n."""
+    return _group_sums(x) / _sizes(len(x), x.device)[:, None]
+
+
+def _mean_of_groups(values: Tensor, count: int) -> Tensor:
+    """The mean over crops of their groups' values."""
+    return (values * _sizes(count, values.device)).sum() / count
+
+
+def _sizes(count: int, device: torch.device) -> Tensor:
+    return _group_sums(torch.ones(count, device=device))

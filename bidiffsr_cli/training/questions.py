@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..diffusion.schedule import NoiseLevel
 from .data import Batch
-from .penalties import TOGETHER
 
 Self = TypeVar("Self", bound="Question")
 
@@ -30,11 +30,14 @@ class Question:
     batch: Batch
     t: Tensor
     noise: Tensor
-    together: ClassVar[int] = 1
-    """Crops that are judged together, and are not split."""
+
+    @property
+    def together(self) -> int:
+        """Crops that are judged together, and so are not split."""
+        return 1
 
     def split(self: Self, count: int) -> list[Self]:
-        """The same in `count` parts, fewer where there are fewer crops."""
+        """The same in `count` parts, fewer where there are fewer crops to share out."""
         size = -(-len(self.t) // count)
         size = -(-size // self.together) * self.together
         return [self[first : first + size] for first in range(0, len(self.t), size)]
@@ -67,16 +70,19 @@ class View:
 
         Args:
             crop: side of them, pixels.
-            shift: most pixels by which the part is moved down and to the right.
+            shift: by how many pixels a part that is not enlarged is smaller than they are.
             zooms: to choose from, each at least 1; more of them make the part smaller, so that it costs about the same.
             turns: whether to mirror and transpose.
             generator: on the CPU.
         """
-        top, left = torch.randint(shift + 1, (2,), generator=generator).tolist()
-        zoom = zooms[int(torch.randint(len(zooms), (), generator=generator))]
-        turn = int(torch.randint(8, (), generator=generator)) if turns else 0
+
+        def below(count: int) -> int:
+            return int(torch.randint(count, (), generator=generator))
+
+        zoom = zooms[below(len(zooms))]
         whole = crop - shift
-        return cls(top, left, whole if zoom == 1 else min(whole, int(whole / zoom) + 4), zoom, turn)
+        size = whole if zoom == 1 else min(whole, int(whole / zoom) + 4)
+        return cls(below(crop - size + 1), below(crop - size + 1), size, zoom, below(8) if turns else 0)
 
     def of(self, pictures: Tensor) -> Tensor:
         """B×3×H×W -> B×3×(zoom·size)×(zoom·size)."""
@@ -94,14 +100,21 @@ class Rollout(Question):
     """The state before one step of the sampler, which starts from `noise`.
 
     Attributes:
-        steps: Of the sampler.
-        stop: The step that is asked about, 2..steps; those before it were taken without a gradient.
+        steps: How many the sampler takes in all.
+        levels: Where the steps begin up to the one that is asked about, which is the last of these; those before it
+            are taken without a gradient.
         view: What LPIPS sees of the answer.
         window: Top and left of the part whose spectrum is judged.
+        group: Crops that are judged together.
     """
 
     steps: int
-    stop: int
+    levels: Sequence[NoiseLevel]
     view: View
     window: tuple[int, int]
-    together: ClassVar[int] = TOGETHER
+    group: int = 1
+
+    @property
+    def together(self) -> int:
+        """Crops that are judged together, and so are not split."""
+        return self.group

@@ -176,8 +176,9 @@ def checkpoint_of(trainer: Trainer, trained_on: str) -> Checkpoint:
     config = replace(trainer.config, data=replace(data, pictures=(), low_res={}))  # where they lie is nobody's concern
     hardware = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else cpu_name()
     threads = "" if trainer.device.type == "cuda" else f", {trainer.threads} threads"
+    machine = f"{platform.machine()}{threads}, {'bf16' if trainer.bf16 else 'fp32'}"
     origin = (
-        f"Trained {progress.seconds / 60:.0f} minutes on {trainer.world} x {hardware} ({platform.machine()}{threads}): "
+        f"Trained {progress.seconds / 60:.0f} minutes on {trainer.world} x {hardware} ({machine}): "
         f"{progress.iteration} iterations, {progress.samples} crops of {data.crop}x{data.crop}, on {trained_on}. "
         f"Config: {json.dumps(config.to_dict())}"
     )
@@ -201,6 +202,6 @@ def describe_data(pictures: Pictures, config: TrainConfig) -> str:
     """One phrase on the pictures of a run."""
     wild = config.data.blur or config.data.noise or config.data.jpeg < 100
     degradation = "bicubic with blur, noise or JPEG" if wild else "bicubic"
-    made = sum(item.synthetic for item in pictures.stored)
+    made = sum(bool(item.synthetic) for item in pictures.stored)
     count = f"{len(pictures.stored) - made} pictures" + (f" and {made} made in code" if made else "")
     return f"{count} (pixels' sha256 {pictures.sha256[:16]}), degradation {degradation}"

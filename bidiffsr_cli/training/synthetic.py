@@ -1,6 +1,6 @@
 """Pictures made in code, of what photos hardly show: flat colours, gradients, text, interfaces.
 
-    for name, picture in synthetic_pictures(512): ...
+    for kind, index, picture in synthetic_pictures(512): ...
 
 A network that has seen photos alone draws grain into white paper, weave into a drawn sky, and hair on letters. The
 pictures are the same every time, with the same Pillow; letters are of the font that it brings along.
@@ -16,18 +16,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .config import KINDS
+
+REVISION = 1
+"""Changes whenever the pictures do."""
 OF_EACH_KIND = 24
 Colour = tuple[int, int, int]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz" * 3 + "ETAOINSHRDLU0123456789.,;:!?()[]{}<>/+-=*&%#@$"
 
 
-def synthetic_pictures(side: int) -> Iterator[tuple[str, Tensor]]:
-    """Names and pictures, 3×side×side uint8: `OF_EACH_KIND` of every kind in turn."""
+def synthetic_pictures(side: int) -> Iterator[tuple[str, int, Tensor]]:
+    """Kind (of `config.KINDS`), number and picture, 3×side×side uint8: `OF_EACH_KIND` of every kind in turn."""
     for index in range(OF_EACH_KIND):
-        for make in (_flats, _gradient, _text, _interface):
-            name = f"{make.__name__.strip('_')} {index}"
-            yield name, make(Random(name), side)
+        for kind, make in zip(KINDS, (_flats, _gradient, _text, _interface), strict=True):
+            yield kind, index, make(Random(f"{kind} {index}"), side)
 
 
 def _flats(random: Random, side: int) -> Tensor:
@@ -42,8 +45,8 @@ def _flats(random: Random, side: int) -> Tensor:
 
 
 def _gradient(random: Random, side: int) -> Tensor:
-    """From one colour to another, along a line or around a point; every other one dithered, as skies in photos are."""
-    one, two = (torch.tensor(_colour(random)).view(3, 1, 1) / 1 for _ in range(2))
+    """From one colour to another, along a line or around a point; half of them dithered, as skies in photos are."""
+    one, two = (torch.tensor(_colour(random), dtype=torch.float32).view(3, 1, 1) for _ in range(2))
     if random.random() < 0.5:
         two = one + (two - one) * random.uniform(0.02, 0.3)  # faint ones show their steps
     at = torch.linspace(-1, 1, side)
@@ -78,12 +81,12 @@ def _text(random: Random, side: int) -> Tensor:
 
 
 def _interface(random: Random, side: int) -> Tensor:
-    """Panels, buttons, fields, icons, tables and charts; smooth edges in every other picture, as systems draw them."""
+    """Buttons, icons, tables, charts and labels; half of the pictures have smooth edges."""
     smooth = random.choice((1, 2))  # drawn larger, then averaged
     paper, ink = _paper_and_ink(random)
     image = Image.new("RGB", (side * smooth, side * smooth), paper)
     draw = ImageDraw.Draw(image)
-    for _ in range(random.randint(14, 28)):
+    for _ in range(random.randint(24, 44)):
         width, height = (random.choice((24, 48, 96, 160, 240)) * smooth for _ in range(2))
         left, top = (random.randrange(-16, side) * smooth for _ in range(2))
         item = random.choice((_button, _button, _table, _chart, _icon, _label, _label))

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.ops.native import why_unavailable
@@ -149,6 +150,21 @@ def test_changes_are_made_to_the_system(run: Run, folder: Path) -> None:
     cost = run("cost", "mine.toml", "--json").json
     assert cost["layers"]["BatchNorm"]["ops"] > 0 and cost["layers"]["upsampling"]["ops"] > 0
     assert run("cost", "absent.toml").code == 2
+
+
+def test_a_packed_model_with_the_magnitudes_of_a_float_one(run: Run, options: list[str]) -> None:
+    assert run("train", *options, "--iterations", "2").code == 0
+    begun = [option if option != "run" else "second" for option in options]
+    models = ["--init", "run/model.safetensors", "--magnitudes", "run/weights.safetensors"]
+    finished = run("train", *begun, "--iterations", "1", *models, "--set", "optimizer.lr=0.0")
+    assert finished.code == 0, finished.err
+    one, two = (read_checkpoint(Path(folder, "weights.safetensors")).state for folder in ("run", "second"))
+    for name, weight in one.items():
+        if name.endswith("weight") and weight.dim() == 4:
+            torch.testing.assert_close(two[name], weight, rtol=0.02, atol=1e-3)
+    for wrong in (models[2:], [*models[:2], "--magnitudes", "run/model.safetensors"]):
+        finished = run("train", *[o if o != "run" else "third" for o in options], "--iterations", "1", *wrong)
+        assert finished.code == 2 and is_one_sentence(finished.err)
 
 
 def test_a_run_goes_on(run: Run, options: list[str]) -> None:

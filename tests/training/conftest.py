@@ -28,7 +28,7 @@ TINY = [
     "loss.lpips=0.0",
     "loss.rollout.share=0.0",
     "data.plain=0.0",
-    "data.synthetic=0.0",
+    "data.synthetic={}",
 ]
 
 

@@ -9,7 +9,7 @@ import torch.distributed as distributed
 
 from bidiffsr_cli.training.config import read_config
 from bidiffsr_cli.training.data import CropSampler, open_pictures
-from bidiffsr_cli.training.objective import Question
+from bidiffsr_cli.training.questions import Question
 from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
 from bidiffsr_cli.errors import InputError, UsageError
 from bidiffsr_cli.images.resizing import downscale_bicubic
-from bidiffsr_cli.training.config import DataConfig
+from bidiffsr_cli.training.config import KINDS, DataConfig, changed
 from bidiffsr_cli.training.data import CropSampler, open_pictures
 from bidiffsr_cli.training.degradations import degrade
 from bidiffsr_cli.training.synthetic import OF_EACH_KIND, synthetic_pictures
@@ -45,8 +45,9 @@ def pixels_of(pictures, item):
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_a_crop_is_seen_as_when_enlarging(config, pictures, sampler, scale):
-    batch = sampler.draw(scale, generator())
+def test_a_crop_is_seen_as_when_enlarging(config, pictures, scale):
+    config = changed(config, ["model.diffusion.noise_by_detail=0.03"])
+    batch = CropSampler(pictures, config, torch.device("cpu")).draw(scale, generator())
     assert batch.hr.shape == batch.up.shape == (4, 3, 32, 32) and batch.condition.shape == (4, 6, 32, 32)
     orientations = set()
     for index in range(4):
@@ -63,8 +64,10 @@ def test_a_crop_is_seen_as_when_enlarging(config, pictures, sampler, scale):
         # beyond the picture's edge, repeated small pixels stand where repeated large ones do: a little detail differs
         at_edge = min(top, left, whole.shape[1] - top - 32, whole.shape[2] - left - 32) < 16
         torch.testing.assert_close(seen.flip(dims)[:3], expected[:3], atol=2e-5, rtol=0)
+        gain = batch.noise_gain[index].transpose(1, 2) if flips & 4 else batch.noise_gain[index]
         if not at_edge:
             torch.testing.assert_close(seen.flip(dims), expected, atol=2e-4, rtol=0)
+            torch.testing.assert_close(gain.flip(dims), noise_gain(up, top, left, 32, 32), atol=5e-3, rtol=0)
 
 
 def test_orientations_and_places_vary(pictures, sampler):
@@ -186,38 +189,55 @@ def test_plain_crops_are_taken_as_they_come(pictures, config):
 
 
 def test_synthetic_pictures_have_their_share(config, folder, tmp_path):
-    data = dataclasses.replace(config.data, synthetic=0.3, batch=64)
+    data = dataclasses.replace(config.data, synthetic={"flats": 0.3, "text": 0.1}, batch=64)
     pictures = open_pictures(data, (2, 4), tmp_path)
     made = [item for item in pictures.stored if item.synthetic]
-    assert len(pictures.stored) - len(made) == 3 and len(made) == 4 * OF_EACH_KIND
-    assert all(item.height == item.width == 512 for item in made)
-    flat = next(item for item in made if item.name == "flats 4")
-    assert torch.equal(pixels_of(pictures, flat), dict(synthetic_pictures(512))["flats 4"])
-    first = flat.small["4"] // 3
-    small = pictures.pixels[first : first + 128 * 128].view(128, 128, 3).permute(2, 0, 1)
-    assert torch.equal(small, downscale_bicubic(pixels_of(pictures, flat), 4))
+    assert len(pictures.stored) - len(made) == 3 and len(made) == len(KINDS) * OF_EACH_KIND
+    drawn = {f"{kind} {index}": picture for kind, index, picture in synthetic_pictures(512)}
+    for item in made[:5]:
+        assert torch.equal(pixels_of(pictures, item), drawn[item.name])
+        first = item.small["4"] // 3
+        small = pictures.pixels[first : first + 128 * 128].view(128, 128, 3).permute(2, 0, 1)
+        assert torch.equal(small, downscale_bicubic(drawn[item.name], 4))
 
-    sampler = CropSampler(pictures, dataclasses.replace(config, data=data), torch.device("cpu"))
-    crops = torch.cat([sampler.draw(2, generator(seed)).hr for seed in range(8)])
-    uniform = crops.flatten(2).std(-1).amax(1) == 0
-    photos = CropSampler(
-        pictures, dataclasses.replace(config, data=dataclasses.replace(data, synthetic=0.0)), torch.device("cpu")
-    )
-    of_photos = torch.cat([photos.draw(2, generator(seed)).hr for seed in range(8)])
-    assert 0.04 < float(uniform.float().mean()) < 0.15  # most crops of a quarter of 30 %, and some others
-    assert not (of_photos.flatten(2).std(-1).amax(1) == 0).any()
+    def crops_of(**shares):
+        with_them = dataclasses.replace(config, data=dataclasses.replace(data, synthetic=shares))
+        sampler = CropSampler(pictures, with_them, torch.device("cpu"))
+        return torch.cat([sampler.draw(2, generator(seed)).hr for seed in range(8)])
+
+    def uniform(crops):
+        return float((crops.flatten(2).std(-1).amax(1) == 0).float().mean())
+
+    of_flats, everything = uniform(crops_of(flats=1.0)), uniform(crops_of(flats=0.3))
+    assert of_flats > 0.7 and abs(everything - 0.3 * of_flats) < 0.07
+    assert uniform(crops_of()) == uniform(crops_of(flats=0.0)) == 0
     assert open_pictures(config.data, (2, 4), tmp_path).stored == [i for i in pictures.stored if not i.synthetic]
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_synthetic_crops_are_seen_as_when_enlarging(config, folder, tmp_path, scale):
+    data = dataclasses.replace(config.data, synthetic={"flats": 1.0}, crop=96, batch=32)
+    diffusion = dataclasses.replace(config.model.diffusion, residual_scale={str(scale): 0.05})
+    model = dataclasses.replace(config.model, diffusion=diffusion, scales=(scale,))
+    pictures = open_pictures(data, (scale,), tmp_path)
+    sampler = CropSampler(pictures, dataclasses.replace(config, data=data, model=model), torch.device("cpu"))
+    batch = sampler.draw(scale, generator())
+    spread = (batch.hr - batch.hr.mean((2, 3), keepdim=True)).square().mean()
+    assert (batch.hr - batch.up).square().mean() < 0.1 * spread  # the same places, only blurred
+
+
 def test_synthetic_pictures_are_the_same_every_time():
-    one, two = dict(synthetic_pictures(128)), dict(synthetic_pictures(128))
-    assert len(one) == 4 * OF_EACH_KIND and all(torch.equal(one[name], two[name]) for name in one)
-    assert all(picture.shape == (3, 128, 128) and picture.dtype == torch.uint8 for picture in one.values())
-    assert len({bytes(picture.flatten().tolist()) for picture in one.values()}) > 4 * OF_EACH_KIND - 8
+    one, two = list(synthetic_pictures(128)), list(synthetic_pictures(128))
+    assert [kind for kind, *_ in one[:4]] == list(KINDS) and len(one) == len(KINDS) * OF_EACH_KIND
+    for (_, _, picture), (_, _, again) in zip(one, two, strict=True):
+        assert torch.equal(picture, again) and picture.shape == (3, 128, 128) and picture.dtype == torch.uint8
+    assert len({bytes(picture.flatten().tolist()) for *_, picture in one}) > len(one) - 8
 
 
 def test_pictures_made_in_code_are_not_enough(tmp_path):
     (tmp_path / "small").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "small" / "a.png")
     with pytest.raises(InputError, match="smaller"):
-        open_pictures(DataConfig(pictures=(str(tmp_path / "small"),), synthetic=0.5), (2,), tmp_path / "cache")
+        open_pictures(
+            DataConfig(pictures=(str(tmp_path / "small"),), synthetic={"text": 0.5}), (2,), tmp_path / "cache"
+        )

@@ -9,7 +9,7 @@ import torch
 from bidiffsr_cli.checkpoints.files import EXACT, Checkpoint, read_checkpoint, serialize_packed
 from bidiffsr_cli.errors import UsageError
 from bidiffsr_cli.networks.latent_conv import latent_names
-from bidiffsr_cli.networks.unet import UNet
+from bidiffsr_cli.networks.unet import UNet, meta_network
 from bidiffsr_cli.training.initial import initial_weights
 
 
@@ -27,9 +27,8 @@ def packed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
 def test_signs_of_one_and_magnitudes_of_the_other(config, tmp_path):
     later, earlier = packed(checkpoint_of(config.model, 1), tmp_path), checkpoint_of(config.model, 2)
-    names = latent_names(earlier.build())
-    with torch.no_grad():
-        earlier.build().state_dict()[names[0]][0, 0] = 0.0  # even a magnitude of nothing keeps its sign
+    names = latent_names(meta_network(config.model))
+    earlier.state[names[0]][0, 0] = 0.0  # even a magnitude of nothing keeps its sign
     plain = initial_weights(config.model, later)
     weights = initial_weights(config.model, later, earlier)
     assert weights.keys() == plain.keys() and names
@@ -61,6 +60,8 @@ def test_what_does_not_go_together_is_refused(config, tmp_path):
     one = packed(checkpoint_of(config.model, 1), tmp_path)
     with pytest.raises(UsageError, match="packed"):
         initial_weights(config.model, one, one)
+    with pytest.raises(UsageError, match="magnitudes of its own"):
+        initial_weights(config.model, checkpoint_of(config.model, 1), checkpoint_of(config.model, 2))
     other = dataclasses.replace(config.model, network=dataclasses.replace(config.model.network, inner_channel=8))
     with pytest.raises(UsageError, match="seed 2"):
         initial_weights(config.model, one, checkpoint_of(other, 2))

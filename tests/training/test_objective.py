@@ -103,7 +103,6 @@ def test_noise_is_where_detail_is(config, pictures):
     diffusion = dataclasses.replace(config.model.diffusion, noise_by_detail=0.03)
     gained = dataclasses.replace(config, model=dataclasses.replace(config.model, diffusion=diffusion))
     batch = CropSampler(pictures, gained, CPU).draw(2, generator())
-    assert batch.noise_gain.shape == (4, 1, 32, 32) and 0 <= batch.noise_gain.min() < batch.noise_gain.max() == 1
     (everywhere,) = Objective(config.model, LossConfig(), CPU).ask(
         dataclasses.replace(batch, noise_gain=None), generator(), generator(7)
     )

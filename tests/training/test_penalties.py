@@ -90,10 +90,17 @@ def test_there_is_a_way_down(originals, penalty):
 
 def test_groups_are_of_eight_whatever_the_batch(originals):
     natural = penalties.spectrum(originals)
-    combed = penalties.spectrum(originals + 0.02 * wave(4))
-    twice = torch.cat([combed, natural]), torch.cat([natural, natural])
-    expected = float(penalties.comb(combed, natural)) / 2
-    assert float(penalties.mean_over_groups(penalties.comb, *twice)) == pytest.approx(expected, rel=1e-5)
+    for penalty in (penalties.comb, penalties.cross):
+        combed = penalties.spectrum(originals + 0.02 * wave(4))
+        one = float(penalty(combed, natural))
+        twice = penalty(torch.cat([combed, natural]), torch.cat([natural, natural]))
+        assert float(twice) == pytest.approx(one / 2, rel=1e-4)
+        some = penalty(torch.cat([natural, combed[:2]]), torch.cat([natural, natural[:2]]))
+        assert float(some) == pytest.approx(float(penalty(combed[:2], natural[:2])) * 2 / 10, rel=1e-4)
+    flat, error = torch.full((10, 3, SIDE, SIDE), 0.4), torch.randn(8, 8).repeat(8, 8).expand(10, 3, SIDE, SIDE)
+    error = error - error.mean()
+    expected = 8 / 10 * float(error[:8].square().mean())  # two crops have 128 flat blocks, which are enough
+    assert float(penalties.weave(error * (torch.arange(10) < 8).view(-1, 1, 1, 1), flat)) == pytest.approx(expected)
 
 
 def test_black_and_white_have_a_spectrum():

@@ -9,17 +9,18 @@ from bidiffsr_cli.checkpoints.files import Checkpoint
 from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
 from bidiffsr_cli.diffusion.schedule import noise_levels
-from bidiffsr_cli.errors import CheckpointError
+from bidiffsr_cli.errors import CheckpointError, UsageError
 from bidiffsr_cli.evaluation.metrics import load_lpips
 from bidiffsr_cli.images import Picture
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.pipeline import SuperResolver
 from bidiffsr_cli.runtime import choose_runtime
 from bidiffsr_cli.tiling import noise_field
-from bidiffsr_cli.training.config import RolloutConfig, changed
+from bidiffsr_cli.training.config import RolloutConfig, changed, of_system
 from bidiffsr_cli.training.data import Batch, CropSampler
 from bidiffsr_cli.training.objective import Objective
 from bidiffsr_cli.training.questions import Rollout, View
+from bidiffsr_cli.training.run import checkpoint_of
 from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
 
@@ -66,9 +67,9 @@ def objective_of(config, **changes):
 
 
 def rollout_of(config, batch, steps, stop):
-    t = torch.full((len(batch.hr),), noise_levels(config.model.diffusion, steps)[stop - 1].t)
+    levels = noise_levels(config.model.diffusion, steps)[:stop]
     noise = torch.randn(batch.hr.shape, generator=generator(5)) * batch.noise_gain
-    return Rollout(batch, t, noise, steps, stop, WHOLE, (0, 0))
+    return Rollout(batch, torch.full((len(batch.hr),), levels[-1].t), noise, steps, levels, WHOLE, (0, 0))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -102,8 +103,9 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
         asked.append((x, condition, t.tolist()))
         return network(x, condition, t, step)
 
-    t = torch.tensor([noise_levels(diffusion, steps)[-2].t])
-    rollout = Rollout(batch, t, noise_field(64, 64, 3)[None] * gain, steps, steps, WHOLE, (0, 0))
+    levels = noise_levels(diffusion, steps)[:-1]
+    noise = noise_field(64, 64, 3)[None] * gain
+    rollout = Rollout(batch, torch.tensor([levels[-1].t]), noise, steps, levels, WHOLE, (0, 0))
     objective.predict(network_in_training, rollout)
     for (x, cond, t_cpu), (x_asked, cond_asked, t_asked) in zip(seen, asked, strict=True):
         assert t_cpu == t_asked and torch.equal(cond, cond_asked)
@@ -160,18 +162,57 @@ def test_a_right_answer_costs_nothing_and_parts_are_weighted(rolling, batch, net
 
 
 def test_what_is_asked(rolling, batch):
-    objective, source, groups = objective_of(rolling, share=0.5, steps=(2, 5)), generator(), []
+    objective, source, groups = objective_of(rolling, share=0.5, steps=(2, 5, 5)), generator(), []
     for _ in range(600):
         (question,) = objective.ask(batch, source, source)
         if isinstance(question, Rollout):
-            groups.append((question.steps, question.stop))
-            assert int(question.t[0]) == noise_levels(rolling.model.diffusion, question.steps)[question.stop - 1].t
-            assert min(question.window) >= 0 and max(question.window) == 0  # a crop of 64 leaves no other place
+            groups.append((question.steps, len(question.levels)))
+            levels = noise_levels(rolling.model.diffusion, question.steps)
+            assert list(question.levels) == levels[: len(question.levels)]
+            assert question.t.tolist() == [question.levels[-1].t] * 4 and question.together == 8
     counts = {group: groups.count(group) / len(groups) for group in set(groups)}
     assert abs(len(groups) / 600 - 0.5) < 0.07 and counts.keys() == {(2, 2), (5, 2), (5, 3), (5, 4), (5, 5)}
-    assert abs(counts[2, 2] - 0.5) < 0.1 and all(abs(counts[5, stop] - 0.125) < 0.07 for stop in (2, 3, 4, 5))
-    last = objective_of(rolling, stop="last")
-    assert {(q.steps, q.stop) for q in (last.ask(batch, source, source)[0] for _ in range(20))} == {(2, 2), (5, 5)}
+    assert abs(counts[2, 2] - 1 / 3) < 0.1 and all(abs(counts[5, stop] - 1 / 6) < 0.07 for stop in (2, 3, 4, 5))
+    last = objective_of(rolling, stop="last", comb=0.0, cross=0.0, weave=0.0)
+    questions = [last.ask(batch, source, source)[0] for _ in range(20)]
+    assert {(q.steps, len(q.levels)) for q in questions} == {(2, 2), (5, 5)}
+    assert all(q.together == 1 for q in questions)
+
+
+def test_spectra_are_of_any_place(rolling, pictures, network):
+    config = changed(rolling, ["data.crop=96", "data.batch=1"])
+    batch, objective, source = (
+        CropSampler(pictures, config, CPU).draw(2, generator()),
+        objective_of(config),
+        generator(),
+    )
+    rollouts = [objective.ask(batch, source, source)[0] for _ in range(400)]
+    assert {r.window[0] for r in rollouts} == {r.window[1] for r in rollouts} == set(range(33))
+    for window in ((0, 0), (32, 32)):
+        loss = objective(network, dataclasses.replace(rollouts[0], window=window))
+        assert loss.total.isfinite() and loss.parts["comb"] > 0
+
+
+@pytest.mark.parametrize("method", ["bnn", "reactnet"])
+def test_batch_norm_sees_rollouts(rolling, pictures, method):
+    config = of_system(changed(rolling, ["data.batch=16", "run.iterations=2"]), method)
+    trainer = Trainer(config, CropSampler(pictures, config, CPU), CPU, load_lpips())
+    assert trainer.normalizes_batches
+    trainer.run(lambda _: None, lambda: False)
+    assert all(value.isfinite().all() for value in trainer.average().values())
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_precision_goes_by_the_processor(rolling, pictures, monkeypatch, multiplies):
+    monkeypatch.setattr("bidiffsr_cli.training.trainer.multiplies_bfloat16", lambda device: multiplies)
+    config = changed(rolling, ["run.precision=auto", "run.iterations=1"])
+    trainer = Trainer(config, CropSampler(pictures, config, CPU), CPU, load_lpips())
+    assert trainer.bf16 == multiplies
+    seen = []
+    trainer.network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    trainer.step()
+    assert seen and set(seen) == {multiplies}
+    assert (", bf16)" in checkpoint_of(trainer, "photos").origin) == multiplies
 
 
 def test_threads_share_the_work(rolling, pictures):
@@ -240,24 +281,35 @@ def test_impossible_rollouts_are_refused(change):
 
 
 @pytest.mark.parametrize(
-    "change", ["loss.rollout.steps=[3000]", "data.crop=32", "loss.rollout.lpips_shift=17"], ids=str
+    ("changes", "word"),
+    [
+        (["loss.rollout.steps=[600]", "model.diffusion.total_steps=500", "model.network.total_steps=500"], "steps"),
+        (["data.crop=32"], "comb"),
+        (["loss.rollout.lpips_shift=17"], "lpips_shift"),
+        (["loss.times=uniform"], "times"),
+        (["loss.dropout=0.1"], "dropout"),
+    ],
+    ids=str,
 )
-def test_rollouts_that_do_not_fit_the_rest_are_refused(rolling, change):
-    with pytest.raises(Exception, match=change.partition("=")[0].rpartition(".")[2]):
-        changed(rolling, [change])
+def test_rollouts_that_do_not_fit_the_rest_are_refused(rolling, changes, word):
+    with pytest.raises(UsageError, match=word):
+        changed(rolling, changes)
+    changed(rolling, [*changes, "loss.rollout.share=0.0"])
 
 
 def test_views_are_parts_of_the_picture():
     source, views = generator(), []
     picture = torch.rand(2, 3, 64, 64)
-    for _ in range(300):
+    for _ in range(600):
         view = View.draw(64, 15, (1.0, 1.5, 2.0), True, source)
         views.append(view)
         seen = view.of(picture)
         whole = 49 if view.zoom == 1 else int(49 / view.zoom) + 4
         assert view.size == whole and seen.shape == (2, 3, int(view.zoom * whole), int(view.zoom * whole))
         assert max(view.top, view.left) + view.size <= 64
-    assert {view.top for view in views} == {view.left for view in views} == set(range(16))
+    whole = [view for view in views if view.zoom == 1]
+    assert {view.top for view in whole} == {view.left for view in whole} == set(range(16))
+    assert max(view.top + view.size for view in views if view.zoom > 1) == 64  # every part of the crop is seen
     assert {view.turn for view in views} == set(range(8)) and {view.zoom for view in views} == {1.0, 1.5, 2.0}
     assert torch.equal(WHOLE.of(picture), picture)
     turned = {tuple(View(0, 0, 64, 1.0, turn).of(picture)[0, 0].flatten().tolist()) for turn in range(8)}

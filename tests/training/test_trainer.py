@@ -367,13 +367,15 @@ def test_other_weights_to_begin_with(config, sampler, make):
     assert equal(weights_of(trainer), weights) and equal(trainer.average(), weights)
 
 
-def test_two_processes(config, folder, tmp_path):
+@pytest.mark.parametrize("change", ["loss.dropout=0.1", "loss.rollout={share=0.5, weave=60.0}"])
+def test_two_processes(config, folder, tmp_path, change):
     """They have the gradients of one with the joined batch, stay alike, and go on where they were stopped."""
     script = Path(__file__).with_name("process.py")
     changes = [
         "model.network.inner_channel=4", "model.network.norm_groups=1", "data.crop=32", "data.batch=4",
         "run.precision=fp32", f"data.pictures=['{folder}']", "model.tile={size=64,overlap=8}",
-        "run.iterations=4", "run.seconds=null", "loss.dropout=0.1", "loss.lpips=0.0",
+        "run.iterations=4", "run.seconds=null", "loss.lpips=0.0", "loss.rollout.share=0.0", "data.plain=0.0",
+        "data.synthetic={}", change,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     for name in ("one", "two"):
