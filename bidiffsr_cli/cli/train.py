@@ -175,13 +175,14 @@ def train(
         out.quiet = out.quiet or rank > 0
         sharded = place.type == "cpu" and not _launched() and not chosen.loss.dropout  # which threads could not share
         cores = threads or runtime.usable_cores()
+        weights = _weights(init, magnitudes, chosen)
         pictures = _pictures(chosen, cache)
         trainer = Trainer(
             chosen,
             CropSampler(pictures, chosen, place),
             place,
             perceptual=_perceptual(chosen, place),
-            weights=_weights(init, magnitudes, chosen),
+            weights=weights,
             threads=cores if sharded else 1,
         )
         if resume:
