@@ -143,6 +143,9 @@ class DiffusionConfig:
     noise_by_detail: float | None = None
     """Deviation of up(LR) around a pixel, of values in [0, 1], from which on there is all of the noise; where the
     picture is flatter there is less of it, and none where it is uniform. None: as much everywhere."""
+    residual_by_detail: float | None = None
+    """Detail of up(LR) around a pixel (see `diffusion/conditioning.py`) from which on all of the residual is added;
+    where there is less, less of it, and nothing to a uniform place or an even gradient. None: all of it everywhere."""
     default_steps: int = 50
     presets: dict[str, int] = field(default_factory=lambda: dict(IMAGE_PRESETS))
     """Number of steps of the presets fast, balanced and best."""
@@ -158,6 +161,8 @@ class DiffusionConfig:
         check_between(self, "default_steps", 1, self.total_steps)
         check_between(self, "temperature", 0, 1)
         check(self.noise_by_detail is None or 1e-4 <= self.noise_by_detail <= 1, self, "noise_by_detail")
+        check(self.residual_by_detail is None or 1e-4 <= self.residual_by_detail <= 1, self, "residual_by_detail")
+        check(self.residual_by_detail is None or self.target == "residual", self, "residual_by_detail")
         # in float32, the first level must have some noise, and the last one some signal
         check(1e-7 <= self.beta_start <= self.beta_end < 1, self, "beta_start")
         last = self.total_steps * (math.log1p(-self.beta_start) + math.log1p(-self.beta_end)) / 2

@@ -25,7 +25,13 @@ from . import runtime as runtimes
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
 from .configs import TileConfig, UpscaleOptions
-from .diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain
+from .diffusion.conditioning import (
+    Enlarged,
+    condition,
+    match_low_frequencies,
+    noise_gain,
+    residual_gain,
+)
 from .diffusion.samplers import BAND, SAMPLERS, parameterization
 from .diffusion.schedule import NoiseLevel, noise_levels
 from .errors import BidiffsrError, DeviceError, UsageError
@@ -386,8 +392,7 @@ class SuperResolver:
 
 def _put_where_detail_is(noise: Tensor, up: Enlarged) -> None:
     """Multiply noise by its gain, in place, a band of rows at a time."""
-    for top in range(0, noise.shape[1], 4 * BAND):  # high enough for what lies around a band to matter little
-        band = noise[:, top : top + 4 * BAND]
+    for top, band in _high_bands(noise):
         band *= noise_gain(up, top, 0, *band.shape[1:])
 
 
@@ -395,6 +400,13 @@ def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
     """Turn r into up + s r, in place, a band of rows at a time."""
     assert up.config.residual_scale is not None
     x0.mul_(up.config.residual_scale[str(up.scale)])
-    for top in range(0, x0.shape[1], BAND):
-        band = x0[:, top : top + BAND]
+    for top, band in _high_bands(x0):
+        if up.config.residual_by_detail is not None:
+            band *= residual_gain(up, top, 0, *band.shape[1:])
         band += up.crop(top, 0, *band.shape[1:])
+
+
+def _high_bands(canvas: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first row, view) of bands so high that what is looked at around them matters little."""
+    height = 4 * BAND
+    return ((top, canvas[:, top : top + height]) for top in range(0, canvas.shape[1], height))

@@ -26,7 +26,7 @@ RESIDUAL = DiffusionConfig(
 MODELS = [
     ModelConfig(UNetConfig(), DiffusionConfig(), (2,)),
     ModelConfig(UNetConfig(pixel_unshuffle=2), RESIDUAL, (2, 4), TileConfig(512, 48)),
-    ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, noise_by_detail=0.03), (2, 4)),
+    ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.004), (2, 4)),
 ]
 
 
@@ -107,6 +107,8 @@ def test_impossible_networks_are_refused(change):
         {"presets": {"ultra": 3}},
         {"noise_by_detail": 0.0},
         {"noise_by_detail": 2.0},
+        {"residual_by_detail": 0.0},
+        {"residual_by_detail": 0.1, "target": "image"},
         {"parameterization": "epsilon"},  # divides by alpha = 0 at the noisy end
     ],
     ids=str,

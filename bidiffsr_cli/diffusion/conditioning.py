@@ -71,8 +71,7 @@ def condition(up: Enlarged, top: int, left: int, height: int, width: int) -> Ten
     Returns:
         C×height×width: `low_res` mapped to the config's range, then `detail` where the config has it.
     """
-    radius = detail_radius(up.scale, up.config)
-    around = up.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
+    around = _around(up, top, left, height, width, detail_radius(up.scale, up.config))
     return condition_of(around, up.scale, up.config)
 
 
@@ -94,34 +93,27 @@ def condition_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
     if "detail" not in config.condition:
         return around * (high - low) + low
     assert config.residual_scale is not None
-    kernel = _gaussian(_deviation(scale))
-    radius = len(kernel) // 2
+    radius = detail_radius(scale, config)
     window = around[..., radius : around.shape[-2] - radius, radius : around.shape[-1] - radius]
-    smooth = _convolve(_convolve(around, kernel, dim=-2), kernel, dim=-1)
-    return torch.cat([window * (high - low) + low, (window - smooth) / config.residual_scale[str(scale)]], dim=-3)
+    detail = _detail(around, scale) / config.residual_scale[str(scale)]
+    return torch.cat([window * (high - low) + low, detail], dim=-3)
 
 
 def noise_gain(up: Enlarged, top: int, left: int, height: int, width: int) -> Tensor:
-    """By how much noise is multiplied in one window of a model whose noise goes by detail.
-
-    Returns:
-        1×height×width in [0, 1].
-    """
-    radius = noise_radius(up.scale)
-    around = up.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
-    return noise_gain_of(around, up.scale, up.config)
+    """By how much noise is multiplied in one window of a model that has `noise_by_detail`: 1×height×width."""
+    return noise_gain_of(_around(up, top, left, height, width, noise_radius(up.scale)), up.scale, up.config)
 
 
 def noise_radius(scale: int) -> int:
     """How far around a window `noise_gain` looks, in pixels of the enlarged picture."""
-    return 2 * scale
+    return _box_radius(scale)
 
 
 def noise_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
     """sqrt(deviation / noise_by_detail), at most 1: noise is drawn where there is something to draw.
 
-    The deviation is that of the mean over RGB in the square of 4·scale+1 pixels around each one. In double precision,
-    as float32 leaves of a uniform picture's variance enough for a tenth of the noise.
+    The deviation is that of grey, the mean over RGB, in the square of 4·scale+1 pixels around each one. It is taken in
+    double precision: float32 leaves of a uniform picture's variance what makes a tenth of the noise.
 
     Args:
         around: …×3×(H+2r)×(W+2r), up(LR) in a window and r = `noise_radius` pixels around it.
@@ -130,12 +122,61 @@ def noise_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor
         …×1×H×W, float32.
     """
     assert config.noise_by_detail is not None
-    side = 2 * noise_radius(scale) + 1
     grey = around.mean(-3, keepdim=True)
     grey = grey.cpu().double() if grey.device.type == "mps" else grey.double()  # which has no float64
-    mean, mean_square = (_sums(_sums(x, side, dim=-2), side, dim=-1) / side**2 for x in (grey, grey * grey))
+    mean, mean_square = (_box_mean(x, scale) for x in (grey, grey * grey))
     deviation = mean_square.addcmul_(mean, mean, value=-1).clamp_(min=0).sqrt_()
     return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float().to(around.device)
+
+
+def residual_gain(up: Enlarged, top: int, left: int, height: int, width: int) -> Tensor:
+    """By how much the residual is multiplied in one window of a model that has `residual_by_detail`: 1×height×width."""
+    return residual_gain_of(_around(up, top, left, height, width, residual_radius(up.scale)), up.scale, up.config)
+
+
+def residual_radius(scale: int) -> int:
+    """How far around a window `residual_gain` looks, in pixels of the enlarged picture."""
+    return _box_radius(scale) + math.floor(3 * _deviation(scale))
+
+
+def residual_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
+    """detail / residual_by_detail, at most 1: nothing is added to what is uniform, or an even gradient.
+
+    The detail is what a Gaussian takes away of grey, the mean over RGB; its root mean square in the square of 4·scale+1
+    pixels around each one.
+
+    Args:
+        around: …×3×(H+2r)×(W+2r), up(LR) in a window and r = `residual_radius` pixels around it.
+
+    Returns:
+        …×1×H×W, float32.
+    """
+    assert config.residual_by_detail is not None
+    detail = _detail(around.mean(-3, keepdim=True), scale)
+    return (_box_mean(detail.square_(), scale).sqrt_() / config.residual_by_detail).clamp_(max=1)
+
+
+def _around(up: Enlarged, top: int, left: int, height: int, width: int, radius: int) -> Tensor:
+    return up.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
+
+
+def _detail(around: Tensor, scale: int) -> Tensor:
+    """What a Gaussian takes away: …×(H+2r)×(W+2r) -> …×H×W, r its radius."""
+    kernel = _gaussian(_deviation(scale))
+    radius = len(kernel) // 2
+    window = around[..., radius : around.shape[-2] - radius, radius : around.shape[-1] - radius]
+    return window - _convolve(_convolve(around, kernel, dim=-2), kernel, dim=-1)
+
+
+def _box_radius(scale: int) -> int:
+    """Of the square in which statistics of a place are taken."""
+    return 2 * scale
+
+
+def _box_mean(x: Tensor, scale: int) -> Tensor:
+    """The mean in the square around each place: …×(H+2r)×(W+2r) -> …×H×W."""
+    side = 2 * _box_radius(scale) + 1
+    return _sums(_sums(x, side, dim=-2), side, dim=-1).div_(side**2)
 
 
 def _sums(x: Tensor, count: int, dim: int) -> Tensor:

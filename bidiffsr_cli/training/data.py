@@ -22,7 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.conditioning import condition_of, detail_radius, noise_gain_of, noise_radius
+from ..diffusion.conditioning import (
+    condition_of,
+    detail_radius,
+    noise_gain_of,
+    noise_radius,
+    residual_gain_of,
+    residual_radius,
+)
 from ..errors import InputError, OutputError, UsageError
 from ..images.pairing import list_pictures, pair
 from ..images.pixels import to_bytes
@@ -81,7 +88,8 @@ class Batch:
         hr, up: the originals and up(LR), B×3×H×W in [0, 1].
         condition: B×C×H×W as the network sees it.
         scale: of enlargement.
-        noise_gain: by how much noise is multiplied, B×1×H×W; None where it is the same everywhere.
+        noise_gain, residual_gain: by how much noise and residual are multiplied, B×1×H×W; None where the model has no
+            such thing.
     """
 
     hr: Tensor
@@ -89,10 +97,11 @@ class Batch:
     condition: Tensor
     scale: int
     noise_gain: Tensor | None = None
+    residual_gain: Tensor | None = None
 
     def __getitem__(self, which: slice) -> Batch:
-        gain = None if self.noise_gain is None else self.noise_gain[which]
-        return Batch(self.hr[which], self.up[which], self.condition[which], self.scale, gain)
+        gains = (None if gain is None else gain[which] for gain in (self.noise_gain, self.residual_gain))
+        return Batch(self.hr[which], self.up[which], self.condition[which], self.scale, *gains)
 
 
 def open_pictures(
@@ -203,11 +212,17 @@ class CropSampler:
             best = torch.where(plain.to(self.device), 0, detail.argmax(0))
             chosen = best * config.batch + torch.arange(config.batch, device=self.device)
             hr, up, inner = hr[chosen], up[chosen], inner[chosen]
-        around = _trimmed(up, MARGIN * scale - detail_radius(scale, self.diffusion))
-        gain = None
-        if self.diffusion.noise_by_detail is not None:
-            gain = noise_gain_of(_trimmed(up, MARGIN * scale - noise_radius(scale)), scale, self.diffusion)
-        return Batch(hr, inner, condition_of(around, scale, self.diffusion), scale, gain)
+
+        def around(radius: int) -> Tensor:
+            return _trimmed(up, MARGIN * scale - radius)
+
+        diffusion, noise_gain, residual_gain = self.diffusion, None, None
+        if diffusion.noise_by_detail is not None:
+            noise_gain = noise_gain_of(around(noise_radius(scale)), scale, diffusion)
+        if diffusion.residual_by_detail is not None:
+            residual_gain = residual_gain_of(around(residual_radius(scale)), scale, diffusion)
+        condition = condition_of(around(detail_radius(scale, diffusion)), scale, diffusion)
+        return Batch(hr, inner, condition, scale, noise_gain, residual_gain)
 
     def _grid(self, tops: Tensor, lefts: Tensor, size: int, flips: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column, B×size×size each, that every pixel of a mirrored and transposed crop is taken from."""

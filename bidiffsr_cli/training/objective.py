@@ -176,7 +176,11 @@ class Objective:
 
     def picture(self, x0: Tensor, batch: Batch) -> Tensor:
         """The picture that x_0 stands for, in [0, 1]."""
-        return (batch.up + self._scale(batch) * x0 if self.diffusion.target == "residual" else x0).clamp(0, 1)
+        if self.diffusion.target == "image":
+            return x0.clamp(0, 1)
+        if batch.residual_gain is not None:
+            x0 = x0 * batch.residual_gain
+        return (batch.up + self._scale(batch) * x0).clamp(0, 1)
 
     def segment(self, t: int) -> int:
         """In which of the grid's segments a time step lies."""

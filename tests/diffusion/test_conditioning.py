@@ -12,7 +12,14 @@ from safetensors import safe_open
 from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain, upsample
+from bidiffsr_cli.diffusion.conditioning import (
+    Enlarged,
+    condition,
+    match_low_frequencies,
+    noise_gain,
+    residual_gain,
+    upsample,
+)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -48,32 +55,38 @@ def test_a_flat_picture_has_no_detail():
     assert seen[3:].abs().max() < 1e-4
 
 
-BY_DETAIL = dataclasses.replace(RESIDUAL, noise_by_detail=0.03)
+BY_DETAIL = dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.004)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_noise_goes_by_the_deviation_around_a_pixel(scale):
-    low_res = 0.5 + 0.02 * torch.randn(3, 24, 24)
+def test_noise_and_residual_go_by_what_is_around_a_pixel(scale):
+    low_res = 0.5 + 0.005 * torch.randn(3, 24, 24)
     low_res[:, 14:, 14:] = 0.3
     size, radius = 24 * scale, 2 * scale
     up = Enlarged(low_res, scale, size, size, BY_DETAIL)
-    gain = noise_gain(up, 0, 0, size, size)
+
+    def squares(x):
+        return x.unfold(0, 2 * radius + 1, 1).unfold(1, 2 * radius + 1, 1).flatten(-2)
+
     grey = up.crop(-radius, -radius, size + 2 * radius, size + 2 * radius).double().mean(0)
-    squares = grey.unfold(0, 2 * radius + 1, 1).unfold(1, 2 * radius + 1, 1)
-    deviation = squares.flatten(-2).std(-1, correction=0)
-    expected = (deviation / 0.03).clamp(max=1).sqrt().float()
-    torch.testing.assert_close(gain[0], expected, rtol=0, atol=2e-4)
-    assert gain.dtype == torch.float32 and gain.max() == 1 and gain[0, -4:, -4:].max() < 1e-3
+    noise, residual = noise_gain(up, 0, 0, size, size), residual_gain(up, 0, 0, size, size)
+    expected = (squares(grey).std(-1, correction=0) / 0.03).clamp(max=1).sqrt().float()
+    torch.testing.assert_close(noise[0], expected, rtol=0, atol=2e-4)
+    detail = condition(up, -radius, -radius, size + 2 * radius, size + 2 * radius)[3:].mean(0)
+    rms = squares(detail * RESIDUAL.residual_scale[str(scale)]).square().mean(-1).sqrt()
+    torch.testing.assert_close(residual[0], (rms / 0.004).clamp(max=1), rtol=0, atol=2e-3)
+    assert noise.max() == residual.max() == 1 and max(noise[0, -3:, -3:].max(), residual[0, -3:, -3:].max()) < 1e-3
     for window in ((0, 0, 16, 32), (8, 24, 24, 16), (size - 8, 0, 8, size)):
         top, left, height, width = window
-        part = gain[:, top : top + height, left : left + width]
-        torch.testing.assert_close(noise_gain(up, *window), part, rtol=0, atol=2e-3)
+        for gain, whole in ((noise_gain, noise), (residual_gain, residual)):
+            part = whole[:, top : top + height, left : left + width]
+            torch.testing.assert_close(gain(up, *window), part, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (1, 0, 0), (0.1, 0.7, 0.9)])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_no_noise_where_it_is_flat(colour, scale):
-    low_res = torch.tensor(colour).view(3, 1, 1).expand(3, 9, 9).contiguous()
+def test_nothing_is_drawn_where_it_is_flat(colour, scale):
+    low_res = torch.tensor(colour, dtype=torch.float32).view(3, 1, 1).expand(3, 9, 9).contiguous()
     assert (
         noise_gain(Enlarged(low_res, scale, 9 * scale, 9 * scale, BY_DETAIL), 0, 0, 9 * scale, 9 * scale).max() < 5e-3
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain, residual_gain
 from bidiffsr_cli.errors import InputError, UsageError
 from bidiffsr_cli.images.resizing import downscale_bicubic
 from bidiffsr_cli.training.config import KINDS, DataConfig, changed
@@ -46,7 +46,7 @@ def pixels_of(pictures, item):
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_crop_is_seen_as_when_enlarging(config, pictures, scale):
-    config = changed(config, ["model.diffusion.noise_by_detail=0.03"])
+    config = changed(config, ["model.diffusion.noise_by_detail=0.03", "model.diffusion.residual_by_detail=0.01"])
     batch = CropSampler(pictures, config, torch.device("cpu")).draw(scale, generator())
     assert batch.hr.shape == batch.up.shape == (4, 3, 32, 32) and batch.condition.shape == (4, 6, 32, 32)
     orientations = set()
@@ -64,10 +64,11 @@ def test_a_crop_is_seen_as_when_enlarging(config, pictures, scale):
         # beyond the picture's edge, repeated small pixels stand where repeated large ones do: a little detail differs
         at_edge = min(top, left, whole.shape[1] - top - 32, whole.shape[2] - left - 32) < 16
         torch.testing.assert_close(seen.flip(dims)[:3], expected[:3], atol=2e-5, rtol=0)
-        gain = batch.noise_gain[index].transpose(1, 2) if flips & 4 else batch.noise_gain[index]
         if not at_edge:
             torch.testing.assert_close(seen.flip(dims), expected, atol=2e-4, rtol=0)
-            torch.testing.assert_close(gain.flip(dims), noise_gain(up, top, left, 32, 32), atol=5e-3, rtol=0)
+            for theirs, gain in ((batch.noise_gain, noise_gain), (batch.residual_gain, residual_gain)):
+                ours = theirs[index].transpose(1, 2) if flips & 4 else theirs[index]
+                torch.testing.assert_close(ours.flip(dims), gain(up, top, left, 32, 32), atol=5e-3, rtol=0)
 
 
 def test_orientations_and_places_vary(pictures, sampler):

@@ -9,7 +9,6 @@ from bidiffsr_cli.configs import DiffusionConfig
 from bidiffsr_cli.diffusion.schedule import noise_levels, signal_and_noise
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.training.config import LossConfig
-from bidiffsr_cli.training.data import CropSampler
 from bidiffsr_cli.training.objective import Objective
 from bidiffsr_cli.training.questions import Question
 
@@ -99,16 +98,15 @@ def test_times_of_the_paper(config):
     assert all(len(t.unique()) == 1 for _, t in parts) and len({int(t[0]) for _, t in parts}) == 3
 
 
-def test_noise_is_where_detail_is(config, pictures):
-    diffusion = dataclasses.replace(config.model.diffusion, noise_by_detail=0.03)
-    gained = dataclasses.replace(config, model=dataclasses.replace(config.model, diffusion=diffusion))
-    batch = CropSampler(pictures, gained, CPU).draw(2, generator())
-    (everywhere,) = Objective(config.model, LossConfig(), CPU).ask(
-        dataclasses.replace(batch, noise_gain=None), generator(), generator(7)
-    )
-    (question,) = Objective(gained.model, LossConfig(), CPU).ask(batch, generator(), generator(7))
-    assert abs(float(everywhere.noise.std()) - 1) < 0.02
-    assert torch.equal(question.noise, batch.noise_gain * everywhere.noise)
+def test_noise_and_residual_are_where_detail_is(config, sampler):
+    batch, objective = sampler.draw(2, generator()), Objective(config.model, LossConfig(), CPU)
+    gains = torch.rand(2, 4, 1, 32, 32)
+    gained = dataclasses.replace(batch, noise_gain=gains[0], residual_gain=gains[1])
+    ((one,), (two,)) = (objective.ask(asked, generator(), generator(7)) for asked in (batch, gained))
+    assert abs(float(one.noise.std()) - 1) < 0.02 and torch.equal(two.noise, gains[0] * one.noise)
+    x0 = torch.randn(batch.hr.shape)
+    assert torch.equal(objective.picture(x0, batch), (batch.up + 0.04 * x0).clamp(0, 1))
+    assert torch.equal(objective.picture(x0, gained), (batch.up + 0.04 * (x0 * gains[1])).clamp(0, 1))
 
 
 def test_a_question_is_split_without_loss(question):
