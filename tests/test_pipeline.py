@@ -184,6 +184,44 @@ def test_noise_by_detail_draws_nothing_where_it_is_flat(fast, small, scale, opti
     assert not different[40 * scale + reach :].any() and not different[:, 48 * scale + reach :].any()
 
 
+COLOURS = {
+    "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "dark": (41, 40, 39), "red": (255, 0, 0),
+    "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255), "skin": (224, 180, 158),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def by_detail(fast):
+    """The bundled network, with noise and residual by detail."""
+    diffusion = dataclasses.replace(fast.config.diffusion, noise_by_detail=0.03, residual_by_detail=0.002)
+    config = dataclasses.replace(fast.config, diffusion=diffusion)
+    return SuperResolver(dataclasses.replace(fast, config=config), choose_runtime(device="cpu"))
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_flat_stays_flat(by_detail, scale, preset):
+    """Where a network alone leaves its borders and patterns; windows that see an edge and others agree."""
+    for name, colour in COLOURS.items():
+        enlarged = to_tensor(by_detail.upscale(Image.new("RGB", (40, 24), colour), scale=scale, preset=preset).image)
+        levels = (enlarged * 255).round() - torch.tensor(colour).view(3, 1, 1)
+        assert levels.abs().max() <= 1, name
+    tiled = by_detail.upscale(Image.new("RGB", (64, 64), COLOURS["skin"]), scale=scale, preset=preset, **SMALL_TILE)
+    assert all(low == high for low, high in tiled.image.getextrema())
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "ddpm"}, {"eta": 0.8}], ids=str)
+def test_by_detail_threads_and_memory_do_not_change_a_byte(by_detail, small, options):
+    results = set()
+    for threads in (1, 3):
+        runtime = dataclasses.replace(by_detail.runtime, threads=threads)
+        resolver = by_detail.elsewhere(runtime, by_detail.network)
+        results.add(resolver.upscale(small, scale=4, steps=2, **SMALL_TILE, **options).image.tobytes())
+    plan = by_detail.plan(picture_of(small), UpscaleOptions(scale=4, **SMALL_TILE))
+    tight = by_detail.upscale(small, scale=4, steps=2, max_memory=plan.memory - 1, **SMALL_TILE, **options)
+    assert results == {tight.image.tobytes()}
+
+
 def test_one_step_is_plain_regression(resolver, small):
     """The input gain hides the start noise from the network, and cos(pi/2) = 0 the noise from the result."""
     assert len({resolver.upscale(small, steps=1, seed=seed).image.tobytes() for seed in (0, 1)}) == 1
