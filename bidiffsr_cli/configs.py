@@ -145,7 +145,7 @@ class DiffusionConfig:
     picture is flatter there is less of it, and none where it is uniform. None: as much everywhere."""
     residual_by_detail: float | None = None
     """Detail of up(LR) around a pixel (see `diffusion/conditioning.py`) from which on all of the residual is added;
-    where there is less, less of it, and nothing to a uniform place or an even gradient. None: all of it everywhere."""
+    where there is less, less of it, and nothing where the picture is uniform. None: all of it everywhere."""
     default_steps: int = 50
     presets: dict[str, int] = field(default_factory=lambda: dict(IMAGE_PRESETS))
     """Number of steps of the presets fast, balanced and best."""

@@ -140,10 +140,10 @@ def residual_radius(scale: int) -> int:
 
 
 def residual_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
-    """detail / residual_by_detail, at most 1: nothing is added to what is uniform, or an even gradient.
+    """detail / residual_by_detail, at most 1: nothing is added to what is uniform, little to an even gradient.
 
-    The detail is what a Gaussian takes away of grey, the mean over RGB; its root mean square in the square of 4·scale+1
-    pixels around each one.
+    The detail is what a Gaussian takes away, of all colours, so that one of the same brightness as its surroundings
+    counts too; its root mean square in the square of 4·scale+1 pixels around each one.
 
     Args:
         around: …×3×(H+2r)×(W+2r), up(LR) in a window and r = `residual_radius` pixels around it.
@@ -152,8 +152,8 @@ def residual_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Ten
         …×1×H×W, float32.
     """
     assert config.residual_by_detail is not None
-    detail = _detail(around.mean(-3, keepdim=True), scale)
-    return (_box_mean(detail.square_(), scale).sqrt_() / config.residual_by_detail).clamp_(max=1)
+    power = _detail(around, scale).square_().mean(-3, keepdim=True)
+    return (_box_mean(power, scale).sqrt_() / config.residual_by_detail).clamp_(max=1)
 
 
 def _around(up: Enlarged, top: int, left: int, height: int, width: int, radius: int) -> Tensor:

@@ -371,7 +371,7 @@ class Trainer:
             "loss": total,
             "loss_by_group": {
                 group: {name: mean(values) for name, values in parts.items()}
-                for group, parts in sorted(by_group.items())
+                for group, parts in sorted(by_group.items(), key=lambda item: [int(n) for n in item[0].split("of")])
             },
             "gradient_norm": float(torch.stack(norms).mean()),
             "flip_rate": mean((signs[name].numel(), rate) for name, rate in flips.items()),

@@ -72,8 +72,8 @@ def test_noise_and_residual_go_by_what_is_around_a_pixel(scale):
     noise, residual = noise_gain(up, 0, 0, size, size), residual_gain(up, 0, 0, size, size)
     expected = (squares(grey).std(-1, correction=0) / 0.03).clamp(max=1).sqrt().float()
     torch.testing.assert_close(noise[0], expected, rtol=0, atol=2e-4)
-    detail = condition(up, -radius, -radius, size + 2 * radius, size + 2 * radius)[3:].mean(0)
-    rms = squares(detail * RESIDUAL.residual_scale[str(scale)]).square().mean(-1).sqrt()
+    detail = condition(up, -radius, -radius, size + 2 * radius, size + 2 * radius)[3:]
+    rms = squares((detail * RESIDUAL.residual_scale[str(scale)]).square().mean(0)).mean(-1).sqrt()
     torch.testing.assert_close(residual[0], (rms / 0.004).clamp(max=1), rtol=0, atol=2e-3)
     assert noise.max() == residual.max() == 1 and max(noise[0, -3:, -3:].max(), residual[0, -3:, -3:].max()) < 1e-3
     for window in ((0, 0, 16, 32), (8, 24, 24, 16), (size - 8, 0, 8, size)):
@@ -87,9 +87,27 @@ def test_noise_and_residual_go_by_what_is_around_a_pixel(scale):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_nothing_is_drawn_where_it_is_flat(colour, scale):
     low_res = torch.tensor(colour, dtype=torch.float32).view(3, 1, 1).expand(3, 9, 9).contiguous()
-    assert (
-        noise_gain(Enlarged(low_res, scale, 9 * scale, 9 * scale, BY_DETAIL), 0, 0, 9 * scale, 9 * scale).max() < 5e-3
-    )
+    up = Enlarged(low_res, scale, 9 * scale, 9 * scale, BY_DETAIL)
+    everywhere = 0, 0, 9 * scale, 9 * scale
+    assert noise_gain(up, *everywhere).max() < 5e-3 and residual_gain(up, *everywhere).max() < 1e-3
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_little_is_added_to_an_even_gradient(scale):
+    """What the bicubic's ripple and the rounding to levels make of detail."""
+    exact = torch.arange(40) * 1.7
+    for rows, most in ((exact, 0.1), (exact.round(), 0.25)):
+        low_res = (rows / 255).view(1, 40, 1).repeat(3, 1, 40)
+        up = Enlarged(low_res, scale, 40 * scale, 40 * scale, BY_DETAIL)
+        inside = 6 * scale, 0, 28 * scale, 40 * scale  # beyond an edge it is repeated, which is no gradient
+        assert residual_gain(up, *inside).max() < most < 0.5 < noise_gain(up, *inside).min()
+
+
+def test_colours_of_one_brightness_are_detail():
+    low_res = torch.tensor([1.0, 0.0, 0.5]).view(3, 1, 1).repeat(1, 16, 16)
+    low_res[:, :, 8:] = torch.tensor([0.0, 1.0, 0.5]).view(3, 1, 1)
+    assert float(low_res.mean(0).std()) == 0
+    assert residual_gain(Enlarged(low_res, 2, 32, 32, BY_DETAIL), 0, 14, 32, 4).min() == 1
 
 
 def test_clipping_is_the_configs_choice():
