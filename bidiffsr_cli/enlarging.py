@@ -30,16 +30,17 @@ class Writing:
     resampling: tuple[int | None, int | None, int | None] = (None, None, None)
     """width, height and long side."""
 
-    def check_size(self, picture: Picture, scale: int, max_memory: int | None = None) -> None:
-        """Check that the picture can have its final size.
+    def check_size(self, size: tuple[int, int], scale: int, max_memory: int | None = None) -> None:
+        """Check that a picture of `size` (width, height) can be read, and written when it is enlarged.
 
         Raises:
             OutputError: the format cannot hold it.
             DeviceError: memory cannot, even without the model's work.
         """
-        width, height = self.final_size((picture.size[0] * scale, picture.size[1] * scale))
+        width, height = self.final_size((size[0] * scale, size[1] * scale))
         check_size(self.format, (width, height))
-        runtime.require_memory(runtime.resident_memory() + BYTES_PER_PIXEL * width * height, max_memory)
+        needed = max(BYTES_PER_PIXEL * width * height, runtime.BYTES_TO_DECODE * size[0] * size[1])
+        runtime.require_memory(runtime.resident_memory() + needed, max_memory)
 
     def final_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """What becomes of the model's `size`; raises UsageError if what is asked for contradicts itself."""

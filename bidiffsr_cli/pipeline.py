@@ -148,7 +148,12 @@ class SuperResolver:
         """
         started = time.perf_counter()
         options = dataclasses.replace(options or UpscaleOptions(), **changes)
-        picture = image if isinstance(image, Picture) else read_picture(image)
+
+        def check(size: tuple[int, int]) -> None:
+            needed = runtimes.resident_memory() + runtimes.BYTES_TO_DECODE * size[0] * size[1]
+            runtimes.require_memory(needed, options.max_memory)
+
+        picture = image if isinstance(image, Picture) else read_picture(image, check=check)
         runtimes.return_freed_memory()  # what decoding left behind
         plan = self.plan(picture, options)
         decoded = time.perf_counter()

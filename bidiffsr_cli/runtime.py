@@ -309,6 +309,10 @@ def available_memory() -> int | None:
     return min(free, default=None)
 
 
+BYTES_TO_DECODE = 24
+"""For each pixel: three floats, and what a decoder holds beside them."""
+
+
 def require_memory(needed: int, limit: int | None) -> float:
     """The bytes that the process may have resident on the host: `limit`, and what is free.
 

@@ -13,6 +13,7 @@ from ._output import is_terminal, out
 
 if TYPE_CHECKING:
     from ..images import Picture
+    from ..images.reading import SizeCheck
 
 PIPE = "-"
 
@@ -101,17 +102,17 @@ def check_files(files: Files) -> None:
         check_report(report, overwrite=files.overwrite)
 
 
-def read_source(source: str) -> Picture:
-    """Read the input from its file, or from stdin.
+def read_source(source: str, check: SizeCheck) -> Picture:
+    """Read the input from its file, or from stdin; `check` is told its size before it is decoded.
 
     Raises:
         InputError: there is no picture.
     """
-    from ..images import read_picture
+    from ..images import read_bounded, read_picture
 
     if source != PIPE:
-        return read_picture(Path(source))
-    return read_picture(sys.stdin.buffer.read(), name="Standard input")
+        return read_picture(Path(source), check=check)
+    return read_picture(read_bounded(sys.stdin.buffer, "Standard input"), name="Standard input", check=check)
 
 
 def write_target(data: bytes, files: Files) -> None:

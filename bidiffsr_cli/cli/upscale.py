@@ -16,6 +16,7 @@ and precision, and not on memory or threads.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,9 +101,6 @@ def upscale(
     from ..pipeline import SuperResolver
     from ..runtime import keep_freed_memory
 
-    started = time.perf_counter()
-    picture = read_source(source)
-    seconds_to_read = time.perf_counter() - started
     check_files(files)
     writing = Writing(
         format=choose_format(format, files.target),
@@ -111,7 +109,9 @@ def upscale(
         provenance=provenance,
         resampling=(width, height, long_side),
     )
-    writing.check_size(picture, scale, options.max_memory)
+    started = time.perf_counter()
+    picture = read_source(source, partial(writing.check_size, scale=scale, max_memory=options.max_memory))
+    seconds_to_read = time.perf_counter() - started
     keep_freed_memory()
     name = model or default_model()
     with out.download(name) as on_download:

@@ -6,14 +6,14 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..configs import UpscaleOptions
 from ..enlarging import Writing, encode_result
 from ..errors import BidiffsrError, InputError, StorageError, is_out_of_memory, out_of_memory
-from ..images import Picture, picture_size, read_picture
+from ..images import LONGEST_FILE, Picture, picture_size, read_picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
 from .folder import Job
@@ -21,8 +21,6 @@ from .folder import Job
 Done = TypeVar("Done")
 BEGINNING = 1 << 18
 """Bytes in which nearly every picture file says how large its picture is."""
-LARGEST = 4 << 30
-"""Bytes of a file; no picture that can be read has more."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,15 @@ def size_of(job: Job) -> tuple[int, int]:
 
 def decode(job: Job, work: Work) -> Picture:
     """Read a picture, and check that its result can be written."""
-    picture = read_picture(_fetched(job), name=f"'{job.source}'")
-    work.writing.check_size(picture, work.options.scale, work.options.max_memory)
-    return picture
+    check = partial(work.writing.check_size, scale=work.options.scale, max_memory=work.options.max_memory)
+    return read_picture(_fetched(job), name=f"'{job.source}'", check=check)
 
 
 def _fetched(job: Job) -> Path | bytes:
-    if job.status.bytes > LARGEST:
-        raise InputError(f"'{job.source}' has more than {LARGEST >> 30} GB.", "Cut it into parts, or leave it out.")
+    if job.status.bytes > LONGEST_FILE:
+        raise InputError(
+            f"'{job.source}' has more than {LONGEST_FILE >> 30} GB.", "Cut it into parts, or leave it out."
+        )
     return job.folder.fetch(job.name, job.status.bytes)
 
 
@@ -123,11 +122,17 @@ def failed(job: Job, error: BaseException) -> Outcome:
     """The outcome of a picture that raised something of its own; anything else, and storage that fails, is raised."""
     if is_out_of_memory(error):
         error = out_of_memory()
-    if isinstance(error, StorageError) or not isinstance(error, BidiffsrError | OSError):
+    if isinstance(error, StorageError) or not isinstance(error, Exception):
         raise error
-    sentence = error.message if isinstance(error, BidiffsrError) else f"{job.name}: {error.strerror or error}."
+    sentence = error.message if isinstance(error, BidiffsrError) else f"'{job.source}' failed ({_detail(error)})."
     figures = {"input": job.source, "output": job.target, "status": "failed", "error": sentence}
     return Outcome(job, figures, sentence)
+
+
+def _detail(error: Exception) -> str:
+    """What kind of fault it is and what it says, in one line."""
+    said = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
 def attempt(job: Job, step: Callable[[], Done]) -> Outcome | Done:

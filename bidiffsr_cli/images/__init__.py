@@ -5,17 +5,19 @@
 
 from .metadata import read_provenance
 from .picture import Picture
-from .reading import picture_size, read_picture
+from .reading import LONGEST_FILE, picture_size, read_bounded, read_picture
 from .rendering import bleed_edges, render, resample, resampled_size, resize_alpha
 from .writing import check_size, choose_format, encode
 
 __all__ = [
+    "LONGEST_FILE",
     "Picture",
     "bleed_edges",
     "check_size",
     "choose_format",
     "encode",
     "picture_size",
+    "read_bounded",
     "read_picture",
     "read_provenance",
     "render",

@@ -10,10 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from . import colour
-from .metadata import read_dpi, read_exif
+from . import colour, tiff
+from .metadata import exif_coding, read_exif, read_resolution
 from .picture import Picture
 from .pixels import to_float, to_levels
+from .spaces import Coding
+from .survey import Survey
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,52 +33,68 @@ class _Source:
     """What must be asked of an image before its pixels are loaded, because loading forgets it."""
 
     name: str
-    frames: int
     depth: int
+    grey_bits: int
     grey_alpha: bool
     white_is_zero: bool
 
 
-def picture_from_image(image: Image.Image, name: str, head: bytes = b"") -> Picture:
+def picture_from_image(image: Image.Image, name: str, survey: Survey | None = None) -> Picture:
     """Decode an opened image. `image` itself is loaded but not changed.
 
     Args:
         image: Any Pillow image.
         name: What to call it in errors.
-        head: The first bytes of its file, if there are any: AVIF states its bit depth there.
+        survey: What its file says that Pillow does not.
 
     Raises:
         InputError: It has no pixels, or values without an agreed meaning.
         Exception: Whatever Pillow raises on damaged data.
     """
-    rawmode = _png_rawmode(image)
-    depth = 16 if ";16" in rawmode else _stated_depth(image, head)
-    source = _Source(name, getattr(image, "n_frames", 1), depth, rawmode.startswith("LA"), _is_white_zero(image))
     if 0 in image.size:
         raise InputError(f"{name} has no pixels.", "Choose another picture.")
+    if kind := tiff.misread(image):
+        raise InputError(
+            f"{name} is a {kind}, which cannot be read.", "Convert it to 8-bit colour or 16-bit grey first."
+        )
+    rawmode = _png_rawmode(image)
+    depth = 16 if ";16" in rawmode else max(_tiff_depth(image), survey.depth if survey else 8)
+    grey_bits = int(rawmode[2:]) if rawmode in ("L;2", "L;4") else 8
+    source = _Source(name, depth, grey_bits, rawmode.startswith("LA"), _is_white_zero(image))
+    several = _has_several_frames(image)
     image.load()
-    exif, orientation, warning = read_exif(image)
-    upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-    picture = _decode(upright, source)
-    picture.exif, picture.dpi = exif, read_dpi(image)
+    exif, orientation, warnings = read_exif(image)
+    dpi, warning = read_resolution(image)
+    warnings += [warning] if warning else []
+    icc = image.info.get("icc_profile") or None
+    if survey is not None:
+        warnings += survey.warnings
+        icc = survey.icc_profile or (None if survey.coding else icc)  # PNG's code points count for more than a profile
+    coding = (survey and survey.coding) or tiff.coding(image) or (None if icc else exif_coding(image))
+    seen = image.crop(survey.crop) if survey is not None and survey.crop else image
+    upright = seen.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else seen
+    picture = _decode(upright, source, icc, coding if icc is None else None)
+    picture.exif, picture.dpi = exif, dpi
     if picture.dpi and orientation >= 5:
         picture.dpi = picture.dpi[::-1]  # a quarter turn: across becomes down
     picture.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
-    picture.warnings += [warning] if warning else []
-    if source.frames > 1:
-        picture.warnings.insert(0, f"The file holds {source.frames} frames or pages: only the first was read.")
+    picture.warnings += warnings
+    if several:
+        picture.warnings.insert(0, "The file holds several frames or pages: only the first was read.")
     return picture
 
 
-def _stated_depth(image: Image.Image, head: bytes) -> int:
-    """Bits per channel that a TIFF or AVIF states, where Pillow may keep fewer; 8 if unknown."""
-    if image.format == "TIFF":
-        return max(getattr(image, "tag_v2", {}).get(258, (8,)))
-    if image.format == "AVIF":
-        box = head.find(b"av1C")
-        flags = head[box + 6] if 0 <= box < len(head) - 6 else 0
-        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
-    return 8
+def _has_several_frames(image: Image.Image) -> bool:
+    """Whether more frames or pages follow, of which none is decoded: they may be many, or of a kind that fails."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # something follows, and it is damaged
+        return True
+
+
+def _tiff_depth(image: Image.Image) -> int:
+    """Bits per channel that a TIFF states, where Pillow may keep fewer; 8 for others."""
+    return max(getattr(image, "tag_v2", {}).get(258, (8,))) if image.format == "TIFF" else 8
 
 
 def _png_rawmode(image: Image.Image) -> str:
@@ -90,9 +108,20 @@ def _is_white_zero(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
 
 
-def _decode(image: Image.Image, source: _Source) -> Picture:
-    """The pixels and the colour profile of an upright image."""
-    mode, icc = image.mode, image.info.get("icc_profile") or None
+def _decode(image: Image.Image, source: _Source, icc: bytes | None, coding: Coding | None) -> Picture:
+    """The pixels and the colour profile of an upright image, of whose numbers `coding` says what they mean."""
+    picture = _pixels(image, source, icc or (coding and coding.profile(grey=_is_grey(image, source))) or None)
+    picture.warnings += [coding.remark] if coding and coding.remark else []
+    return picture
+
+
+def _is_grey(image: Image.Image, source: _Source) -> bool:
+    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") or source.grey_alpha
+
+
+def _pixels(image: Image.Image, source: _Source, icc: bytes | None) -> Picture:
+    """The pixels, and the profile as it is to be kept."""
+    mode = image.mode
     if mode == "F":
         return _grey16(_float_grey(image, source.name), None, icc, ["Floating point grey was read as 16-bit grey."])
     if mode.startswith("I"):
@@ -102,7 +131,7 @@ def _decode(image: Image.Image, source: _Source) -> Picture:
     warnings = _depth_warnings(image.mode, source.depth)
     if mode in ("CMYK", "LAB"):
         return _from_print(image, icc, warnings)
-    plain = _plain(image)
+    plain = _plain(image, source)
     if plain.mode in ("L", "LA"):
         return _grey8(plain, icc, warnings)
     return _colour8(plain, icc, warnings)
@@ -116,14 +145,16 @@ def _depth_warnings(mode: str, depth: int) -> list[str]:
     ]
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image, source: _Source) -> Image.Image:
     """An 8-bit image as L, LA, RGB or RGBA."""
-    mode, alpha = image.mode, image.has_transparency_data
-    if mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
+    mode, alpha, key = image.mode, image.has_transparency_data, image.info.get("transparency")
+    if mode in ("L", "LA", "RGB", "RGBA") and key is None:
         return image
     if mode in ("1", "L", "LA", "La"):
+        if isinstance(key, int) and source.grey_bits < 8:  # the key of a PNG counts in its own levels
+            image = image.copy()
+            image.info["transparency"] = key * 255 // (2**source.grey_bits - 1)
         return image.convert("LA" if alpha else "L")
-    key = image.info.get("transparency")
     if mode == "RGB" and isinstance(key, tuple) and max(key) > 255:  # the key of a 16-bit PNG, whose pixels lost 8 bits
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)

@@ -1,96 +1,172 @@
 """EXIF, resolution and provenance: what travels beside the pixels.
 
-Only descriptive EXIF tags travel. Tags that describe the old file's storage, thumbnails of the old picture and pointers
-into the old file would be wrong in the new one.
+Only descriptive EXIF tags travel, and only if they hold what such a tag may hold. Tags that describe the old file's
+storage, thumbnails of the old picture and pointers into the old file would be wrong in the new one. The resolution has
+a place of its own in `Picture`, and so has the colour space.
 """
 
 import json
 import math
-import struct
 from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
+
+from .spaces import Coding, adobe_rgb
 
 Base = ExifTags.Base
 IFD = ExifTags.IFD
 
 # The first directory of a TIFF file also holds its layout, so a list of what to keep is the safe one.
-DESCRIPTIVE_TAGS = {
-    Base.DocumentName,
-    Base.ImageDescription,
-    Base.Make,
-    Base.Model,
-    Base.Orientation,
-    Base.XResolution,
-    Base.YResolution,
-    Base.ResolutionUnit,
-    Base.Software,
-    Base.DateTime,
-    Base.Artist,
-    Base.HostComputer,
-    Base.Rating,
-    Base.RatingPercent,
-    Base.Copyright,
-    Base.XPTitle,
-    Base.XPComment,
-    Base.XPAuthor,
-    Base.XPKeywords,
-    Base.XPSubject,
+DESCRIPTIVE_TAGS: dict[int, type] = {
+    Base.DocumentName: str,
+    Base.ImageDescription: str,
+    Base.Make: str,
+    Base.Model: str,
+    Base.Software: str,
+    Base.DateTime: str,
+    Base.Artist: str,
+    Base.HostComputer: str,
+    Base.Rating: int,
+    Base.RatingPercent: int,
+    Base.Copyright: str,
+    Base.XPTitle: bytes,
+    Base.XPComment: bytes,
+    Base.XPAuthor: bytes,
+    Base.XPKeywords: bytes,
+    Base.XPSubject: bytes,
 }
+"""What each of them holds."""
+MOST_DPI = 65_535  # what JPEG can state; the finest printing plates have 5,080
+CENTIMETRES = 3  # ResolutionUnit
+OPTIONAL_SPACE = "R03"  # InteroperabilityIndex of Adobe RGB
+ADOBE_SPACE = 2  # in ColorSpace, not of the standard, but written by cameras
 ASCII_COMMENT = b"ASCII\0\0\0"  # EXIF UserComment starts with eight bytes that name its character set
 PROVENANCE_KEY = "bidiffsr"
-LONG = 4  # TIFF's number of its 32-bit type
+STATED = (Base.Orientation, Base.XResolution, Base.YResolution, Base.ResolutionUnit)
+"""Tags of the main directory that are stated anew."""
 
 
 Tags = dict[int, Any]
 
 
-def read_exif(image: Image.Image) -> tuple[Image.Exif | None, int, str]:
-    """The descriptive tags (orientation reset to 1), the orientation they had, and a warning or ""."""
+def read_exif(image: Image.Image) -> tuple[Image.Exif | None, int, list[str]]:
+    """The tags that travel (orientation reset to 1), the orientation they had, and warnings."""
+    odd: list[str] = []
     try:
         source = image.getexif()
         orientation = source.get(Base.Orientation, 1)
-        main, details, place = _parts(source)
-        main.pop(Base.Orientation, None)
-        if not (main or details or place):
-            exif = None
-        else:
-            exif = _assemble(main | {Base.Orientation: 1}, details, place)
-            exif.tobytes()  # tags that cannot be written again show here, not after an hour's work
+        main = {tag: source[tag] for tag in DESCRIPTIVE_TAGS if tag in source and _is_sound(source, tag, odd)}
+        details, place = (_checked(source.get_ifd(ifd), ifd, odd) for ifd in (IFD.Exif, IFD.GPSInfo))
     except Exception:  # Pillow's EXIF reader raises nearly anything on damaged data
-        return None, 1, "The EXIF data is damaged: it was left out."
-    return exif, orientation if isinstance(orientation, int) else 1, ""
+        return None, 1, ["The EXIF data is damaged: it was left out."]
+    details.pop(Base.ExifInteroperabilityOffset, None)
+    warnings = [f"EXIF tags of an odd kind were left out: {_list(odd)}."] if odd else []
+    exif = _assemble(main | {Base.Orientation: 1}, details, place) if main or details or place else None
+    return exif, orientation if isinstance(orientation, int) else 1, warnings
+
+
+def _is_sound(source: Image.Exif, tag: int, odd: list[str]) -> bool:
+    """Whether a tag of the main directory holds what it may hold; if not, its name is noted."""
+    try:
+        sound = isinstance(source[tag], DESCRIPTIVE_TAGS[tag]) and _is_writable(tag, source[tag], None)
+    except Exception:  # what it holds cannot be decoded
+        sound = False
+    if not sound:
+        odd.append(ExifTags.TAGS.get(tag, str(tag)))
+    return sound
+
+
+def _checked(tags: Tags, ifd: IFD, odd: list[str]) -> Tags:
+    """The tags of another directory that can be written again; the names of the others are noted."""
+    names = ExifTags.GPSTAGS if ifd == IFD.GPSInfo else ExifTags.TAGS
+    sound = {tag: value for tag, value in tags.items() if _is_writable(tag, value, ifd)}
+    odd += [names.get(tag, str(tag)) for tag in tags.keys() - sound.keys()]
+    return sound
+
+
+def _is_writable(tag: int, value: Any, group: int | None) -> bool:
+    """Whether a value can be written, which Pillow does in Python."""
+    parts = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(part, int | float | str | bytes | TiffImagePlugin.IFDRational) for part in parts):
+        return False
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(group=group)
+        directory[tag] = value
+        directory.tobytes()
+    except Exception:  # Pillow promises nothing
+        return False
+    return True
+
+
+def _list(names: list[str]) -> str:
+    shown = sorted(names)[:5]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+class _Text(str):
+    """A text as it was in the file: Pillow reads it letter for letter, but writes "?" for what is not ASCII."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        return super().encode("latin-1", "replace")
 
 
 def _parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:
     """The descriptive tags of the main directory, of the camera's and of the place's."""
-    main = {int(tag): exif[tag] for tag in DESCRIPTIVE_TAGS & set(exif)}
-    details = dict(exif.get_ifd(IFD.Exif))
-    details.pop(IFD.Interop, None)
-    return main, details, dict(exif.get_ifd(IFD.GPSInfo))
+    main = {int(tag): exif[tag] for tag in (*DESCRIPTIVE_TAGS, *STATED) if tag in exif}
+    return main, dict(exif.get_ifd(IFD.Exif)), dict(exif.get_ifd(IFD.GPSInfo))
 
 
 def _assemble(main: Tags, details: Tags, place: Tags) -> Image.Exif:
     """An EXIF block that no longer refers to the file it came from."""
     exif = Image.Exif()
     for tag, value in main.items():
-        exif[tag] = value
+        exif[tag] = _as_written(value)
     for ifd, tags in ((IFD.Exif, details), (IFD.GPSInfo, place)):
         if tags:
-            exif.get_ifd(ifd).update(tags)
-            exif[ifd] = exif.get_ifd(ifd)  # Pillow's TIFF writer looks for the directories among the tags
+            exif.get_ifd(ifd).update({tag: _as_written(value) for tag, value in tags.items()})
+            exif[ifd] = exif.get_ifd(ifd)  # without it Pillow takes a block that holds nothing else for empty
     return exif
 
 
-def read_dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Dots per inch, if the file states sensible ones."""
+def _as_written(value: Any) -> Any:
+    return _Text(value) if isinstance(value, str) else value
+
+
+def read_resolution(image: Image.Image) -> tuple[tuple[float, float] | None, str]:
+    """Dots per inch, if the file states believable ones, and a warning if it states others."""
+    stated: Any = image.info.get("dpi")
+    if not stated or (image.format in ("JPEG", "MPO") and not image.info.get("jfif_unit")):  # Pillow makes up 72
+        stated = _exif_resolution(image)
     try:
-        across, down = (float(value) for value in image.info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
+        across, down = (float(value) for value in stated)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None, ""
     if not (math.isfinite(across) and math.isfinite(down) and across > 1 and down > 1):  # 1 stands for "not stated"
+        return None, ""
+    if max(across, down) > MOST_DPI:
+        return None, f"A resolution of {max(across, down):,.0f} dots per inch is not believable: it was left out."
+    return (across, down), ""
+
+
+def _exif_resolution(image: Image.Image) -> tuple[Any, Any] | None:
+    """What EXIF says, for formats in which Pillow does not look there; inches unless it says centimetres."""
+    try:
+        exif = image.getexif()
+        unit = 2.54 if exif.get(Base.ResolutionUnit) == CENTIMETRES else 1.0
+        return float(exif[Base.XResolution]) * unit, float(exif[Base.YResolution]) * unit
+    except Exception:  # absent or damaged, see read_exif
         return None
-    return across, down
+
+
+def exif_coding(image: Image.Image) -> Coding | None:
+    """Adobe RGB, if a camera says so in EXIF alone."""
+    try:
+        exif = image.getexif()
+        index = str(exif.get_ifd(IFD.Interop).get(1, ""))
+        space = exif.get_ifd(IFD.Exif).get(Base.ColorSpace)
+    except Exception:  # see read_exif
+        return None
+    return adobe_rgb() if index.startswith(OPTIONAL_SPACE) or space == ADOBE_SPACE else None
 
 
 def output_exif(
@@ -122,37 +198,10 @@ def without_maker_note(exif: Image.Exif) -> Image.Exif:
     return _assemble(main, details, place)
 
 
-def main_directory(exif: Image.Exif) -> Image.Exif:
-    """Only the tags of the main directory."""
-    return _assemble(_parts(exif)[0], {}, {})
-
-
-def add_tiff_directories(data: bytes, exif: Image.Exif) -> bytes:
-    """Add the camera's and the place's tags to a TIFF file, which libtiff does not write.
-
-    They go to the end of the file, followed by a longer copy of the main directory that points to them. All other
-    offsets are absolute and stay right.
-    """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    directories = [(ifd, tags) for ifd, tags in zip((IFD.Exif, IFD.GPSInfo), _parts(exif)[1:], strict=True) if tags]
-    if order is None or not directories:  # order None: a BigTIFF, larger than 4 GB
-        return data
-    result = bytearray(data)
-    start = struct.unpack_from(f"{order}I", result, 4)[0]
-    count = struct.unpack_from(f"{order}H", result, start)[0]
-    positions = range(start + 2, start + 2 + 12 * count, 12)
-    entries = {struct.unpack_from(f"{order}H", data, at)[0]: data[at : at + 12] for at in positions}
-    for ifd, tags in directories:
-        result += b"\0" * (len(result) % 2)
-        entries[int(ifd)] = struct.pack(f"{order}HHII", ifd, LONG, 1, len(result))
-        directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8], group=ifd)
-        for tag, value in tags.items():
-            directory[tag] = value
-        result += directory.tobytes(len(result))
-    result += b"\0" * (len(result) % 2)
-    struct.pack_into(f"{order}I", result, 4, len(result))
-    result += struct.pack(f"{order}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + b"\0" * 4
-    return bytes(result)
+def directories(exif: Image.Exif) -> tuple[Tags, dict[IFD, Tags]]:
+    """The main directory, and the camera's and the place's."""
+    main, details, place = _parts(exif)
+    return main, {IFD.Exif: details, IFD.GPSInfo: place}
 
 
 def _add_provenance(main: Tags, details: Tags, provenance: dict[str, str]) -> None:

@@ -7,7 +7,9 @@ What a file is, is decided by its content. Whatever goes wrong becomes an `Input
 
 import contextlib
 import io
+import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +18,24 @@ from typing import IO, Any, TypeVar
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputError, is_out_of_memory, out_of_memory
+from ..errors import BidiffsrError, InputError, is_out_of_memory, out_of_memory
+from . import avif, bmp, png, tiff
 from .arrays import picture_from_array, picture_from_tensor
 from .decoding import picture_from_image
 from .picture import Picture
+from .survey import Survey
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
-Seen = TypeVar("Seen")
+CONVERT = "Convert it to 8-bit colour or 16-bit grey first."
 READABLE = "PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF"
-HEAD = 1 << 16  # enough to recognise any format, and to find AVIF's bit depth
+LONGEST_FILE = 4 << 30
+"""Bytes; no picture that can be read has more."""
+HEAD = 4096  # enough to recognise any format
+Seen = TypeVar("Seen")
+UNREADABLE = re.compile("unsupported|not supported|unknown|cannot decode|not implemented", re.IGNORECASE)
+"""What Pillow says of whole files that it cannot read."""
+SizeCheck = Callable[[tuple[int, int]], object]
+"""Is told (width, height) as they are stored before anything is decoded, and raises if that is too much."""
 
 # (offset, bytes, name): how a file of a readable format starts …
 OURS = (
@@ -34,6 +45,8 @@ OURS = (
     (4, b"ftypavi", "AVIF"),
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),
+    (0, b"MM\0+", "TIFF"),
     (0, b"BM", "BMP"),
     (0, b"GIF8", "GIF"),
 )
@@ -58,22 +71,29 @@ FOREIGN = (
 )
 
 
-def read_picture(source: Any, *, name: str = "") -> Picture:
+SURVEYS = {"PNG": png.survey, "AVIF": avif.survey, "BMP": bmp.survey}
+
+
+def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None) -> Picture:
     """Read one picture: upright, in sRGB, float32 in [0, 1].
 
     Args:
         source: A path, the bytes of a file, a Pillow image, a tensor (1, 3 or 4)×H×W or an array H×W(×1, 3 or 4) of
             uint8, uint16 or floats in [0, 1].
         name: What to call it in errors; by default the path, or "The input".
+        check: Is told the size of a file's picture before it is decoded; what it raises is raised.
 
     Raises:
         InputError: It is missing, unreadable, damaged, too large or not a picture.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(os.fsdecode(source)), name)
+        path = Path(os.fsdecode(source))
+        name = name or f"'{path}'"
+        with _opened(path, name) as file:
+            return _read_stream(file, name, check)
     name = name or "The input"
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _read_stream(io.BytesIO(source), name)
+        return _read_stream(io.BytesIO(source), name, check)
     if isinstance(source, Image.Image):
         with _translated_errors(name):
             return picture_from_image(source, name)
@@ -104,19 +124,15 @@ def picture_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
         return _look(file, name, lambda image, _: image.size)
 
 
-def _read_file(path: Path, name: str) -> Picture:
-    name = name or f"'{path}'"
-    with _opened(path, name) as file:
-        return _read_stream(file, name)
-
-
 @contextlib.contextmanager
 def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
     """A file in which one can go back."""
     try:
         with path.open("rb") as file:
             # a pipe cannot be rewound, and Pillow must look at the start more than once
-            yield file if file.seekable() else io.BytesIO(file.read())
+            yield file if file.seekable() else io.BytesIO(read_bounded(file, name))
+    except BidiffsrError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{name} does not exist.", "Check the spelling and the folder.") from None
     except IsADirectoryError:
@@ -129,28 +145,45 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
         raise InputError(f"{name} cannot be opened: {reason}.", "Check the path.") from error
 
 
-def _read_stream(stream: IO[bytes], name: str) -> Picture:
-    return _look(stream, name, lambda image, head: picture_from_image(image, name, head))
+def read_bounded(file: IO[bytes], name: str) -> bytes:
+    """All that comes from a pipe, as far as a picture may be long; raises InputError beyond."""
+    data = file.read(LONGEST_FILE + 1)
+    if len(data) > LONGEST_FILE:
+        raise InputError(f"{name} has more than {LONGEST_FILE >> 30} GB.", "Cut it into parts, or leave it out.")
+    return data
 
 
-def _look(stream: IO[bytes], name: str, what: Callable[[Image.Image, bytes], Seen]) -> Seen:
-    """What is to be known of the picture in a stream, which is told by the opened picture and its first bytes."""
+def _read_stream(stream: IO[bytes], name: str, check: SizeCheck | None) -> Picture:
+    def read(image: Image.Image, survey: Survey) -> Picture:
+        if check is not None:
+            check(max(image.size, tiff.tile_size(image), key=math.prod))
+        return picture_from_image(image, name, survey)
+
+    return _look(stream, name, read)
+
+
+def _look(stream: IO[bytes], name: str, what: Callable[[Image.Image, Survey], Seen]) -> Seen:
+    """What is to be known of the picture in a stream, which is told by the opened picture and the file's survey."""
     with _translated_errors(name):
         head = stream.read(HEAD)
         if not head:
             raise InputError(f"{name} is empty.", "Copy or download it again.")
         stream.seek(0)
+        survey = SURVEYS.get(_sniff(head, OURS), Survey)(stream)
         try:
-            image = Image.open(stream, formats=FORMATS)
+            image = Image.open(survey.stream, formats=FORMATS)
         except UnidentifiedImageError:
-            raise _unidentified(name, head) from None
+            raise _unidentified(name, head, stream) from None
         with image:
-            return what(image, head)
+            return what(image, survey)
 
 
-def _unidentified(name: str, head: bytes) -> InputError:
-    """Say whether a file is damaged, of a format we do not read, or no picture at all."""
-    if kind := _sniff(head, OURS):
+def _unidentified(name: str, head: bytes, stream: IO[bytes]) -> InputError:
+    """Say whether a file is damaged, of a kind we do not read, or no picture at all."""
+    kind = _sniff(head, OURS)
+    if words := tiff.describe(stream) if kind == "TIFF" else "":
+        return InputError(f"{name} is a {words}, which cannot be read.", CONVERT)
+    if kind:
         return _damaged(name, kind)
     if kind := _sniff(head.lstrip()[:64], FOREIGN):
         return InputError(f"{name} is a {kind} file, which cannot be read.", f"Convert it to {READABLE} first.")
@@ -172,7 +205,7 @@ def _translated_errors(name: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except InputError:
+        except BidiffsrError:
             raise
         except Image.DecompressionBombError:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
@@ -182,4 +215,6 @@ def _translated_errors(name: str) -> Iterator[None]:
             if is_out_of_memory(error):
                 raise out_of_memory() from None
             detail = str(error).rstrip(".") or type(error).__name__
+            if UNREADABLE.search(detail):
+                raise InputError(f"{name} is of a kind that cannot be read ({detail}).", CONVERT) from error
             raise InputError(f"{name} is damaged or incomplete ({detail}).", "Copy or download it again.") from error

@@ -11,12 +11,11 @@ from typing import Any
 
 from PIL import Image, ImageFile, PngImagePlugin
 
-from ..errors import OutputError, UsageError
-from . import colour
+from ..errors import OutputError, UsageError, is_out_of_memory, out_of_memory
+from . import colour, tiff
 from .metadata import (
     PROVENANCE_KEY,
-    add_tiff_directories,
-    main_directory,
+    directories,
     output_exif,
     provenance_chunk,
     without_maker_note,
@@ -125,13 +124,13 @@ def encode(
     if exif is not None and format == "JPEG":
         exif = _short_exif(exif, notes)
     if exif is not None:
-        options["exif"] = main_directory(exif) if format == "TIFF" else exif
+        options |= {} if format == "TIFF" else {"exif": exif}
     if format == "PNG" and provenance is not None:
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt(PROVENANCE_KEY, provenance_chunk(provenance))
     data = _save(image, format, options)
     if exif is not None and format == "TIFF":
-        data = add_tiff_directories(data, exif)
+        data = tiff.add_tags(data, *directories(exif))
     return data, notes
 
 
@@ -191,11 +190,12 @@ def _encoder_options(format: str, image: Image.Image, quality: int | None) -> di
 
 def _short_exif(exif: Image.Exif, notes: list[str]) -> Image.Exif | None:
     """The tags as far as they fit the one segment that a JPEG has for them."""
-    for candidate in (exif, without_maker_note(exif)):
-        if len(candidate.tobytes()) <= JPEG_SEGMENT:
-            if candidate is not exif:
-                notes.append("The EXIF data is too long for JPEG: the camera maker's private part was left out.")
-            return candidate
+    if len(exif.tobytes()) <= JPEG_SEGMENT:
+        return exif
+    shorter = without_maker_note(exif)
+    if len(shorter.tobytes()) <= JPEG_SEGMENT:
+        notes.append("The EXIF data is too long for JPEG: the camera maker's private part was left out.")
+        return shorter
     notes.append("The EXIF data is too long for JPEG: it was left out.")
     return None
 
@@ -212,7 +212,11 @@ def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
             warnings.simplefilter("ignore")
             image.save(buffer, format, **options)
         return buffer.getvalue()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise OutputError(f"The picture could not be written as {format}: {error}.", "Try --format png.") from error
+    except Exception as error:  # encoders raise nearly anything
+        if is_out_of_memory(error):
+            raise out_of_memory() from None
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        message = f"The picture could not be written as {format} ({kind}{error})."
+        raise OutputError(message, f"Try --format {'tiff' if format == 'PNG' else 'png'}.") from error
     finally:
         ImageFile.MAXBLOCK = block
