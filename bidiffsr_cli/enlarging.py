@@ -66,7 +66,7 @@ def encode_result(result: UpscaleResult, picture: Picture, options: UpscaleOptio
         quality=writing.quality,
         picture=picture,
         strip_metadata=writing.strip_metadata,
-        provenance=_provenance(result, options) if writing.provenance else None,
+        provenance=_provenance(result, options) if writing.provenance and not writing.strip_metadata else None,
     )
     seconds = time.perf_counter() - started
     result.seconds.encode += seconds

@@ -26,7 +26,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import __version__
+from . import __version__, cgroups
 from .configs import UNetConfig
 from .errors import DeviceError, UsageError, is_out_of_memory, out_of_memory
 from .networks.graphs import GraphedUNet
@@ -200,7 +200,7 @@ def choose_runtime(
         dtype = torch.bfloat16
     else:
         dtype = torch.float32
-    return Runtime(chosen, dtype, "native" if isa else "reference", isa, threads or usable_cores())
+    return Runtime(chosen, dtype, "native" if isa else "reference", isa, threads or default_threads())
 
 
 def _choose_isa(backend: str, device: torch.device, precision: str) -> str | None:
@@ -228,8 +228,16 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may run on, and has the time of: a container's quota may be less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroups.processors()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS, by which clusters say how many cores are meant for a process, else all usable cores."""
+    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(stated) if stated.isdecimal() and int(stated) > 0 else usable_cores()
 
 
 def devices() -> dict[str, str]:
@@ -297,15 +305,14 @@ def device_free_memory(device: torch.device) -> int:
 def available_memory() -> int | None:
     """Memory that can still be taken on the host, bytes; None where the system does not tell.
 
-    In a container, what its limit leaves (cgroup v2).
+    In a container or a job of a cluster, what its limit leaves.
     """
     free: list[int] = []
     with contextlib.suppress(OSError):
         found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
         free += [int(found[1]) * 1024] if found else []
-    with contextlib.suppress(OSError, ValueError):  # ValueError: the limit is "max"
-        group = Path("/sys/fs/cgroup")
-        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    limited = cgroups.free_memory()
+    free += [] if limited is None else [limited]
     return min(free, default=None)
 
 

@@ -34,17 +34,24 @@ class Files:
 
 
 def name_output(source: str, output: str | None, scale: int, format: str) -> str:
-    """OUTPUT, or what stands for it: `{stem}_x2.png` beside the input, and stdout for stdin."""
-    if output is not None:
+    """OUTPUT, or what stands for it: `{stem}_x2.png` beside the input or in the folder OUTPUT, and stdout for stdin."""
+    if output is not None and not _is_folder(output):
         return output
-    if source == PIPE:
+    if output is None and source == PIPE:
         return PIPE
+    if source == PIPE:
+        raise UsageError(f"'{output}' is a folder.", "Give the name of a file.")
     path = Path(source)
     special = path.exists() and not path.is_file() and not path.is_dir()
-    if special or path.absolute().parts[1:2] in (("dev",), ("proc",)):  # /dev/stdin may be a file
+    if output is None and (special or path.absolute().parts[1:2] in (("dev",), ("proc",))):  # /dev/stdin may be a file
         raise UsageError(f"'{source}' is a device or a pipe, beside which nothing is written.", "Give OUTPUT.")
-    suffix = "png" if format == "auto" else format
-    return str(path.parent / f"{path.stem}_x{scale}.{suffix}")
+    name = f"{path.stem}_x{scale}.{'png' if format == 'auto' else format}"
+    return str(path.parent / name if output is None else Path(output) / name)
+
+
+def _is_folder(output: str) -> bool:
+    """Whether OUTPUT is a folder: it ends as one, or there is one."""
+    return output.endswith(("/", os.sep)) or (output != PIPE and Path(output).is_dir())
 
 
 def check_pipes(files: Files, *, json: bool, dry_run: bool) -> None:

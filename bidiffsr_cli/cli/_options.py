@@ -82,8 +82,8 @@ QualityOption = Annotated[
         min=1,
         max=100,
         metavar="N",
-        help="Of jpg, webp and avif.",
-        show_default="95, 90, 85",
+        help="Of jpg, avif, and webp, which then has less colour.",
+        show_default="95, 85, lossless",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -114,7 +114,9 @@ ColorFixOption = Annotated[
 
 StripOption = Annotated[
     bool,
-    typer.Option("--strip-metadata", metavar=FLAG, help="Write no EXIF and no resolution.", rich_help_panel=FILES),
+    typer.Option(
+        "--strip-metadata", metavar=FLAG, help="Write no EXIF, resolution or provenance.", rich_help_panel=FILES
+    ),
 ]
 ProvenanceOption = Annotated[
     bool,
@@ -156,7 +158,11 @@ BackendOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Of the CPU; never changes a pixel.", show_default="all cores", rich_help_panel=MACHINE
+        metavar="N",
+        envvar="BIDIFFSR_THREADS",
+        help="Of the CPU; never changes a pixel.",
+        show_default="OMP_NUM_THREADS, or all cores",
+        rich_help_panel=MACHINE,
     ),
 ]
 TileOption = Annotated[

@@ -84,8 +84,8 @@ class Output:
                 self._print(f"  {line}")
 
     def warning(self, text: str) -> None:
-        """Something that is not as the user may expect; with --json it stands in the object."""
-        if not (self.quiet or self.as_json):
+        """Something that is not as the user may expect; with --json, too, for that has stdout to itself."""
+        if not self.quiet:
             self._labelled("Warning", "yellow", text)
 
     def detail(self, text: str) -> None:

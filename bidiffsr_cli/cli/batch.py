@@ -17,7 +17,7 @@ output folder and were not made here are never touched without --overwrite.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -150,7 +150,7 @@ def batch(
         alpha=alpha,
         color_fix=color_fix,
     )
-    from ..distributed.folder import Selection, find_jobs
+    from ..distributed.folder import Selection, described, find_jobs
     from ..distributed.storage import open_folder
     from ..reports import check_report
 
@@ -161,7 +161,12 @@ def batch(
     target = open_folder(output, absolute=elsewhere) if output else source.sibling(f"_x{scale}")
     part = parse_shard(shard)
     selection = Selection(recursive, include or (), exclude or (), limit, part)
-    found = find_jobs(source, target, selection, suffix=suffix, extension=EXTENSIONS[format])
+    contents = find_jobs(source, target, selection, suffix=suffix, extension=EXTENSIONS[format])
+    found = contents.jobs
+    for sentence in contents.closed:
+        out.warning(sentence)
+    if contents.others:
+        out.message(f"Left out: {described(contents.others)}.")
 
     from ..checkpoints.catalog import default_model
     from ..checkpoints.models import find_model
@@ -198,7 +203,7 @@ def batch(
         if foreign and not overwrite:
             raise _not_ours(foreign)
         if dry_run:
-            _planned(found, left, target)
+            _planned(found, left, target, contents.others)
             return
         out.message(_opening(found, left, target))
         if left and engine == "local":
@@ -209,7 +214,7 @@ def batch(
     images_of = {job: result | {"status": "skipped"} for job, result in skipped.items()}
     images_of |= {item.job: item.result for item in outcomes}
     images = [images_of[job] for job in found if job in images_of]
-    summary = _summary(len(found), len(skipped), outcomes, seconds)
+    summary = _summary(len(found), len(skipped), outcomes, seconds) | {"left_out": dict(contents.others)}
     _tell(summary, outcomes, len(found))
     if report is not None:
         from ..reports import write_report
@@ -218,7 +223,7 @@ def batch(
     failures = [item for item in outcomes if item.error]
     if out.as_json:
         out.json(summary | {"images": images})
-    if failures:
+    if failures or contents.closed:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -273,14 +278,15 @@ def _settings(work: Work, sha256: str) -> dict[str, Any]:
     return {"sha256": sha256, **options, **writing, **chosen}
 
 
-def _planned(found: Sequence[Job], left: Sequence[Job], output: Folder) -> None:
+def _planned(found: Sequence[Job], left: Sequence[Job], output: Folder, others: Mapping[str, int]) -> None:
     """--dry-run: how much there is to do."""
     from ..results import SCHEMA
 
     out.message(f"{_opening(found, left, output)} (dry run: nothing is written)")
     if out.as_json:
         counts = {"done": 0, "skipped": len(found) - len(left), "failed": 0, "left": len(left)}
-        out.json({"schema": SCHEMA, "status": "planned", "counts": counts, "left": [job.name for job in left]})
+        plan = {"schema": SCHEMA, "status": "planned", "counts": counts, "left_out": dict(others)}
+        out.json(plan | {"left": [job.name for job in left]})
 
 
 def _not_ours(jobs: Sequence[Job]) -> OutputError:

@@ -129,7 +129,7 @@ def _paired(sources: Sequence[Path], name: str) -> dict[str, list[Path]]:
     """
     if not sources[0].is_dir():
         return {name: list(sources)}
-    from ..images.pairing import list_pictures
+    from ..images.listing import list_pictures
 
     found = []
     for folder in sources:
@@ -185,15 +185,14 @@ def _scores(image: Image.Image, truth: Image.Image, border: int) -> dict[str, fl
 
 
 def _read(file: Path) -> Image.Image:
-    """RGB, upright and in sRGB, on white where it is transparent."""
-    import torch
-
-    from ..images import read_picture
+    """RGB, upright and in sRGB, on white where it is transparent; what was lost of it is told."""
+    from ..images import as_seen, read_picture
     from ..images.pixels import to_image
 
     picture = read_picture(file)
-    rgb = picture.rgb if picture.alpha is None else picture.rgb * picture.alpha + (1 - picture.alpha)
-    return to_image(rgb.mul(255).round().to(torch.uint8), "RGB")
+    for warning in picture.warnings:
+        out.warning(f"{file}: {warning}")
+    return to_image(as_seen(picture), "RGB")
 
 
 def _means(pictures: Sequence[Picture]) -> Table:

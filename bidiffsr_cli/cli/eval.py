@@ -184,10 +184,23 @@ def evaluate(
         models = list(_models(model, counts, options, machine, offline))
         runtimes = [subject.resolver.runtime for subject in models] or runtimes
         subjects += models
+    warnings: list[str] = []
+
+    def tell(remark: str) -> None:
+        warnings.append(remark)
+        out.warning(remark)
+
     with reports.journal() as journal, reports.pictures_folder() as keep:
         with out.count(dataset, "scores") as progress:
             scores = score_all(
-                cases, subjects, rules(protocol, scale), wanted, journal=journal, keep=keep, progress=progress
+                cases,
+                subjects,
+                rules(protocol, scale),
+                wanted,
+                journal=journal,
+                keep=keep,
+                progress=progress,
+                tell=tell,
             )
         where = "; ".join(dict.fromkeys(map(_words, runtimes)))
         evaluation = Evaluation(dataset, rules(protocol, scale), lr is not None, scores, paper, environment(), where)
@@ -195,7 +208,7 @@ def evaluate(
     for table in tables(evaluation, intervals=False):
         out.table(table.title, table.header, table.rows, table.note, table.words)
     if out.as_json:
-        out.json(as_dict(evaluation))
+        out.json(as_dict(evaluation) | {"warnings": warnings})
 
 
 @dataclass(frozen=True)

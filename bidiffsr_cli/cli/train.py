@@ -174,7 +174,7 @@ def train(
     with _processes(device) as (place, rank):
         out.quiet = out.quiet or rank > 0
         sharded = place.type == "cpu" and not _launched() and not chosen.loss.dropout  # which threads could not share
-        cores = threads or runtime.usable_cores()
+        cores = threads or runtime.default_threads()
         weights = _weights(init, magnitudes, chosen)
         pictures = _pictures(chosen, cache)
         trainer = Trainer(

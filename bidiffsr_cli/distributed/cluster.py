@@ -97,8 +97,7 @@ def _run(
         slots = _slots(ray, threads)
         while waiting and not stop.is_set() and len(flying) < AHEAD * slots:
             job = waiting.pop()
-            ledger.begin(job)
-            flying[task.remote(job, work, slots)] = job
+            flying[task.remote(job, work, slots, work.overwrite or ledger.is_ours(job))] = job
         ready, _ = ray.wait(list(flying), timeout=5) if flying else ([], [])  # and look again how many slots there are
         for reference in ready:
             job = flying.pop(reference)
@@ -107,7 +106,6 @@ def _run(
             except ray.exceptions.RayError as error:
                 outcome = _lost(job, error)
             if outcome is None:
-                ledger.abandon(job)
                 large.add(job)
             else:
                 yield _noted(ledger, outcome)
@@ -115,8 +113,8 @@ def _run(
         if stop.is_set():
             break
         try:
-            ledger.begin(job)
-            outcome = enlarge(ray, job, work, AHEAD * _slots(ray, threads), options)
+            ours = work.overwrite or ledger.is_ours(job)
+            outcome = enlarge(ray, job, work, AHEAD * _slots(ray, threads), options, replace=ours)
         except ray.exceptions.RayError as error:
             outcome = _lost(job, error)
         except Exception as error:
@@ -127,7 +125,6 @@ def _run(
 def _noted(ledger: Ledger, outcome: Outcome) -> Outcome:
     """An outcome, once the ledger knows of it."""
     if outcome.error:
-        ledger.abandon(outcome.job)
         return outcome
     try:
         ledger.finish(outcome)
@@ -147,7 +144,7 @@ def _slots(ray: Any, threads: int) -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
 
 
-def _enlarge(job: Job, work: Work, slots: int) -> Outcome | None:
+def _enlarge(job: Job, work: Work, slots: int, replace: bool) -> Outcome | None:
     """The task itself: one picture from file to file; None for one that is for all slots together."""
     started = time.perf_counter()
 
@@ -156,7 +153,7 @@ def _enlarge(job: Job, work: Work, slots: int) -> Outcome | None:
             return None
         picture = decode(job, work)
         result = sample(job, picture, work, work.resolver())
-        return write(job, picture, result, work, replace=True, started=started)
+        return write(job, picture, result, work, replace=replace, started=started)
 
     return attempt(job, step)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -78,8 +80,23 @@ class Selection:
         )
 
 
-def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: str, extension: str) -> list[Job]:
-    """All pictures that are meant, by name; those in the output folder are never among them.
+@dataclass(frozen=True)
+class Found:
+    """What is to be done of a folder.
+
+    Attributes:
+        jobs: all pictures that are meant, by name; those in the output folder are never among them.
+        others: how many files of other kinds lie beside them, by suffix.
+        closed: a sentence for each folder that could not be listed.
+    """
+
+    jobs: list[Job]
+    others: Counter[str]
+    closed: list[str]
+
+
+def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: str, extension: str) -> Found:
+    """Find the pictures that are meant.
 
     Args:
         folder: of the pictures.
@@ -99,7 +116,8 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         raise OutputError(f"'{output}' is the folder of the pictures itself.", "Give another one with -o.")
     within = outside[: len(inside)] == inside
     jobs = []
-    for name, status in folder.pictures().items():
+    contents = folder.pictures(recursive=selection.recursive)
+    for name, status in contents.pictures.items():
         of_system = any(part.lower() in SYSTEM for part in name.split("/"))
         own = within and folder.identity(name)[: len(outside)] == outside
         if of_system or own or not selection.takes(name):
@@ -107,16 +125,25 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         result = f"{name.rpartition('.')[0]}{suffix}{extension}"
         jobs.append(Job(name, folder, status, result, output))
     if not jobs:
+        others = f" It holds {described(contents.others)}." if contents.others else ""
         raise InputError(
-            f"There are no pictures in '{folder}' that are meant.", "Check --recursive, --include, --exclude."
+            f"There are no pictures in '{folder}' that are meant.{others}", "Check --recursive, --include, --exclude."
         )
     _check_names(jobs)
     _check_clashes(jobs)
-    return [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
+    chosen = [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
+    return Found(chosen, contents.others, contents.closed)
+
+
+def described(others: Counter[str]) -> str:
+    """Files that are no pictures, such as "3 other files (.heic, .txt)"."""
+    kinds = [suffix or "no suffix" for suffix, _ in others.most_common(4)]
+    more = ", …" if len(others) > len(kinds) else ""
+    return f"{others.total()} other file{'s' if others.total() > 1 else ''} ({', '.join(kinds)}{more})"
 
 
 def _check_names(jobs: Sequence[Job]) -> None:
-    """An object store takes names that would lead out of a folder, or that are none there."""
+    """An object store takes names that would lead out of a folder, or that are none there; a disk no long ones."""
     unsafe = [job.name for job in jobs if not job.output.can_name(job.result)]
     if unsafe:
         more = "" if len(unsafe) <= 3 else f" and {len(unsafe) - 3} more"
@@ -127,10 +154,10 @@ def _check_names(jobs: Sequence[Job]) -> None:
 
 
 def _check_clashes(jobs: Sequence[Job]) -> None:
-    """Results are told apart even where the file system takes A for a."""
+    """Results are told apart even where the file system takes A for a, or é for e and an accent."""
     by_result: dict[str, list[str]] = {}
     for job in jobs:
-        by_result.setdefault(job.result.casefold(), []).append(job.name)
+        by_result.setdefault(unicodedata.normalize("NFC", job.result).casefold(), []).append(job.name)
     clashes = [" and ".join(names) for names in by_result.values() if len(names) > 1]
     if clashes:
         more = "" if len(clashes) <= 3 else f"; and {len(clashes) - 3} more"

@@ -42,7 +42,7 @@ class Windows(Runtime):
         return 2 * 16 * 4 * height * width
 
 
-def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any]) -> Outcome:
+def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any], *, replace: bool) -> Outcome:
     """Do one picture, from file to file.
 
     Args:
@@ -51,6 +51,7 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         work: how.
         windows: how many are under way at once.
         options: of the task that computes one.
+        replace: a result that is there.
 
     Raises:
         RayError: a window killed all workers that tried it, or raised something, which is the error's `cause`.
@@ -69,7 +70,7 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
     picture = decode(job, work)
     result = sample(job, picture, work, resolver.elsewhere(place, network))
     result.device, result.threads = str(here.device), here.threads
-    return write(job, picture, result, work, replace=True, started=started)
+    return write(job, picture, result, work, replace=replace, started=started)
 
 
 def _predict(work: Work, x_t: Tensor, condition: Tensor, t: Tensor, index: int) -> Tensor:

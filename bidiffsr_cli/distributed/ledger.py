@@ -1,7 +1,8 @@
 """What is done: a journal in the output folder says which result was made of which picture with which settings.
 
-A result is noted twice: before it is written, whose it will be, and afterwards, what it is. So a crash at any moment
-leaves either a whole result that is known, or one that is known to be ours and is made again.
+What a result is about to become is noted beside the journal before it is written (`Folder.claim`), and in the journal
+afterwards. So a crash at any moment leaves either a whole result that is known, or one that is known to be ours by its
+content and is made again; what a user put in its place meanwhile is never taken for ours.
 """
 
 from __future__ import annotations
@@ -72,15 +73,7 @@ class Ledger:
 
     def is_ours(self, job: Job) -> bool:
         """Whether a result that is there was made here: it is what was noted, or was being written when a run ended."""
-        return bool(self._entries(job)) and self._is_ours(job, self.output.status(job.result))
-
-    def begin(self, job: Job) -> None:
-        """Note that the result is about to be written."""
-        self._add(job, {})
-
-    def abandon(self, job: Job) -> None:
-        """Note that it was not written after all."""
-        self._add(job, None)
+        return self._is_ours(job, self.output.status(job.result))
 
     def finish(self, outcome: Outcome) -> None:
         """Note what was written.
@@ -93,14 +86,18 @@ class Ledger:
         if status is None:
             raise OutputError(f"'{job.target}' was written, and is not there.", "Give storage that all nodes share.")
         entry = {"key": self.key(job), "bytes": status.bytes, "version": status.version, "sha256": outcome.sha256}
-        self._add(job, entry | {"result": outcome.result})
+        assert self.journal
+        with self._lock:
+            self.journal.add(job.result, entry | {"result": outcome.result})
+        self.output.release(job.result)
 
     def _made(self, job: Job, status: Status | None, key: str) -> dict[str, Any] | None:
         entries = (entry for entry in self._entries(job) if entry.get("key") == key)
         return next((entry for entry in entries if self._fits(job, status, entry)), None)
 
     def _is_ours(self, job: Job, status: Status | None) -> bool:
-        return any(entry == {} or self._fits(job, status, entry) for entry in self._entries(job))
+        noted = any(self._fits(job, status, entry) for entry in self._entries(job))
+        return noted or (status is not None and self.output.is_claimed(job.result))
 
     def _fits(self, job: Job, status: Status | None, entry: dict[str, Any]) -> bool:
         """Whether a result is what was noted."""
@@ -115,8 +112,3 @@ class Ledger:
         own = [self.journal.entries] if self.journal else []
         found = [entries.get(job.result) for entries in (*own, *self._others)]
         return [entry for entry in found if isinstance(entry, dict)]
-
-    def _add(self, job: Job, entry: dict[str, Any] | None) -> None:
-        assert self.journal
-        with self._lock:
-            self.journal.add(job.result, entry)

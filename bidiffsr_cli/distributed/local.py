@@ -141,12 +141,7 @@ class _Lanes:
     def _finish(self, job: Job, started: float, picture: Picture, result: UpscaleResult) -> Outcome:
         def step() -> Outcome:
             replace = self.work.overwrite or self.ledger.is_ours(job)
-            self.ledger.begin(job)
-            try:
-                outcome = write(job, picture, result, self.work, replace=replace, started=started)
-            except BaseException:
-                self.ledger.abandon(job)
-                raise
+            outcome = write(job, picture, result, self.work, replace=replace, started=started)
             self.ledger.finish(outcome)
             return outcome
 

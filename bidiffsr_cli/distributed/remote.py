@@ -11,16 +11,17 @@ import contextlib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import BidiffsrError, InputError, OutputError, StorageError, UsageError, is_out_of_memory
-from ..images.pairing import is_picture
-from .storage import NOTES, Folder, LocalFolder, Notes, Status
+from ..images.listing import is_hidden, is_picture
+from .storage import NOTES, Contents, Folder, LocalFolder, Notes, Status
 
 VERSIONS = (
     *("ETag", "etag", "md5Hash", "content_md5", "sha", "blob_id"),
@@ -57,10 +58,14 @@ class RemoteFolder(Folder):
             raise UsageError(f"There is no folder beside '{self}'.", "Say with -o where the results go.")
         return RemoteFolder(self.url + ending)
 
-    def pictures(self) -> dict[str, Status]:
+    def pictures(self, *, recursive: bool = True) -> Contents:
         with _readable(str(self)):
-            found = {name: status for name, status in self._find().items() if is_picture(name)}
-        return dict(sorted(found.items(), key=lambda item: item[0].split("/")))
+            found = self._find()
+        meant = {name: status for name, status in found.items() if recursive or "/" not in name}
+        pictures = {name: status for name, status in meant.items() if is_picture(name)}
+        others = (name for name in meant if name not in pictures and not is_hidden(name))
+        by_suffix = Counter(PurePosixPath(name).suffix.lower() for name in others)
+        return Contents(dict(sorted(pictures.items(), key=lambda item: item[0].split("/"))), by_suffix, [])
 
     def status(self, name: str) -> Status | None:
         fs, _ = _store(self.url)
@@ -99,6 +104,10 @@ class RemoteFolder(Folder):
                 raise OutputError(
                     f"'{self.where(name)}' exists already.", "Choose another folder, or use --overwrite."
                 ) from None
+
+    def remove(self, name: str) -> None:
+        with self._told(name, "removed"), contextlib.suppress(FileNotFoundError):
+            _store(self.url)[0].rm_file(self._path(name))
 
     def journal(self, shard: tuple[int, int]) -> Notes:
         self.write(f"{NOTES}/opened", b"", overwrite=True)  # fails now rather than after the first picture

@@ -1,7 +1,7 @@
 """Where the pictures are and where the results go: a folder of this machine, or one behind a URL (`remote`).
 
     folder = open_folder("photos")              # or "s3://bucket/photos"
-    for name, status in folder.pictures().items():
+    for name, status in folder.pictures().pictures.items():
         picture = read_picture(folder.fetch(name, status.bytes), name=folder.where(name))
 
 A folder is sent to other machines as it is: it holds where it lies and no connection. The names of its files have
@@ -10,9 +10,12 @@ slashes between their parts, on every system.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +23,11 @@ from typing import Any, Protocol
 
 from ..atomic import write_atomic
 from ..errors import InputError, OutputError
-from ..images.pairing import list_pictures
+from ..images.listing import list_folder
 from ..journal import Journal, read_entries
 
+LONGEST_NAME = 255  # bytes
+LONGEST_CLAIM = 1 << 16
 NOTES = ".bidiffsr"
 """Folder in that of the results which remembers what is done."""
 
@@ -38,6 +43,25 @@ class Status:
 
     bytes: int
     version: str
+
+
+ABSENT = Status(0, "")
+"""Of a link to nothing."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds.
+
+    Attributes:
+        pictures: by name.
+        others: how many other files there are, by suffix.
+        closed: a sentence for each folder in it that cannot be listed.
+    """
+
+    pictures: dict[str, Status]
+    others: Counter[str]
+    closed: list[str]
 
 
 class Notes(Protocol):
@@ -76,8 +100,8 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def pictures(self) -> dict[str, Status]:
-        """The picture files in it and in the folders in it, by name; hidden ones are left out.
+    def pictures(self, *, recursive: bool = True) -> Contents:
+        """The picture files in it, and in the folders in it, by name; hidden ones are left out.
 
         Raises:
             InputError: there is no such folder, or it cannot be read.
@@ -125,6 +149,36 @@ class Folder(ABC):
         """
 
     @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+
+    def claim(self, name: str, data: bytes) -> None:
+        """Note what a file is about to become, in case that the process dies before it can note that it did."""
+        note = {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        self.write(_claim(name), json.dumps(note).encode(), overwrite=True)
+
+    def is_claimed(self, name: str) -> bool:
+        """Whether a file is what such a note says, to the last byte: a user's own file never is."""
+        status, noted = self.status(name), self.status(_claim(name))
+        if status is None or noted is None or noted.bytes > LONGEST_CLAIM:
+            return False
+        try:
+            note = json.loads(self.read(_claim(name)))
+            if not isinstance(note, dict) or note.get("name") != name or note.get("bytes") != status.bytes:
+                return False
+            return hashlib.sha256(self.read(name)).hexdigest() == note.get("sha256")
+        except (ValueError, RecursionError):
+            return False
+
+    def release(self, name: str) -> None:
+        """Remove the note."""
+        self.remove(_claim(name))
+
+    @abstractmethod
     def journal(self, shard: tuple[int, int]) -> Notes:
         """The journal of a process that does a part of the work.
 
@@ -161,12 +215,16 @@ class LocalFolder(Folder):
         return LocalFolder(path.with_name(path.name + ending))
 
     def can_name(self, name: str) -> bool:
-        return super().can_name(name) and (os.sep == "/" or not set(name) & set('\\:*?"<>|'))
+        possible = os.sep == "/" or not set(name) & set('\\:*?"<>|')
+        return super().can_name(name) and possible and all(_fits(part) for part in name.split("/"))
 
-    def pictures(self) -> dict[str, Status]:
+    def pictures(self, *, recursive: bool = True) -> Contents:
         if not self.path.is_dir():
             raise InputError(f"There is no folder '{self.path}'.", "Check its name.")
-        return self.statuses(path.relative_to(self.path).as_posix() for path in list_pictures(self.path))
+        listing = list_folder(self.path, recursive=recursive)
+        names = [path.relative_to(self.path).as_posix() for path in listing.pictures]
+        closed = [f"'{path}' cannot be listed: {reason}." for path, reason in listing.closed.items()]
+        return Contents({name: self.status(name) or ABSENT for name in names}, listing.others, closed)
 
     def status(self, name: str) -> Status | None:
         try:
@@ -192,6 +250,14 @@ class LocalFolder(Folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(data, path, overwrite=overwrite)
 
+    def remove(self, name: str) -> None:
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"'{self.where(name)}' cannot be removed: {error.strerror}.", "Check its folder."
+            ) from None
+
     def journal(self, shard: tuple[int, int]) -> Notes:
         try:
             (self.path / NOTES).mkdir(parents=True, exist_ok=True)
@@ -202,6 +268,15 @@ class LocalFolder(Folder):
     def entries(self, besides: Notes | None) -> list[dict[str, Any]]:
         paths = sorted((self.path / NOTES).glob("done-*.jsonl"))
         return [read_entries(path) for path in paths if not isinstance(besides, Journal) or path != besides.path]
+
+
+def _claim(name: str) -> str:
+    return f"{NOTES}/begun/{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+
+
+def _fits(name: str) -> bool:
+    """Whether a name is short enough for the usual file systems."""
+    return len(os.fsencode(name)) <= LONGEST_NAME
 
 
 def open_folder(text: str, *, absolute: bool = False) -> Folder:

@@ -109,10 +109,16 @@ def sample(job: Job, picture: Picture, work: Work, resolver: SuperResolver) -> U
 
 
 def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool, started: float) -> Outcome:
-    """Encode it and write it, whole or not at all; `replace` a file that is there."""
+    """Encode it and write it, whole or not at all; `replace` a file that is there, and one that a dead process left."""
     data = encode_result(result, picture, work.options, work.writing)
     began = time.perf_counter()
-    job.output.write(job.result, data, overwrite=replace)
+    replace = replace or job.output.is_claimed(job.result)
+    job.output.claim(job.result, data)
+    try:
+        job.output.write(job.result, data, overwrite=replace)
+    except BaseException:
+        job.output.release(job.result)
+        raise
     ended = time.perf_counter()
     result.seconds.encode += ended - began
     return Outcome(job, result.to_dict(), seconds=ended - started, sha256=hashlib.sha256(data).hexdigest())

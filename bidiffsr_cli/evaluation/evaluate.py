@@ -84,6 +84,7 @@ def evaluate(
     journal: Journal | None = None,
     keep: Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[Score]:
     """Enlarge and score what the journal does not hold yet.
 
@@ -95,6 +96,7 @@ def evaluate(
         journal: where finished scores stand, and are added.
         keep: folder for the enlarged pictures (PNG).
         progress: is told (scores done, of how many).
+        tell: is told what was lost of a picture when it was read.
 
     Returns:
         Scores by picture, then by subject.
@@ -119,7 +121,10 @@ def evaluate(
             saved = f"{_folder(subject)}/{_slug(case.name)}.png" if keep else None
             known = journal.get(key) if journal else None
             if known is None or (keep and saved and not (keep / saved).is_file()):
-                pixels = pixels or case.load(rule.scale)
+                if pixels is None:
+                    pixels = case.load(rule.scale)
+                    for remark in pixels.remarks:
+                        tell(remark)
                 known = _score(case, pixels, subject, rule, wanted, keep, saved)
                 if journal:
                     journal.add(key, known)

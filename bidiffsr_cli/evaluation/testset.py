@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import read_picture
-from ..images.pairing import list_pictures, pair
+from ..images import Picture, as_seen, read_picture
+from ..images.listing import list_pictures
+from ..images.pairing import pair
 from ..images.resizing import downscale_bicubic
 
 TRANSPOSED = {5, 6, 7, 8}
@@ -39,35 +39,32 @@ class Case:
         """Decode it.
 
         Raises:
-            InputError: a file is damaged, or grey where its partner is coloured.
+            InputError: a file is damaged.
         """
-        original, grey = read_levels(self.hr)
-        lr, finished = (None if path is None else self._partner(path, grey) for path in (self.lr, self.finished))
+        remarks: list[str] = []
+        original = read_levels(self.hr, remarks)
+        lr, finished = (None if path is None else read_levels(path, remarks) for path in (self.lr, self.finished))
         if lr is None:
             pixels = make_small(original, scale)
         else:
             height, width = (side * scale for side in lr.shape[1:])
             pixels = Pixels(original[:, :height, :width], lr)
-        if finished is None:
-            return pixels
         height, width = pixels.hr.shape[1:]
-        return Pixels(pixels.hr, pixels.lr, finished[:, :height, :width])
-
-    def _partner(self, path: Path, grey: bool) -> Tensor:
-        levels, its_grey = read_levels(path)
-        if its_grey != grey:
-            one, other = (self.hr.name, path.name) if grey else (path.name, self.hr.name)
-            raise InputError(f"{one} is grey, and {other} is not.", "Compare pictures of one kind.")
-        return levels
+        finished = None if finished is None else finished[:, :height, :width]
+        return Pixels(pixels.hr, pixels.lr, finished, tuple(remarks))
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pictures of a case, 3×H×W uint8: the original cut to a multiple of the scale, the small one, the finished."""
+    """The pictures of a case, 3×H×W uint8: the original cut to a multiple of the scale, the small one, the finished.
+
+    `remarks` say what was lost when they were read.
+    """
 
     hr: Tensor
     lr: Tensor
     finished: Tensor | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def make_small(original: Tensor, scale: int) -> Pixels:
@@ -154,11 +151,22 @@ def _size(path: Path) -> tuple[int, int]:
         return read_picture(path).size
 
 
-def read_levels(path: Path) -> tuple[Tensor, bool]:
-    """The pixels of a picture's file, 3×H×W uint8, and whether it is grey.
+def read_levels(path: Path, remarks: list[str] | None = None) -> Tensor:
+    """The pixels of a picture's file, 3×H×W uint8, on white where it is transparent; grey has three equal channels.
+
+    Args:
+        path: of the file.
+        remarks: are added to: what was lost of it.
 
     Raises:
         InputError: it is damaged.
     """
     picture = read_picture(path)
-    return (picture.rgb * 255).round().to(torch.uint8), picture.grey
+    if remarks is not None:
+        seen = ["It is transparent: it was laid on white."] if _is_transparent(picture) else []
+        remarks += [f"{path.name}: {remark}" for remark in [*picture.warnings, *seen]]
+    return as_seen(picture)
+
+
+def _is_transparent(picture: Picture) -> bool:
+    return picture.alpha is not None and bool((picture.alpha < 1).any())

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..checkpoints.files import Checkpoint
 from ..configs import UpscaleOptions
 from ..errors import InputError
-from ..images.pairing import list_pictures
+from ..images.listing import list_pictures
 from ..pipeline import SuperResolver
 from ..runtime import Runtime
 from .protocol import measure, rules
@@ -36,7 +36,7 @@ class Validation:
         files = list_pictures(folder)
         if not files:
             raise InputError(f"There are no pictures in '{folder}'.", "Name another folder with --validate.")
-        self.originals = [read_levels(file)[0] for file in files]
+        self.originals = [read_levels(file) for file in files]
         for file, original in zip(files, self.originals, strict=True):
             if min(original.shape[1:]) < LEAST:
                 raise InputError(f"{file.name} is smaller than {LEAST} pixels.", "Leave it out of --validate.")

@@ -6,12 +6,13 @@
 from .metadata import read_provenance
 from .picture import Picture
 from .reading import LONGEST_FILE, picture_size, read_bounded, read_picture
-from .rendering import bleed_edges, render, resample, resampled_size, resize_alpha
+from .rendering import as_seen, bleed_edges, render, resample, resampled_size, resize_alpha
 from .writing import check_size, choose_format, encode
 
 __all__ = [
     "LONGEST_FILE",
     "Picture",
+    "as_seen",
     "bleed_edges",
     "check_size",
     "choose_format",

@@ -161,12 +161,13 @@ def _exif_resolution(image: Image.Image) -> tuple[Any, Any] | None:
 def exif_coding(image: Image.Image) -> Coding | None:
     """Adobe RGB, if a camera says so in EXIF alone."""
     try:
-        exif = image.getexif()
-        index = str(exif.get_ifd(IFD.Interop).get(1, ""))
-        space = exif.get_ifd(IFD.Exif).get(Base.ColorSpace)
+        details = image.getexif().get_ifd(IFD.Exif)
+        stated = details.get(Base.ColorSpace) == ADOBE_SPACE
+        if IFD.Interop in details:
+            stated |= str(image.getexif().get_ifd(IFD.Interop).get(1, "")).startswith(OPTIONAL_SPACE)
     except Exception:  # see read_exif
         return None
-    return adobe_rgb() if index.startswith(OPTIONAL_SPACE) or space == ADOBE_SPACE else None
+    return adobe_rgb() if stated else None
 
 
 def output_exif(

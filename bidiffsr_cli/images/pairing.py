@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..errors import InputError
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"))
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder and the folders in it, by name; hidden ones are left out."""
-    found = (path for path in folder.rglob("*") if is_picture(path.relative_to(folder).as_posix()))
-    return sorted(path for path in found if path.is_file())
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is a picture by its name, which may have folders before it, and is not hidden."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
-
 
 def original_names(stem: str, scale: int) -> Iterable[str]:
-    """What the original of a small picture may be called: baby for babyx2, baby_LRBI_x2, baby_SRF_2_LR, baby_x2."""
+    """What the original of another picture may be called.
+
+    baby for babyx2, baby_x2, baby_LRBI_x2 and baby_SRF_2_LR; baby_HR for baby_LR and baby_LR2 (RealSR), and
+    baby_SRF_2_HR for baby_SRF_2_LR (Urban100).
+    """
     yield stem
+    for ending in ("_LR", f"_LR{scale}"):
+        if stem.lower().endswith(ending.lower()):
+            yield stem[: -len(ending)]
+            yield f"{stem[: -len(ending)]}_HR"
     for ending in (
         f"_LRBI_x{scale}",
         f"_LRBD_x{scale}",

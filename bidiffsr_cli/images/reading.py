@@ -134,6 +134,8 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
     except BidiffsrError:
         raise
     except FileNotFoundError:
+        if path.is_symlink():
+            raise InputError(f"{name} is a link to nothing that is there.", "Fetch what it stands for first.") from None
         raise InputError(f"{name} does not exist.", "Check the spelling and the folder.") from None
     except IsADirectoryError:
         raise InputError(f"{name} is a folder, not a picture.", "Give the pictures in it, one at a time.") from None

@@ -50,6 +50,12 @@ def render(rgb: Tensor, picture: Picture, *, alpha: Tensor | None = None) -> Ima
     return image
 
 
+def as_seen(picture: Picture) -> Tensor:
+    """3×H×W uint8, sRGB, on white where it is transparent: what there is to be compared."""
+    rgb = picture.rgb if picture.alpha is None else picture.rgb * picture.alpha + (1 - picture.alpha)
+    return rgb.mul(255).round().to(torch.uint8)
+
+
 def _colour_band(band: Tensor, picture: Picture, levels: int) -> Tensor:
     """The colour channels of one band in their final levels: 1×h×W for grey, else 3×h×W."""
     if picture.grey:  # three estimates of one value: their mean is the best of them

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+import PIL
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from .spaces import Coding, from_primaries
@@ -19,10 +20,12 @@ from .spaces import Coding, from_primaries
 BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANES, FORMAT = 258, 259, 262, 277, 284, 339
 WHITE, PRIMARIES = 318, 319
 TILE = (322, 323)
-UNCOMPRESSED, SEPARATE, YCBCR = 1, 2, 6
+UNCOMPRESSED, SEPARATE, YCBCR, LAB = 1, 2, 6, 8
 UNSIGNED, SIGNED, FLOATS = 1, 2, 3
 PLANES_READ = {"RGB", "RGBA", "CMYK"}
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
+
+OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
 Tags = Mapping[int, Any]
 
@@ -39,6 +42,7 @@ def misread(image: Image.Image) -> str:
         (planes and not right_planes)
         or (SIGNED in formats and bits <= 8)
         or (image.mode == "F" and compressed and big_endian)
+        or (OLD_PILLOW and (image.mode == "LAB" or (tags.get(PHOTOMETRIC) == YCBCR and not compressed)))
     ):
         return _kind(tags)
     return ""
@@ -70,7 +74,8 @@ def _kind(tags: Tags) -> str:
     """Such as "TIFF of 3 channels of 32-bit floats in separate planes"."""
     channels, bits = tags.get(CHANNELS, 1), max(_several(tags, BITS, 1))
     sort = {SIGNED: "signed integers", FLOATS: "floats"}.get(_several(tags, FORMAT, UNSIGNED)[0], "integers")
-    words = f"TIFF of {channels} channel{'s' if channels != 1 else ''} of {bits}-bit {sort}"
+    colours = {YCBCR: "YCbCr ", LAB: "Lab "}.get(tags.get(PHOTOMETRIC, 1), "")
+    words = f"{colours}TIFF of {channels} channel{'s' if channels != 1 else ''} of {bits}-bit {sort}"
     if tags.get(PLANES) == SEPARATE and channels > 1:
         words += " in separate planes"
     names = {number: name for number, name in TiffImagePlugin.COMPRESSION_INFO.items() if number != UNCOMPRESSED}

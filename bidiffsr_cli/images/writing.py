@@ -32,7 +32,8 @@ KNOWN = ".png, .jpg, .webp, .avif and .tiff"
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768, "PNG": 2**31 - 1, "TIFF": 2**31 - 1}
 MOST_PIXELS = {"AVIF": 16384**2}  # likewise libavif's default for reading
 
-DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 85}
+LOSSY = ("JPEG", "WEBP", "AVIF")
+DEFAULT_QUALITY = {"JPEG": 95, "AVIF": 85}
 JPEG_SEGMENT = 65_533  # bytes in one marker segment
 OPTIMIZE_PIXELS = 32_000_000  # above, JPEG's optimized tables would need several bytes of memory for each pixel
 
@@ -93,7 +94,8 @@ def encode(
     Args:
         image: L, I;16, LA, RGB or RGBA, in the colours of `picture.icc_profile`.
         format: Pillow's name, from `choose_format`.
-        quality: 1 to 100 for JPEG, WebP and AVIF; None for a default that looks the same as the original.
+        quality: 1 to 100 for JPEG, WebP and AVIF; None for a default that looks the same as the original, which for
+            WebP is to lose nothing.
         picture: The source, for profile, EXIF and resolution.
         strip_metadata: Leave out EXIF and resolution.
         provenance: How the picture was made, to be written in any case; None writes nothing.
@@ -110,7 +112,7 @@ def encode(
     check_size(format, image.size)
     image, icc, notes = _fit(image, format, picture.icc_profile)
     options = _encoder_options(format, image, quality)
-    if quality is not None and format not in DEFAULT_QUALITY:
+    if quality is not None and format not in LOSSY:
         notes.append(f"The quality has no effect on {format}, which loses nothing.")
     if icc:
         options["icc_profile"] = icc
@@ -174,11 +176,13 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _encoder_options(format: str, image: Image.Image, quality: int | None) -> dict[str, Any]:
-    """Pillow's options. Colour is never subsampled: enlarged edges are where it would show."""
+    """Pillow's options. Colour is not subsampled, as enlarged edges would show it; lossy WebP knows nothing else."""
     quality = quality or DEFAULT_QUALITY.get(format)
     if format == "JPEG":
         return {"quality": quality, "subsampling": "4:4:4", "optimize": image.width * image.height <= OPTIMIZE_PIXELS}
     if format == "WEBP":
+        if quality is None:  # effort instead: 80 takes five times as long, and makes the same size
+            return {"lossless": True, "quality": 20, "method": 4}
         return {"quality": quality, "method": 4}  # 6 takes twice the time for 1 % of the size
     if format == "AVIF":
         return {"quality": quality, "subsampling": "4:0:0" if image.mode == "L" else "4:4:4", "speed": 6}

@@ -31,7 +31,8 @@ from ..diffusion.conditioning import (
     residual_radius,
 )
 from ..errors import InputError, OutputError, UsageError
-from ..images.pairing import list_pictures, pair
+from ..images.listing import list_pictures
+from ..images.pairing import pair
 from ..images.pixels import to_bytes
 from ..images.reading import read_picture
 from ..images.resizing import downscale_bicubic

@@ -19,9 +19,10 @@ from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.distributed.folder import Job, Selection, find_jobs
 from bidiffsr_cli.distributed.ledger import Ledger
 from bidiffsr_cli.distributed.storage import Folder, LocalFolder, Status, open_folder
-from bidiffsr_cli.distributed.work import BEGINNING, LARGEST, Outcome, Work, decode, size_of
+from bidiffsr_cli.distributed.work import BEGINNING, Outcome, Work, decode, size_of
 from bidiffsr_cli.enlarging import Writing
 from bidiffsr_cli.errors import InputError, OutputError, StorageError, UsageError
+from bidiffsr_cli.images import LONGEST_FILE
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the stores' libraries
 
@@ -37,13 +38,14 @@ def memory() -> Iterator[Any]:
 
 
 def jobs_of(folder: Folder, output: Folder, **selection: Any) -> list[Job]:
-    return find_jobs(folder, output, Selection(recursive=True, **selection), suffix="", extension=".png")
+    return find_jobs(folder, output, Selection(recursive=True, **selection), suffix="", extension=".png").jobs
 
 
 def finished(ledger: Ledger, job: Job, data: bytes) -> None:
     """What an engine does once it has a result."""
-    ledger.begin(job)
-    job.output.write(job.result, data, overwrite=ledger.is_ours(job))
+    replace = ledger.is_ours(job)
+    job.output.claim(job.result, data)
+    job.output.write(job.result, data, overwrite=replace)
     ledger.finish(Outcome(job, {"status": "done"}, sha256=hashlib.sha256(data).hexdigest()))
 
 
@@ -171,7 +173,7 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(memory: Any) -> None:
     (job,) = jobs_of(open_folder("memory://in"), open_folder("memory://out"))
     work = Work("fast", (), UpscaleOptions(), Writing("PNG"))
     with pytest.raises(InputError, match="more than 4 GB"):
-        decode(replace(job, status=Status(LARGEST + 1, "1")), work)
+        decode(replace(job, status=Status(LONGEST_FILE + 1, "1")), work)
 
 
 def late_tiff() -> bytes:
@@ -196,8 +198,9 @@ def test_a_ledger_of_objects(bucket: str) -> None:
     with Ledger(output, {}, (1, 1)) as ledger:
         finished(ledger, jobs[0], b"result")
         finished(ledger, jobs[1], b"result")
-        ledger.begin(jobs[2])
-        output.write("c.png", b"half a", overwrite=False)  # and a crash
+        output.claim("c.png", b"whole")
+        output.write("c.png", b"whole", overwrite=False)  # and a crash
+        output.claim("d.png", b"another")  # a crash, and then
         output.write("d.png", b"foreign", overwrite=False)
     output.write("b.png", b"others", overwrite=True)  # of the same length
     folder.write("a.png", b"A", overwrite=True)
@@ -209,8 +212,6 @@ def test_a_ledger_of_objects(bucket: str) -> None:
     output.write("b.png", b"result", overwrite=True)  # again what was noted
     with Ledger(output, {}, (1, 1)) as ledger:
         assert list(ledger.survey(jobs)[0]) == jobs[:2]
-        ledger.abandon(jobs[0])
-        assert list(ledger.survey(jobs)[0]) == [jobs[1]]
     (note, *_) = open_s3().glob(f"{bucket}/out/.bidiffsr/done/*.json")
     open_s3().pipe_file(note, b"[]")
     with pytest.raises(OutputError, match="is no note of bidiffsr"):

@@ -136,7 +136,7 @@ def test_kinds_of_tiff_that_pillow_reads_wrongly_are_named(kind: str, order: str
     pixels = bytes(noise(8, 6, sum(bits) // 8).flatten().tolist())
     with pytest.raises(InputError) as refused:
         read_picture(tiff_file(pixels, order, t256=8, t257=6, t259=1, **tags))
-    words = f"is a TIFF of {len(bits)} channel{'s' if len(bits) > 1 else ''} of {bits[0]}-bit"
+    words = f"TIFF of {len(bits)} channel{'s' if len(bits) > 1 else ''} of {bits[0]}-bit"
     assert words in refused.value.message and "amaged" not in refused.value.message
     assert ("planes" in kind) == ("in separate planes" in refused.value.message)
 
