@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
+
+from bidiffsr_cli.distributed.storage import LocalFolder
 
 from .support import Finished, Run, decoded, finish, is_one_sentence, picture, spawn
 
@@ -89,6 +94,76 @@ def test_what_changed_is_done_anew(photos: Path, batch: Run) -> None:
     assert done() == []
     assert done("--seed", "1") == ["a.png", "b.JPG"]  # other settings
     assert done("--seed", "1") == []
+
+
+def test_a_file_of_the_users_is_never_taken_for_ours(photos: Path, batch: Run) -> None:
+    """Not even where a run died before it wrote: what it was about to write is known to the last byte."""
+    assert batch("in", "-o", "out").code == 0
+    made = Path("out/a.png").read_bytes()
+    shutil.rmtree("out")
+    LocalFolder(Path("out")).claim("a.png", made)
+    Path("out/a.png").write_bytes(made[:-1] + b"x")  # the user's own
+    refused = batch("in", "-o", "out")
+    assert refused.code == 2 and "exist and were not made here" in refused.err
+    Path("out/a.png").write_bytes(made)  # what the dead process wrote
+    assert batch("in", "-o", "out").code == 0 and Path("out/a.png").read_bytes() == made
+    assert not list(Path("out/.bidiffsr/begun").iterdir())
+
+
+def test_files_of_other_kinds_and_folders_that_are_closed_are_told(photos: Path, batch: Run) -> None:
+    for name in ("c.jfif", "d.jpe", "e.apng"):
+        picture().save(f"in/{name}", {"c": "JPEG", "d": "JPEG", "e": "PNG"}[name[0]])
+    Path("in/f.heic").write_bytes(b"nothing")
+    finished = batch("in", "-o", "out", "--json")
+    assert finished.code == 0 and finished.json["counts"]["done"] == 5
+    assert finished.json["left_out"] == {".txt": 1, ".heic": 1}
+    assert "2 other files" in batch("in", "-o", "out").err
+    Path("in/gone.png").symlink_to("annex/objects/1234")
+    dangling = batch("in", "-o", "out", "--json")
+    assert dangling.code == 3 and dangling.json["counts"] == {"done": 0, "skipped": 5, "failed": 1, "left": 0}
+    assert "gone.png' is a link to nothing" in dangling.err
+    Path("in/gone.png").unlink()
+    Path("in/sub").chmod(0)
+    if os.access("in/sub", os.R_OK):
+        return  # root may list everything
+    closed = batch("in", "-r", "-o", "out")
+    assert closed.code == 3 and "in/sub' cannot be listed" in closed.err
+
+
+def test_folders_deeper_than_python_calls_itself(photos: Path, batch: Run) -> None:
+    here = Path.cwd()
+    for _ in range(1500):
+        Path("deep").mkdir()
+        os.chdir("deep")
+    os.chdir(here)
+    shutil.move("deep", "in/d")
+    assert batch("in", "-o", "out").code == 0  # not even looked at
+    deep = batch("in", "-r", "-o", "deep")
+    assert deep.code == 3 and "cannot be listed: File name too long" in deep.err
+    subprocess.run(["rm", "-rf", "in/d"], check=True)  # shutil would call itself too often
+
+
+def test_a_suffix_without_room_is_refused_before_the_work(photos: Path, batch: Run) -> None:
+    picture().save(f"in/{'n' * 240}.png")
+    refused = batch("in", "-o", "out", "--suffix", "_enlarged_by_two")
+    assert refused.code == 2 and "No file in 'out' can have the name" in refused.err and not Path("out").exists()
+
+
+def test_two_names_of_the_same_letters_are_a_clash(photos: Path, batch: Run) -> None:
+    for form in ("NFC", "NFD"):
+        picture().save(f"in/{unicodedata.normalize(form, 'été')}.png")
+    if len(list(Path("in").glob("*t*.png"))) == 2:  # not on a Mac
+        assert "would have one result" in batch("in", "-o", "out").err
+
+
+def test_any_fault_of_a_picture_is_its_own(photos: Path, batch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **_: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr("bidiffsr_cli.distributed.work.encode_result", broken)
+    finished = batch("in", "-o", "out", "--json")
+    assert finished.code == 3 and finished.json["counts"]["failed"] == 2
+    assert "a.png' failed (ZeroDivisionError: nobody thought of this)" in finished.err
 
 
 def test_which_pictures(photos: Path, batch: Run) -> None:
@@ -194,7 +269,7 @@ def test_two_hundred_pictures_ten_of_them_bad(folder: Path, batch: Run) -> None:
     finished = batch("in", "-o", "out", "--json", "--report", "r.csv")
     assert finished.code == 3
     assert finished.json["counts"] == {"done": 190, "skipped": 0, "failed": 10, "left": 0}
-    assert finished.err.startswith("Error: 10 of 200 pictures failed: 000.png")
+    assert "Error: 10 of 200 pictures failed: 000.png" in finished.err
     assert len(contents(Path("out"))) == 190
     rows = list(csv.DictReader(Path("r.csv").read_text().splitlines()))
     assert sorted(row["status"] for row in rows) == ["done"] * 190 + ["failed"] * 10
@@ -278,7 +353,7 @@ def test_a_cluster(photos: Path, model: Path, batch: Run) -> None:
 
 def test_the_journal_says_what_was_done(photos: Path, batch: Run) -> None:
     batch("in", "-o", "out")
-    (journal,) = Path("out/.bidiffsr").iterdir()
+    (journal,) = Path("out/.bidiffsr").glob("*.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [line["key"] for line in lines if line["value"]] == ["a.png", "b.png"]
     assert lines[-1]["value"]["result"]["seconds"]["sample"] > 0

@@ -60,7 +60,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def jobs_of(photos: Path, output: Path) -> list[Job]:
-    return find_jobs(LocalFolder(photos), LocalFolder(output), Selection(), suffix="", extension=".png")
+    return find_jobs(LocalFolder(photos), LocalFolder(output), Selection(), suffix="", extension=".png").jobs
 
 
 def locally(photos: Path, work: Work) -> dict[str, bytes]:
@@ -208,7 +208,7 @@ def test_a_cluster_with_urls(nodes: Any, photos: Path, work: Work, bucket: str) 
     nodes.add_node(num_cpus=1)
     nodes.add_node(num_cpus=1)
     source, target = open_folder(f"s3://{bucket}/in"), open_folder(f"s3://{bucket}/out")
-    jobs = find_jobs(source, target, Selection(), suffix="", extension=".png")
+    jobs = find_jobs(source, target, Selection(), suffix="", extension=".png").jobs
     outcomes: list[Outcome] = []
 
     def run() -> None:

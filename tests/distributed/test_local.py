@@ -48,7 +48,7 @@ def enlarge(
 ) -> tuple[list[Job], list[Outcome]]:
     jobs = find_jobs(
         LocalFolder(photos), LocalFolder(photos.with_name(output)), Selection(), suffix="", extension=".png"
-    )
+    ).jobs
     with Ledger(LocalFolder(photos.with_name(output)), {}, (1, 1)) as ledger:
         return jobs, list(local.run(jobs, how, ledger, devices=devices, io_threads=2, **options))
 

@@ -142,15 +142,48 @@ def test_what_is_wrong_with_a_set_is_listed(originals: Path, tmp_path: Path) -> 
         open_test_set(tmp_path / "empty", 2)
 
 
-def test_grey_is_not_compared_with_colour(originals: Path, tmp_path: Path) -> None:
+def test_grey_is_compared_as_three_equal_channels(originals: Path, tmp_path: Path) -> None:
+    """Most tools write a grey picture of a set as colour."""
     for path in originals.iterdir():
         with Image.open(path) as image:
             save(image.convert("L"), tmp_path / "grey" / path.name)
-    (case, _) = open_test_set(originals, 2, finished=tmp_path / "grey")
-    with pytest.raises(InputError, match=r"houses\.png is grey"):
-        case.load(2)
-    (case, _) = open_test_set(tmp_path / "grey", 2, finished=tmp_path / "grey")
-    assert torch.equal(case.load(2).hr[0], case.load(2).hr[2])
+            save(image.convert("L").convert("RGB"), tmp_path / "colour" / path.name)
+    for hr, finished in (("grey", "grey"), ("grey", "colour"), ("colour", "grey")):
+        (case, _) = open_test_set(tmp_path / hr, 2, finished=tmp_path / finished)
+        pixels = case.load(2)
+        assert pixels.finished is not None and not pixels.remarks
+        assert torch.equal(pixels.hr[0], pixels.hr[2]) and torch.equal(pixels.hr, pixels.finished)
+
+
+def test_what_nobody_sees_is_not_scored(tmp_path: Path) -> None:
+    seen = Image.new("RGBA", (64, 64), (200, 100, 50, 255))
+    for folder, hidden in (("hr", (255, 0, 0, 0)), ("sr", (0, 0, 255, 0))):
+        image = seen.copy()
+        image.paste(hidden, (0, 0, 32, 64))
+        save(image, tmp_path / folder / "a.png")
+    (case,) = open_test_set(tmp_path / "hr", 2, finished=tmp_path / "sr")
+    pixels = case.load(2)
+    assert pixels.finished is not None and torch.equal(pixels.hr, pixels.finished)
+    assert pixels.hr[:, 0, 0].tolist() == [255, 255, 255] and pixels.hr[:, 0, 63].tolist() == [200, 100, 50]
+    assert len(pixels.remarks) == 2 and all("a.png" in text and "white" in text for text in pixels.remarks)
+
+
+@pytest.mark.parametrize(
+    ("original", "small"),
+    [
+        ("img_001_SRF_2_HR", "img_001_SRF_2_LR"),
+        ("img_001", "img_001_SRF_2_LR"),
+        ("Canon_001_HR", "Canon_001_LR2"),
+        ("Canon_001_HR", "Canon_001_LR"),
+        ("baby", "babyx2"),
+        ("baby", "baby_LRBI_x2"),
+    ],
+)
+def test_names_of_public_sets(tmp_path: Path, original: str, small: str) -> None:
+    save(Image.new("RGB", (64, 48)), tmp_path / "HR" / f"{original}.png")
+    save(Image.new("RGB", (32, 24)), tmp_path / "LR" / f"{small}.png")
+    (case,) = open_test_set(tmp_path / "HR", 2, lr=tmp_path / "LR")
+    assert case.lr is not None and case.lr.stem == small
 
 
 def test_a_damaged_picture_is_named(originals: Path) -> None:
