@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +28,66 @@ class Files:
     output: str
     report: str | None
     overwrite: bool
+    new_folder: Path | None = None
+    """The folder of the output, where it is not there yet and will be made."""
 
     @property
     def target(self) -> Path | None:
         """The path of the output; None for stdout."""
         return None if self.output == PIPE else Path(self.output)
+
+
+def split_words(words: Sequence[str], option: str | None, *, overwrite: bool) -> tuple[list[str], str | None]:
+    """Which words are inputs, and where the results go, if that is said.
+
+    Without -o the second of two words is the output. A shell that expands *.jpg may mean two inputs by two words, so a
+    picture that is there and was not made here is never taken for an output.
+
+    Raises:
+        OutputError: it would be overwritten.
+    """
+    if option is not None or len(words) != 2:
+        return list(words), option
+    source, output = words
+    if not _is_foreign_picture(source, output):
+        return [source], output
+    if overwrite:
+        raise OutputError(
+            f"'{output}' is a picture that was not made here, and is not overwritten like this.",
+            f"To replace it: -o '{output}' --overwrite. To enlarge both: -o FOLDER/",
+        )
+    return list(words), None
+
+
+def _is_foreign_picture(source: str, output: str) -> bool:
+    path = Path(output)
+    if output == PIPE or source == PIPE or not path.is_file() or _same_file(Path(source), path):
+        return False
+    from ..images import made_here
+
+    return made_here(path) is False
+
+
+def name_outputs(sources: Sequence[str], output: str | None, scale: int, format: str) -> list[str]:
+    """The output of each input.
+
+    Raises:
+        UsageError: several inputs go to one output, or stdin is among them.
+    """
+    if len(sources) == 1:
+        return [name_output(sources[0], output, scale, format)]
+    if PIPE in sources:
+        raise UsageError("Standard input cannot be one of several pictures.", "Give it alone.")
+    if output == PIPE or (output is not None and Path(output).is_file()):
+        raise UsageError(f"{len(sources)} pictures do not go into one.", "Give a folder with -o.")
+    folder = None if output is None else f"{output.rstrip('/')}/"
+    outputs = [name_output(source, folder, scale, format) for source in sources]
+    by_name: dict[str, list[str]] = {}
+    for source, name in zip(sources, outputs, strict=True):
+        by_name.setdefault(unicodedata.normalize("NFC", str(Path(name).absolute())).casefold(), []).append(source)
+    if twice := [names for names in by_name.values() if len(names) > 1]:
+        raise UsageError(f"{' and '.join(map(repr, twice[0]))} would have one result.", "Rename one, or do one by one.")
+    return outputs
 
 
 def name_output(source: str, output: str | None, scale: int, format: str) -> str:
@@ -47,6 +104,31 @@ def name_output(source: str, output: str | None, scale: int, format: str) -> str
         raise UsageError(f"'{source}' is a device or a pipe, beside which nothing is written.", "Give OUTPUT.")
     name = f"{path.stem}_x{scale}.{'png' if format == 'auto' else format}"
     return str(path.parent / name if output is None else Path(output) / name)
+
+
+def new_folder(output: str | None, *, several: bool) -> Path | None:
+    """The folder that is to be made for the results, if OUTPUT is one that is not there yet.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    if output in (None, PIPE) or not (several or _is_folder(output)) or Path(output).is_dir():
+        return None
+    there = next(parent for parent in (Path(output), *Path(output).absolute().parents) if os.path.lexists(parent))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"The folder '{output}' cannot be made in '{there}'.", "Choose another one.")
+    return Path(output)
+
+
+def make_folder(folder: Path | None) -> None:
+    """Make the folder of the results, if there is one to be made."""
+    from ..atomic import cannot_write
+
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
 
 
 def _is_folder(output: str) -> bool:
@@ -101,7 +183,8 @@ def check_files(files: Files) -> None:
     if files.target is not None:
         if source is not None and _same_file(source, files.target):
             raise OutputError(f"'{files.target}' is the input itself.", "Give OUTPUT another name.")
-        check_output(files.target, overwrite=files.overwrite)
+        if files.new_folder is None:
+            check_output(files.target, overwrite=files.overwrite)
     if files.report is not None:
         report = Path(files.report)
         if any(other is not None and _same_file(other, report) for other in (source, files.target)):
@@ -129,6 +212,7 @@ def write_target(data: bytes, files: Files) -> None:
     if files.target is None:
         out.data(data)
     else:
+        make_folder(files.new_folder)
         write_atomic(data, files.target, overwrite=files.overwrite)
 
 

@@ -22,7 +22,7 @@ ModelOption = Annotated[
         "-m",
         metavar="NAME|ORG/REPO|PATH",
         envvar="BIDIFFSR_MODEL",
-        help="NAME[@REVISION] (models list), ORG/REPO[@REV][:FILE] on the Hub, or a file.",
+        help=r"NAME\[@REVISION] (models list), ORG/REPO\[@REV]\[:FILE] on the Hub, or a file.",
         show_default="the first of the catalog",
     ),
 ]

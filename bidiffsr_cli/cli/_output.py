@@ -1,6 +1,7 @@
-"""The one object that speaks: data goes to stdout, and everything said to a person goes to stderr.
+"""The one object that speaks: what was asked for goes to stdout, and everything said beside it to stderr.
 
 out.configure(quiet=quiet, verbose=verbose, json=json, progress=progress, debug=debug)
+out.table(...)                # the answer of a command that was asked for one; --json gives an object instead
 out.message("...")            # unless --quiet or --json
 out.json({...})               # the one object of --json
 with out.progress("photo.jpg", windows=12, steps=5) as advance: ...
@@ -9,6 +10,7 @@ with out.progress("photo.jpg", windows=12, steps=5) as advance: ...
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -21,15 +23,26 @@ from ..errors import BidiffsrError, OutputError, UsageError
 from ..results import SCHEMA
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.text import Text
 
 SHOW_CURSOR = "\x1b[?25h"
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+"""Rich puts in what it is told and nothing else."""
+WIDEST_TEXT = 80
+WIDEST_PIPE = 1000
+"""Columns; nothing of a table is cut off on its way to another program."""
+
+
+class ClosedPipeError(BidiffsrError):
+    """Whoever read standard output reads no more."""
 
 
 class Output:
     """Where messages and data go, and how many of them."""
 
     def __init__(self) -> None:
+        self._console: Console | None = None
         self.configure()
 
     def configure(
@@ -46,7 +59,7 @@ class Output:
         Args:
             quiet: errors only.
             verbose: details too.
-            json: a JSON object on stdout takes the place of messages and warnings.
+            json: a JSON object on stdout takes the place of answers and messages.
             progress: a progress bar, where stderr is a terminal.
             debug: tracebacks.
 
@@ -54,34 +67,45 @@ class Output:
             UsageError: quiet and verbose at once.
         """
         self.debug = debug
+        self._answered = False
         if quiet and verbose:
             raise UsageError("--quiet and --verbose exclude each other.", "Give one of them.")
         self.quiet, self.verbose, self.as_json, self.with_progress = quiet, verbose, json, progress
 
     @property
     def console(self) -> Console:
-        """Rich on today's stderr; NO_COLOR and TERM=dumb are honoured by Rich."""
-        from rich.console import Console
+        """Rich on today's stderr, for bars and messages alike; NO_COLOR and TERM=dumb are honoured by Rich."""
+        if self._console is None or self._console.file is not sys.stderr:
+            from rich.console import Console
 
-        return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+            self._console = Console(file=sys.stderr, **PLAIN)
+        return self._console
 
     def message(self, text: str) -> None:
         """One line for the person at the terminal."""
         if not (self.quiet or self.as_json):
             self._print(printable(text))
 
-    def rows(self, rows: Iterable[tuple[str, str]]) -> None:
-        """A small table of names and values for the person at the terminal."""
+    def answer(self, text: str) -> None:
+        """One line of what was asked for."""
         if not (self.quiet or self.as_json):
-            self._print_rows(list(rows))
+            self._answer(printable(text))
+
+    def names(self, names: Iterable[str]) -> None:
+        """What --quiet leaves of a list: a name on each line."""
+        if not self.as_json:
+            self._answer(*map(printable, names))
+
+    def rows(self, rows: Iterable[tuple[str, str]]) -> None:
+        """A small table of names and values that was asked for."""
+        if not (self.quiet or self.as_json):
+            self._answer(*_aligned(list(rows)))
 
     def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]], note: str, words: int) -> None:
-        """A table with a title above and a remark below; the first `words` columns hold words, the others numbers."""
+        """A table that was asked for, a title above and a remark below; its first `words` columns hold words."""
         if not (self.quiet or self.as_json):
-            self._print(f"\n{title}")
-            self._print_table(header, rows, words)
-            for line in textwrap.wrap(note, min(self.console.width, 80) - 2):
-                self._print(f"  {line}")
+            remark = (f"  {line}" for line in textwrap.wrap(note, WIDEST_TEXT - 2))
+            self._answer(*([""] if self._answered else []), title, _tabulated(header, rows, words), *remark)
 
     def warning(self, text: str) -> None:
         """Something that is not as the user may expect; with --json, too, for that has stdout to itself."""
@@ -96,7 +120,8 @@ class Output:
     def details(self, rows: Iterable[tuple[str, str]]) -> None:
         """A small table that only --verbose shows."""
         if self.verbose:
-            self._print_rows(list(rows))
+            for row in _aligned(list(rows)):
+                self._print(row)
 
     def error(self, text: str, hint: str = "") -> None:
         """One sentence saying what is wrong, and a line saying what to do."""
@@ -200,24 +225,6 @@ class Output:
             sys.stderr.write(f"{SHOW_CURSOR}\n")
             sys.stderr.flush()
 
-    def _print_rows(self, rows: list[tuple[str, str]]) -> None:
-        from rich.text import Text
-
-        width = max(len(name) for name, _ in rows)
-        for name, value in rows:
-            self._print(Text.assemble((f"  {name:<{width}}  ", "bold"), printable(value)))
-
-    def _print_table(self, header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> None:
-        from rich.padding import Padding
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for index, name in enumerate(header):
-            table.add_column(name, justify="left" if index < words else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*map(printable, row))
-        self._print(Padding(table, (0, 0, 0, 2), expand=False))
-
     def _labelled(self, label: str, colour: str, text: str) -> None:
         try:
             from rich.text import Text
@@ -233,6 +240,20 @@ class Output:
             with contextlib.suppress(OSError):
                 self.console.print(text)
 
+    def _answer(self, *parts: Any) -> None:
+        """To stdout, in colours where it is a terminal; whoever stops reading has seen enough."""
+        from rich.console import Console
+
+        self._answered = True
+        seen = is_terminal(sys.stdout)
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=seen, width=None if seen else WIDEST_PIPE, **PLAIN)
+        for part in parts:
+            console.print(part)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        with contextlib.suppress(ClosedPipeError):
+            self._write_stdout(text.getvalue().encode(encoding, "replace"))
+
     def _write_stdout(self, data: bytes) -> None:
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Give OUTPUT, or leave standard output open.")
@@ -244,8 +265,28 @@ class Output:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
-                raise BidiffsrError("Standard output was closed before everything was written.") from None
+                raise ClosedPipeError("Standard output was closed before everything was written.") from None
             raise OutputError(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+def _aligned(rows: list[tuple[str, str]]) -> list[Text]:
+    """Names in bold, and their values one below the other."""
+    from rich.text import Text
+
+    width = max((len(name) for name, _ in rows), default=0)
+    return [Text.assemble((f"  {name:<{width}}  ", "bold"), printable(value)) for name, value in rows]
+
+
+def _tabulated(header: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> RenderableType:
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < words else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    return Padding(table, (0, 0, 0, 2), expand=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -1,7 +1,8 @@
-"""Enlarge every picture in a folder.
+"""Enlarge every picture in folders.
 
 Examples:
   bidiffsr batch photos/                          writes to photos_x2/
+  bidiffsr batch 2023/ 2024/ -o big/              to big/2023/ and big/2024/
   bidiffsr batch photos/ -o big/ --recursive --exclude "*.gif" --scale 4
   bidiffsr batch photos/ -o big/ --report run.json
   bidiffsr batch photos/ -o big/ --shard 3/8      one of eight jobs of Slurm
@@ -16,8 +17,12 @@ output folder and were not made here are never touched without --overwrite.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,7 +34,7 @@ from ._output import out
 from ._values import parse_shard, parse_upscale_options
 
 if TYPE_CHECKING:
-    from ..distributed.folder import Job
+    from ..distributed.folder import Found, Job, Selection
     from ..distributed.ledger import Ledger
     from ..distributed.storage import Folder
     from ..distributed.work import Outcome, Work
@@ -41,7 +46,10 @@ EXTENSIONS = {"auto": ".png", "png": ".png", "jpg": ".jpg", "webp": ".webp", "av
 
 
 def batch(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Of the pictures, or its URL.", show_default=False)],
+    folders: Annotated[
+        list[str],
+        typer.Argument(metavar="FOLDER...", help="Of pictures, or their URLs; pictures too.", show_default=False),
+    ],
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where the results go.", show_default="FOLDER_x2"),
@@ -150,23 +158,14 @@ def batch(
         alpha=alpha,
         color_fix=color_fix,
     )
-    from ..distributed.folder import Selection, described, find_jobs
-    from ..distributed.storage import open_folder
+    from ..distributed.folder import Selection
     from ..reports import check_report
 
     if report is not None:
         check_report(Path(report), overwrite=overwrite)
-    elsewhere = engine == "ray"
-    source = open_folder(folder, absolute=elsewhere)
-    target = open_folder(output, absolute=elsewhere) if output else source.sibling(f"_x{scale}")
     part = parse_shard(shard)
     selection = Selection(recursive, include or (), exclude or (), limit, part)
-    contents = find_jobs(source, target, selection, suffix=suffix, extension=EXTENSIONS[format])
-    found = contents.jobs
-    for sentence in contents.closed:
-        out.warning(sentence)
-    if contents.others:
-        out.message(f"Left out: {described(contents.others)}.")
+    parts = _parts(folders, output, scale, selection, suffix, EXTENSIONS[format], absolute=engine == "ray")
 
     from ..checkpoints.catalog import default_model
     from ..checkpoints.models import find_model
@@ -197,34 +196,126 @@ def batch(
     keep_freed_memory()
     model_name = str(path.absolute()) if wanted.file and not wanted.entry else name
     work = Work(model_name, tuple((machine | {"threads": threads}).items()), options, writing, overwrite)
-    with Ledger(target, _settings(work, checkpoint.sha256), part, read_only=dry_run) as ledger:
-        skipped, foreign = ledger.survey(found)
-        left = [job for job in found if job not in skipped]
-        if foreign and not overwrite:
-            raise _not_ours(foreign)
+    with contextlib.ExitStack() as ledgers:
+        for item in parts:
+            settings = _settings(work, checkpoint.sha256)
+            item.ledger = ledgers.enter_context(Ledger(item.target, settings, part, read_only=dry_run))
+            item.skipped, foreign = item.ledger.survey(item.found.jobs)
+            if foreign and not overwrite:
+                raise _not_ours(foreign)
         if dry_run:
-            _planned(found, left, target, contents.others)
+            _planned(parts)
             return
-        out.message(_opening(found, left, target))
-        if left and engine == "local":
+        if any(item.left for item in parts) and engine == "local":
             work.resolver(devices[0]).steps_for(options)
         started = time.perf_counter()
-        outcomes = _do(left, _engine(engine, work, ledger, left, devices, jobs, ray_address, fail_fast))
+        for item in parts:
+            out.message(_opening(item))
+            item.outcomes = _do(
+                item.left, _engine(engine, work, item.ledger, item.left, devices, jobs, ray_address, fail_fast)
+            )
+            if fail_fast and item.failures:
+                break
         seconds = time.perf_counter() - started
-    images_of = {job: result | {"status": "skipped"} for job, result in skipped.items()}
-    images_of |= {item.job: item.result for item in outcomes}
-    images = [images_of[job] for job in found if job in images_of]
-    summary = _summary(len(found), len(skipped), outcomes, seconds) | {"left_out": dict(contents.others)}
-    _tell(summary, outcomes, len(found))
+    summary = _summary(parts, seconds)
+    _tell(summary, parts)
+    images = [image for item in parts for image in item.images()]
     if report is not None:
         from ..reports import write_report
 
         write_report(images, Path(report), overwrite=overwrite)
-    failures = [item for item in outcomes if item.error]
     if out.as_json:
         out.json(summary | {"images": images})
-    if failures or contents.closed:
+    if any(item.failures or item.found.closed for item in parts):
         raise typer.Exit(SOME_FAILED)
+
+
+@dataclass
+class _Part:
+    """A folder of pictures, and that of their results."""
+
+    source: Folder
+    target: Folder
+    found: Found
+    ledger: Any = None
+    skipped: dict[Job, dict[str, Any]] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[Job]:
+        """What is not done yet."""
+        return [job for job in self.found.jobs if job not in self.skipped]
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """What failed."""
+        return [item for item in self.outcomes if item.error]
+
+    def images(self) -> list[dict[str, Any]]:
+        """The figures of each picture that was done now or before, in order."""
+        known = {job: result | {"status": "skipped"} for job, result in self.skipped.items()}
+        known |= {item.job: item.result for item in self.outcomes}
+        return [known[job] for job in self.found.jobs if job in known]
+
+
+def _parts(
+    names: Sequence[str],
+    output: str | None,
+    scale: int,
+    selection: Selection,
+    suffix: str,
+    extension: str,
+    *,
+    absolute: bool,
+) -> list[_Part]:
+    """Every folder that is named, and every folder that named pictures lie in, with what is to be done of it.
+
+    Raises:
+        UsageError: two of them would have one folder of results.
+        InputError: a folder is missing, or nothing is to be done at all.
+    """
+    from ..distributed.folder import find_jobs
+    from ..distributed.storage import open_folder
+
+    several = len(names) > 1
+    wanted: list[tuple[Folder, Folder, Selection]] = []
+    for folder, pictures in _grouped(names).items():
+        source = open_folder(folder, absolute=absolute)
+        if output is None:
+            target = source.sibling(f"_x{scale}")
+        else:
+            inside = several and not pictures
+            target = open_folder(f"{output.rstrip('/')}/{source.name()}" if inside else output, absolute=absolute)
+        meant = dataclasses.replace(selection, recursive=False, names=frozenset(pictures)) if pictures else selection
+        wanted.append((source, target, meant))
+    for index, (source, target, _) in enumerate(wanted):
+        for other, where, _ in wanted[:index]:
+            if where.identity() == target.identity():
+                raise UsageError(f"The results of '{other}' and '{source}' would lie in one folder.", "Do one by one.")
+    parts = [
+        _Part(source, target, find_jobs(source, target, meant, suffix=suffix, extension=extension))
+        for source, target, meant in wanted
+    ]
+    for item in parts:
+        for sentence in item.found.closed:
+            out.warning(sentence)
+    if others := sum((item.found.others for item in parts), Counter()):
+        from ..distributed.folder import described
+
+        out.message(f"Left out: {described(others)}.")
+    return parts
+
+
+def _grouped(names: Sequence[str]) -> dict[str, list[str]]:
+    """Folders, each with the pictures in it that are meant; none stands for all."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        path = Path(name)
+        if "://" not in name and path.is_file():
+            folders.setdefault(str(path.parent), []).append(path.name)
+        else:
+            folders[name] = []
+    return folders
 
 
 def _engine(
@@ -278,15 +369,16 @@ def _settings(work: Work, sha256: str) -> dict[str, Any]:
     return {"sha256": sha256, **options, **writing, **chosen}
 
 
-def _planned(found: Sequence[Job], left: Sequence[Job], output: Folder, others: Mapping[str, int]) -> None:
+def _planned(parts: Sequence[_Part]) -> None:
     """--dry-run: how much there is to do."""
     from ..results import SCHEMA
 
-    out.message(f"{_opening(found, left, output)} (dry run: nothing is written)")
+    for item in parts:
+        out.answer(f"{_opening(item)} (dry run: nothing is written)")
     if out.as_json:
-        counts = {"done": 0, "skipped": len(found) - len(left), "failed": 0, "left": len(left)}
-        plan = {"schema": SCHEMA, "status": "planned", "counts": counts, "left_out": dict(others)}
-        out.json(plan | {"left": [job.name for job in left]})
+        left = [job.name for item in parts for job in item.left]
+        counts = {"done": 0, "skipped": sum(len(item.skipped) for item in parts), "failed": 0, "left": len(left)}
+        out.json({"schema": SCHEMA, "status": "planned", "counts": counts, "left_out": _others(parts), "left": left})
 
 
 def _not_ours(jobs: Sequence[Job]) -> OutputError:
@@ -295,24 +387,30 @@ def _not_ours(jobs: Sequence[Job]) -> OutputError:
     return OutputError(f"{names}{more} exist and were not made here.", "Add --overwrite, or choose another -o.")
 
 
-def _opening(found: Sequence[Job], left: Sequence[Job], output: Folder) -> str:
-    done = len(found) - len(left)
-    before = f", {done} of them done before" if done else ""
-    return f"{len(found)} pictures{before} -> {output}"
+def _opening(part: _Part) -> str:
+    before = f", {len(part.skipped)} of them done before" if part.skipped else ""
+    count = len(part.found.jobs)
+    return f"{count} picture{'s' if count != 1 else ''}{before} -> {part.target}"
 
 
-def _summary(total: int, skipped: int, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+def _others(parts: Sequence[_Part]) -> dict[str, int]:
+    return dict(sum((item.found.others for item in parts), Counter()))
+
+
+def _summary(parts: Sequence[_Part], seconds: float) -> dict[str, Any]:
     from ..results import SCHEMA
     from ..runtime import peak_memory
 
-    good = [item for item in outcomes if not item.error]
+    good = [outcome for item in parts for outcome in item.outcomes if not outcome.error]
+    total, skipped = sum(len(item.found.jobs) for item in parts), sum(len(item.skipped) for item in parts)
     pixels = sum(item.result["output_size"][0] * item.result["output_size"][1] for item in good)
-    counts = {"done": len(good), "skipped": skipped, "failed": len(outcomes) - len(good)}
+    counts = {"done": len(good), "skipped": skipped, "failed": sum(len(item.failures) for item in parts)}
     counts["left"] = total - sum(counts.values())
     return {
         "schema": SCHEMA,
         "status": "done" if len(good) + skipped == total else "failed",
         "counts": counts,
+        "left_out": _others(parts),
         "seconds": seconds,
         "pictures_per_second": len(good) / seconds if good else None,
         "megapixels_per_second": pixels / 1e6 / seconds if good else None,
@@ -320,7 +418,7 @@ def _summary(total: int, skipped: int, outcomes: Sequence[Outcome], seconds: flo
     }
 
 
-def _tell(summary: dict[str, Any], outcomes: Sequence[Outcome], total: int) -> None:
+def _tell(summary: dict[str, Any], parts: Sequence[_Part]) -> None:
     from ..reports.terminal import duration
 
     counts = summary["counts"]
@@ -331,9 +429,10 @@ def _tell(summary: dict[str, Any], outcomes: Sequence[Outcome], total: int) -> N
     rates += "" if memory is None else f", peak {memory / 1e6:.0f} MB"
     words = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
     out.message(f"{words} in {duration(summary['seconds'])}{rates}")
-    failures = [item for item in outcomes if item.error]
+    failures = [outcome for item in parts for outcome in item.failures]
     if failures:
         shown = failures[:10]
         more = "" if len(failures) <= len(shown) else f", and {len(failures) - len(shown)} more"
         names = ", ".join(item.job.name for item in shown)
+        total = sum(counts.values())
         out.error(f"{len(failures)} of {total} pictures failed: {names}{more}.", "Run it again when they are mended.")

@@ -125,7 +125,7 @@ def bench(
         check_blocks(checkpoint.config.network)
     conditions = look_at_conditions(runtimes, backend, repeats)
     request = Request(name, network, against_upstream_style, repeats, precision, conditions.port_limit)
-    out.message("Conditions")
+    out.answer("Conditions")
     out.rows(conditions_as_rows(conditions))
     rows: list[Row] = []
     for measured in _measure(only, request, runtimes, checkpoint):

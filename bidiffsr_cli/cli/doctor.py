@@ -60,9 +60,9 @@ def doctor(json: o.JsonOption = False, debug: o.DebugOption = False) -> None:
     }
     failed = [check for checks in sections.values() for check in checks if not check.ok]
     for title, checks in sections.items():
-        out.message(title.capitalize())
+        out.answer(title.capitalize())
         out.rows((check.name if check.ok else f"! {check.name}", check.found) for check in checks)
-    out.message("Something is wrong: see the lines marked with '!'." if failed else "All is well.")
+    out.answer("Something is wrong: see the lines marked with '!'." if failed else "All is well.")
     if json:
         out.json(_as_json(sections, bool(failed)))
     if failed:

@@ -46,7 +46,7 @@ RUN, LIMITS = "Run", "Limits"
 
 def train(
     config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="A preset, or a TOML file.", show_default=False)
+        str | None, typer.Argument(metavar="CONFIG", help="A preset, or a TOML file.", show_default=False)
     ] = None,
     data: Annotated[
         list[str] | None,

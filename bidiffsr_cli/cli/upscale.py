@@ -1,29 +1,48 @@
-"""Enlarge one picture.
+"""Enlarge pictures.
 
 Examples:
   bidiffsr upscale photo.jpg                      writes photo_x2.png
   bidiffsr upscale photo.jpg big.webp --scale 4
+  bidiffsr upscale *.jpg -o big/                  each to big/NAME_x2.png
   bidiffsr upscale photo.jpg --preset best --seed 7 --overwrite
   bidiffsr upscale photo.jpg big.png --long-side 3000
   bidiffsr upscale photo.jpg --dry-run            says how much work it is
   bidiffsr upscale - < photo.jpg > big.png
 
-Without OUTPUT the result lies beside the input; - is stdin or stdout.
+The second of two words is the OUTPUT, unless it is a picture that was not
+made here: then both are enlarged. Without an output the result lies beside
+the input; - is stdin or stdout. With a folder among the inputs it is batch.
 The result depends on picture, model, scale, steps, sampler, seed, window
 and precision, and not on memory or threads.
 """
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import BidiffsrError, StorageError
 from . import _options as o
-from ._files import Files, check_files, check_names, check_pipes, name_output, read_source, write_target
+from . import batch
+from ._errors import explain
+from ._files import (
+    Files,
+    check_files,
+    check_names,
+    check_pipes,
+    name_outputs,
+    new_folder,
+    read_source,
+    split_words,
+    write_target,
+)
 from ._output import out
 from ._values import parse_upscale_options
 
@@ -34,11 +53,23 @@ if TYPE_CHECKING:
     from ..pipeline import SuperResolver
     from ..results import UpscaleResult
 
+SOME_FAILED = 3
+
 
 def upscale(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A picture; - is stdin.", show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT... [OUTPUT]", help="Pictures, of which - is stdin.", show_default=False),
+    ],
     output: Annotated[
-        str | None, typer.Argument(metavar="OUTPUT", help="Where it goes.", show_default="{stem}_x2.png")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|DIR",
+            help="Where the results go; then every word is an input.",
+            show_default="{stem}_x2.png",
+        ),
     ] = None,
     scale: o.ScaleOption = 2,
     model: o.ModelOption = None,
@@ -91,9 +122,18 @@ def upscale(
         alpha=alpha,
         color_fix=color_fix,
     )
-    files = Files(source, name_output(source, output, scale, format), report, overwrite)
-    check_pipes(files, json=json, dry_run=dry_run)
-    check_names(files)
+    sources, target = split_words(inputs, output, overwrite=overwrite)
+    if any(Path(source).is_dir() for source in sources):
+        shared = inspect.signature(batch.batch).parameters.keys() & locals().keys()
+        given = {name: value for name, value in locals().items() if name in shared}
+        batch.batch(**given | {"folders": sources, "output": target})
+        return
+    outputs = name_outputs(sources, target, scale, format)
+    folder = new_folder(target, several=len(sources) > 1)
+    jobs = [Files(*pair, report, overwrite, folder) for pair in zip(sources, outputs, strict=True)]
+    for files in jobs:
+        check_pipes(files, json=json, dry_run=dry_run)
+        check_names(files)
 
     from ..checkpoints.catalog import default_model
     from ..enlarging import Writing
@@ -101,17 +141,13 @@ def upscale(
     from ..pipeline import SuperResolver
     from ..runtime import keep_freed_memory
 
-    check_files(files)
-    writing = Writing(
-        format=choose_format(format, files.target),
-        quality=quality,
-        strip_metadata=strip_metadata,
-        provenance=provenance,
-        resampling=(width, height, long_side),
-    )
-    started = time.perf_counter()
-    picture = read_source(source, partial(writing.check_size, scale=scale, max_memory=options.max_memory))
-    seconds_to_read = time.perf_counter() - started
+    tasks = []
+    for files in jobs:
+        check_files(files)
+        chosen = choose_format(format, files.target)
+        writing = Writing(chosen, quality, strip_metadata, provenance, (width, height, long_side))
+        tasks.append(_Task(files, writing, options))
+    first = tasks[0].read() if len(tasks) == 1 else None  # a picture that cannot be read is told before a model is had
     keep_freed_memory()
     name = model or default_model()
     with out.download(name) as on_download:
@@ -124,42 +160,67 @@ def upscale(
             backend=backend,
             threads=threads,
         )
-    if dry_run:
-        _plan(resolver, picture, options, files, writing)
-        return
-    result = _enlarge(resolver, picture, options, files, writing)
-    result.seconds.load_model = resolver.seconds_to_load
-    result.seconds.decode += seconds_to_read
-    result.seconds.total += seconds_to_read + resolver.seconds_to_load
-    _tell(result, files, with_seed=seed == "random")
+    results = []
+    for task in tasks:
+        try:
+            picture, seconds_to_read = first or task.read()
+            if dry_run:
+                results.append(_plan(resolver, picture, task))
+                continue
+            result = _enlarge(resolver, picture, task)
+        except Exception as error:
+            if first or isinstance(error, StorageError):
+                raise
+            results.append(_failed(task, error))
+            continue
+        result.seconds.load_model = resolver.seconds_to_load
+        result.seconds.decode += seconds_to_read
+        result.seconds.total += seconds_to_read + resolver.seconds_to_load
+        _tell(result, with_seed=seed == "random")
+        results.append(result.to_dict())
+    _report(results, jobs[0], one=len(tasks) == 1, dry_run=dry_run)
 
 
-def _plan(resolver: SuperResolver, picture: Picture, options: UpscaleOptions, files: Files, writing: Writing) -> None:
+@dataclass(frozen=True)
+class _Task:
+    """One picture: from where to where, and how."""
+
+    files: Files
+    writing: Writing
+    options: UpscaleOptions
+
+    def read(self) -> tuple[Picture, float]:
+        """The picture, and how many seconds that took."""
+        started = time.perf_counter()
+        check = partial(self.writing.check_size, scale=self.options.scale, max_memory=self.options.max_memory)
+        picture = read_source(self.files.source, check)
+        return picture, time.perf_counter() - started
+
+
+def _plan(resolver: SuperResolver, picture: Picture, task: _Task) -> dict[str, Any]:
     """--dry-run: say what the work will be."""
     from ..reports.terminal import pictures, planned
 
-    plan = resolver.plan(picture, options)
-    result = resolver.describe(picture, plan, options)
-    result.input, result.output, result.status = files.source, files.output, "planned"
-    result.output_size = writing.final_size(result.output_size)
+    plan = resolver.plan(picture, task.options)
+    result = resolver.describe(picture, plan, task.options)
+    result.input, result.output, result.status = task.files.source, task.files.output, "planned"
+    result.output_size = task.writing.final_size(result.output_size)
     seconds = resolver.seconds_per_window(plan) * plan.evaluations
-    out.message(f"{pictures(result)} (dry run: nothing is written)")
-    out.rows(planned(result, plan, seconds, writing.format))
-    if out.as_json:
-        out.json(result.to_dict() | {"estimate": {"seconds": seconds, "memory_bytes": plan.memory}})
+    out.answer(f"{pictures(result)} (dry run: nothing is written)")
+    out.rows(planned(result, plan, seconds, task.writing.format))
+    return result.to_dict() | {"estimate": {"seconds": seconds, "memory_bytes": plan.memory}}
 
 
-def _enlarge(
-    resolver: SuperResolver, picture: Picture, options: UpscaleOptions, files: Files, writing: Writing
-) -> UpscaleResult:
+def _enlarge(resolver: SuperResolver, picture: Picture, task: _Task) -> UpscaleResult:
     """The work itself; the output is opened when the picture is complete."""
     from ..enlarging import encode_result
 
+    files, options = task.files, task.options
     plan = resolver.plan(picture, options)
     with out.progress(Path(files.source).name, len(plan.grid.tiles), plan.passes * plan.steps) as advance:
         result = resolver.upscale(picture, options, progress=advance)
     result.input, result.output = files.source, files.output
-    data = encode_result(result, picture, options, writing)
+    data = encode_result(result, picture, options, task.writing)
     started = time.perf_counter()
     write_target(data, files)
     seconds = time.perf_counter() - started
@@ -168,16 +229,46 @@ def _enlarge(
     return result
 
 
-def _tell(result: UpscaleResult, files: Files, *, with_seed: bool) -> None:
-    """Warnings, the summary line, the report, and the JSON object."""
-    from ..reports import write_report
+def _failed(task: _Task, error: Exception) -> dict[str, Any]:
+    """One of several pictures whose own fault it is."""
+    out.traceback(error)
+    failure = explain(error)
+    where = "" if isinstance(error, BidiffsrError) else f"'{task.files.source}': "
+    out.warning(f"{where}{failure.message}")
+    return {
+        "input": task.files.source,
+        "output": task.files.output,
+        "status": "failed",
+        "error": failure.message,
+    }
+
+
+def _tell(result: UpscaleResult, *, with_seed: bool) -> None:
+    """Warnings and the summary line of a picture."""
     from ..reports.terminal import phases, summary
 
     for warning in result.warnings:
         out.warning(warning)
     out.message(summary(result, with_seed=with_seed))
     out.details(phases(result))
-    if files.report is not None:
-        write_report([result.to_dict()], Path(files.report), overwrite=files.overwrite)
-    if out.as_json:
-        out.json(result.to_dict())
+
+
+def _report(results: Sequence[dict[str, Any]], files: Files, *, one: bool, dry_run: bool) -> None:
+    """The report and the JSON object; the exit code if some failed."""
+    from ..reports import write_report
+    from ..results import SCHEMA
+
+    failed = [result["input"] for result in results if result["status"] == "failed"]
+    if failed:
+        shown = ", ".join(failed[:10]) + (f", and {len(failed) - 10} more" if len(failed) > 10 else "")
+        out.error(f"{len(failed)} of {len(results)} pictures failed: {shown}.")
+    if files.report is not None and not dry_run:
+        write_report(results, Path(files.report), overwrite=files.overwrite)
+    if out.as_json and one:
+        out.json(results[0])
+    elif out.as_json:
+        status = "failed" if failed else results[0]["status"]
+        counts = {"done": len(results) - len(failed), "failed": len(failed)}
+        out.json({"schema": SCHEMA, "status": status, "counts": counts, "images": results})
+    if failed:
+        raise typer.Exit(SOME_FAILED)

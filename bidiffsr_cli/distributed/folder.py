@@ -6,12 +6,12 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
 from ..errors import InputError, OutputError, UsageError
-from .storage import Folder, Status
+from .storage import ABSENT, Contents, Folder, Status
 
 SYSTEM = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information"))
 """Folders that systems make beside people's pictures."""
@@ -55,6 +55,7 @@ class Selection:
         include: patterns such as "*.jpg" or "2024/*"; if there are any, a picture must match one.
         exclude: patterns of pictures to leave out.
         limit: the first ones alone, in the order of their names.
+        names: if there are any, these pictures alone, by their names in the folder.
         shard: (i, n): the i-th of n parts, 1..n, which together are all pictures; a picture's part depends on its name.
     """
 
@@ -63,6 +64,7 @@ class Selection:
     exclude: Sequence[str] = ()
     limit: int | None = None
     shard: tuple[int, int] = (1, 1)
+    names: frozenset[str] = frozenset()
 
     def takes(self, name: str) -> bool:
         """Whether a picture is meant; limit and shard apart."""
@@ -116,7 +118,7 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         raise OutputError(f"'{output}' is the folder of the pictures itself.", "Give another one with -o.")
     within = outside[: len(inside)] == inside
     jobs = []
-    contents = folder.pictures(recursive=selection.recursive)
+    contents = _named(folder, selection.names) if selection.names else folder.pictures(recursive=selection.recursive)
     for name, status in contents.pictures.items():
         of_system = any(part.lower() in SYSTEM for part in name.split("/"))
         own = within and folder.identity(name)[: len(outside)] == outside
@@ -133,6 +135,11 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
     _check_clashes(jobs)
     chosen = [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
     return Found(chosen, contents.others, contents.closed)
+
+
+def _named(folder: Folder, names: Iterable[str]) -> Contents:
+    """Pictures that were named, whatever they are called."""
+    return Contents({name: folder.status(name) or ABSENT for name in sorted(names)}, Counter(), [])
 
 
 def described(others: Counter[str]) -> str:

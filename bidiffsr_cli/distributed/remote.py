@@ -45,6 +45,9 @@ class RemoteFolder(Folder):
     def where(self, name: str) -> str:
         return f"{self.url}/{name}"
 
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
     def identity(self, name: str = "") -> tuple[str, ...]:
         fs, root = _store(self.url)
         return (f"{hash(fs):x}", *root.split("/"), *(name.split("/") if name else ()))

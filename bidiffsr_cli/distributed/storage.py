@@ -84,6 +84,10 @@ class Folder(ABC):
         """A file as people name it."""
 
     @abstractmethod
+    def name(self) -> str:
+        """The folder's own name."""
+
+    @abstractmethod
     def identity(self, name: str = "") -> tuple[str, ...]:
         """Where a file or the folder itself really is; what lies in a folder begins with the folder's own."""
 
@@ -206,6 +210,9 @@ class LocalFolder(Folder):
 
     def where(self, name: str) -> str:
         return str(self.path / name)
+
+    def name(self) -> str:
+        return self.path.resolve().name
 
     def identity(self, name: str = "") -> tuple[str, ...]:
         return (self.path / name).resolve().parts

@@ -5,7 +5,7 @@
 
 from .metadata import read_provenance
 from .picture import Picture
-from .reading import LONGEST_FILE, picture_size, read_bounded, read_picture
+from .reading import LONGEST_FILE, made_here, picture_size, read_bounded, read_picture
 from .rendering import as_seen, bleed_edges, render, resample, resampled_size, resize_alpha
 from .writing import check_size, choose_format, encode
 
@@ -17,6 +17,7 @@ __all__ = [
     "check_size",
     "choose_format",
     "encode",
+    "made_here",
     "picture_size",
     "read_bounded",
     "read_picture",

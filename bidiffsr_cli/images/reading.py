@@ -22,6 +22,7 @@ from ..errors import BidiffsrError, InputError, is_out_of_memory, out_of_memory
 from . import avif, bmp, png, tiff
 from .arrays import picture_from_array, picture_from_tensor
 from .decoding import picture_from_image
+from .metadata import read_provenance
 from .picture import Picture
 from .survey import Survey
 
@@ -145,6 +146,15 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{name} cannot be opened: {reason}.", "Check the path.") from error
+
+
+def made_here(path: Path) -> bool | None:
+    """Whether a picture's file says that this program made it; None if it is no picture that can be read."""
+    try:
+        with _opened(path, str(path)) as file:
+            return _look(file, str(path), lambda image, _: read_provenance(image) is not None)
+    except InputError:
+        return None
 
 
 def read_bounded(file: IO[bytes], name: str) -> bytes:

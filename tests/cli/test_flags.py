@@ -54,6 +54,7 @@ SHOWN_BELOW = {
     "--provenance",
     "--no-provenance",
     "--dry-run",
+    "--output",
     "--report",
     "--json",
     "--quiet",

@@ -102,9 +102,9 @@ def test_provenance(folder: Path, upscale: Run, suffix: str) -> None:
 
 def test_dry_run_writes_nothing(folder: Path, upscale: Run) -> None:
     finished = upscale("photo.png", "--dry-run", "--report", "run.md", "--long-side", "100")
-    assert finished.code == 0 and finished.out == b""
+    assert finished.code == 0 and finished.err == ""
     for said in ("photo_x2.png 100x67", "PNG", "windows", "overlap 8", "1 (ddim", "about", "MB", "tiny"):
-        assert said in finished.err
+        assert said in finished.out.decode()
     assert [path.name for path in folder.iterdir()] == ["photo.png"]
 
 
@@ -128,7 +128,95 @@ def test_what_a_format_cannot_keep_is_said(folder: Path, upscale: Run) -> None:
     finished = upscale("clear.png", "big.jpg")
     assert finished.code == 0 and "Warning: JPEG has no transparency" in finished.err
     finished = upscale("clear.png", "again.jpg", "--json")
-    assert "transparency" in finished.json["warnings"][0] and finished.err == ""
+    assert "transparency" in finished.json["warnings"][0] and finished.err.count("\n") == 1
+
+
+def three(folder: Path, *suffixes: str) -> list[str]:
+    """Pictures a, b and c."""
+    names = [f"{letter}{suffix}" for letter, suffix in zip("abc", suffixes, strict=False)]
+    for index, name in enumerate(names):
+        picture(size=(WIDTH + index, HEIGHT)).save(folder / name)
+    return names
+
+
+def test_several_pictures_as_a_shell_expands_them(folder: Path, upscale: Run) -> None:
+    names = three(folder, ".jpg", ".png", ".webp")
+    finished = upscale(*names, "--json", "--report", "run.json")
+    assert finished.code == 0 and finished.json["counts"] == {"done": 3, "failed": 0}
+    for index, letter in enumerate("abc"):
+        assert decoded(Path(f"{letter}_x2.png")).size == (2 * (WIDTH + index), 2 * HEIGHT)
+    assert [image["input"] for image in json.loads(Path("run.json").read_text())["images"]] == names
+    assert upscale("a.jpg", "alone.png").code == 0
+    assert Path("alone.png").read_bytes() == Path("a_x2.png").read_bytes()
+
+
+@pytest.mark.parametrize("folder_name", ["out", "out/", "new/deeper/"])
+def test_several_pictures_into_a_folder(folder: Path, upscale: Run, folder_name: str) -> None:
+    names = three(folder, ".jpg", ".png", ".webp")
+    finished = upscale(*names, "-o", folder_name, "--format", "jpg")
+    assert finished.code == 0, finished.err
+    assert sorted(path.name for path in Path(folder_name).iterdir()) == ["a_x2.jpg", "b_x2.jpg", "c_x2.jpg"]
+    assert len(finished.err.splitlines()) == 3
+
+
+def test_two_pictures_that_are_there_are_two_inputs(folder: Path, upscale: Run) -> None:
+    """What a shell makes of *.jpg in a folder of two: the second is no output."""
+    names = three(folder, ".jpg", ".jpg")
+    before = [Path(name).read_bytes() for name in names]
+    assert upscale(*names).code == 0
+    assert [Path(name).read_bytes() for name in names] == before
+    assert Path("a_x2.png").exists() and Path("b_x2.png").exists()
+    refused = upscale(*names, "--overwrite")
+    assert refused.code == 2 and "b.jpg' is a picture that was not made here" in refused.err
+    assert [Path(name).read_bytes() for name in names] == before
+    assert upscale("a.jpg", "-o", "b.jpg").code == 2
+    assert upscale("a.jpg", "-o", "b.jpg", "--overwrite").code == 0
+    assert decoded(Path("b.jpg")).size == (2 * WIDTH, 2 * HEIGHT)
+
+
+def test_an_output_that_was_made_here_is_one_again(folder: Path, upscale: Run) -> None:
+    for name in ("big.png", "big.jpg", "big.avif"):
+        assert upscale("photo.png", name).code == 0
+        exists = upscale("photo.png", name)
+        assert exists.code == 2 and "exists already" in exists.err
+        assert upscale("photo.png", name, "--overwrite", "--seed", "3").code == 0
+        assert read_provenance(decoded(Path(name)))["seed"] == "3"  # type: ignore[index]
+
+
+def test_one_of_several_that_cannot_be_read(folder: Path, upscale: Run) -> None:
+    names = three(folder, ".jpg", ".png", ".webp")
+    Path("b.png").write_bytes(Path("b.png").read_bytes()[:60])
+    finished = upscale(*names, "--json")
+    assert finished.code == 3 and finished.json["counts"] == {"done": 2, "failed": 1}
+    assert [image["status"] for image in finished.json["images"]] == ["done", "failed", "done"]
+    assert "b.png" in finished.json["images"][1]["error"] and "1 of 3 pictures failed: b.png" in finished.err
+
+
+def test_what_several_pictures_cannot_have(folder: Path, upscale: Run) -> None:
+    names = three(folder, ".jpg", ".png", ".webp")
+    picture().save("a.png")
+    before = sorted(path.name for path in folder.iterdir())
+    for args, word in (
+        (["a.jpg", "a.png", "b.png"], "would have one result"),
+        ([*names, "-"], "Standard input"),
+        ([*names, "-o", "-"], "do not go into one"),
+        ([*names, "-o", "photo.png"], "do not go into one"),
+        ([*names, "-o", "photo.png/x/"], "cannot be made"),
+    ):
+        refused = upscale(*args)
+        assert refused.code == 2 and word in refused.err, refused.err
+    missing = upscale("a.jpg", "gone.jpg", "b.png")
+    assert missing.code == 4 and "gone.jpg" in missing.err
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_folder_among_the_inputs_makes_it_a_batch(folder: Path, upscale: Run) -> None:
+    Path("in").mkdir()
+    picture().save("in/a.png")
+    finished = upscale("in", "photo.png", "-o", "big", "--json")
+    assert finished.code == 0 and finished.json["counts"]["done"] == 2
+    assert Path("big/in/a.png").exists() and Path("big/photo.png").exists()
+    assert upscale("in").code == 0 and Path("in_x2/a.png").exists()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])

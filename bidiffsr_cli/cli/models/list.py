@@ -28,6 +28,8 @@ def list_models(
     from ...checkpoints.listing import known_models
 
     known = known_models()
+    if quiet:
+        out.names(item.name for item in known)
     out.table(
         "Models",
         ("model", "place", "scales", "licence", "size"),

@@ -58,7 +58,8 @@ def push(
         "README.md": card.encode(),
     }
     if dry_run:
-        out.message(card)
+        for line in card.splitlines():
+            out.answer(line)
         commit = ""
     else:
         if offline or hub.is_offline():

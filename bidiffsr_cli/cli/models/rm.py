@@ -22,7 +22,7 @@ SCHEMA = "bidiffsr-rm/1"
 
 
 def rm(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="ORG/REPO[@REV], or a remote one of the catalog.")],
+    name: Annotated[str, typer.Argument(metavar="MODEL", help=r"ORG/REPO\[@REV], or a remote one of the catalog.")],
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,
     debug: o.DebugOption = False,

@@ -54,7 +54,7 @@ def show(
     header, cost = read_header(path), complexity(checkpoint.config.network, checkpoint.config.condition_channels)
     parts = storage(header)
     name = f"{checkpoint.name}@{checkpoint.revision}" if checkpoint.revision else checkpoint.name
-    out.message(name)
+    out.answer(name)
     out.rows(
         [
             ("file", f"{path}, {checkpoint.storage}, {path.stat().st_size / 1e6:.2f} MB"),
@@ -92,9 +92,9 @@ def show(
 def _tell_origin(origin: str) -> None:
     """Its first sentences; --json has all of it."""
     if origin:
-        out.message("  origin")
+        out.answer("  origin")
         for line in textwrap.wrap(origin, 74, max_lines=6, placeholder=" … (--json shows all)"):
-            out.message(f"    {line}")
+            out.answer(f"    {line}")
 
 
 def _tell_scores(entry: CatalogEntry | None) -> None:

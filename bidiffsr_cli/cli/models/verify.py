@@ -42,7 +42,7 @@ def verify(
         results = [_look(item.name, item.model) for item in known_models() if item.place != "remote"]
     wrong = [result["name"] for result in results if not result["ok"]]
     for result in results:
-        out.message(f"{'ok' if result['ok'] else '! '} {result['name']}: {result['found']}")
+        out.answer(f"{'ok' if result['ok'] else '! '} {result['name']}: {result['found']}")
     if out.as_json:
         out.json({"schema": SCHEMA, "status": "failed" if wrong else "done", "models": results})
     if wrong:
