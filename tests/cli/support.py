@@ -34,6 +34,11 @@ class Finished:
     err: str
 
     @property
+    def answer(self) -> str:
+        """stdout as text."""
+        return self.out.decode()
+
+    @property
     def json(self) -> Any:
         """stdout as the one JSON object that it must be."""
         return json.loads(self.out)

@@ -82,7 +82,7 @@ def test_tables(bench: Run) -> None:
         "tiny 32x32",
         "reference fp32",
     ):
-        assert said in finished.err
+        assert said in finished.answer
 
 
 def test_markdown(bench: Run) -> None:
@@ -100,7 +100,7 @@ def test_without_the_native_engine(bench: Run) -> None:
     assert conditions["native_missing"] == "it was taken away" and conditions["isas"] == []
     assert [(row["kind"], row["what"]) for row in finished.json["rows"]] == [("step", "reference")]
     shown = bench("--only", "layers")
-    assert shown.code == 0 and "it was taken away" in shown.err and "3x3, 32 ch" in shown.err
+    assert shown.code == 0 and "it was taken away" in shown.answer and "3x3, 32 ch" in shown.answer
 
 
 @pytest.mark.usefixtures("no_engine")

@@ -32,7 +32,7 @@ def test_the_readme_has_the_table(run: Run) -> None:
 
 
 def test_all_as_a_table(run: Run) -> None:
-    told = run("cost", "--all").err
+    told = run("cost", "--all").answer
     assert max(map(len, told.splitlines())) <= 80 and "4.79 (+0.01)   4.78" in told and "4.09 (-0.01)   4.10" in told
 
 
@@ -42,7 +42,7 @@ def test_one_system_layer_by_layer(run: Run) -> None:
     assert (cost["params"], round(cost["ops"] / 1e9, 6)) == (4_575_043, 36.668584)
     assert cost["layers"]["binary convolution"]["ops"] == 98_650_030_080 / 64
     assert sum(layer["params"] for layer in cost["layers"].values()) == cost["params"]
-    told = run("cost", "bnn").err
+    told = run("cost", "bnn").answer
     assert "BatchNorm" in told and "The paper prints 4.78 M" in told and "nothing it says explains it" in told
 
 

@@ -16,9 +16,9 @@ from .support import Run
 def test_all_is_well(run: Run) -> None:
     finished = run("doctor")
     assert finished.code == 0, finished.err
-    assert finished.out == b"" and finished.err.endswith("All is well.\n")
+    assert finished.err == "" and finished.answer.endswith("All is well.\n")
     for said in ("torch", "cpu", "backend reference", "free memory", "as in the catalog", "threads give the same"):
-        assert said in finished.err
+        assert said in finished.answer
 
 
 def test_json(run: Run) -> None:
@@ -53,8 +53,8 @@ def test_a_damaged_model(run: Run, weights: Path, damage: str) -> None:
         catalogs.catalog.cache_clear()
         (weights / "catalog.json").unlink()
     finished = run("doctor")
-    assert finished.code == 5 and "! " in finished.err and "Something is wrong" in finished.err
-    assert "Traceback" not in finished.err
+    assert finished.code == 5 and "! " in finished.answer and "Something is wrong" in finished.answer
+    assert "Traceback" not in finished.answer + finished.err
 
 
 def test_forms_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:

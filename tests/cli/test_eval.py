@@ -149,7 +149,7 @@ def test_finished_pictures_of_any_tool(run: Run, model: Path, originals: Path) -
 def test_one_report(run: Run, model: Path, originals: Path, suffix: str) -> None:
     options = ["eval", "--hr", originals, "-m", model, "--steps", "1", "--metrics", "psnr_y,lpips_alex", "--limit", "1"]
     finished = run(*options, "--report", f"r.{suffix}")
-    assert finished.code == 0 and "PSNR-Y" in finished.err, finished.err
+    assert finished.code == 0 and "PSNR-Y" in finished.answer, finished.err
     assert Path(f"r.{suffix}").stat().st_size > 200
     refused = run(*options, "--report", f"r.{suffix}")
     assert refused.code == 2 and is_one_sentence(refused.err)

@@ -54,7 +54,8 @@ def test_from_one_machine_over_the_hub_to_another(hub: Hub, folder: Path, monkey
 def test_list_show_path_rm(hub: Hub, folder: Path, run: Run) -> None:
     commit = hub.commit("org/repo", {"model.safetensors": TINY, "broken.safetensors": TINY[:50]})
     listed = run("models", "list")
-    assert listed.code == 0 and "fast@2" in listed.err and "bundled" in listed.err and "org/repo" not in listed.err
+    assert listed.code == 0 and "fast@2" in listed.answer and "bundled" in listed.answer
+    assert "org/repo" not in listed.answer and run("models", "list", "-q").answer == "fast@2\n"
     assert run("models", "path", "org/repo").code == 5
     shown = run("models", "show", "org/repo", "--json")
     assert shown.code == 0 and shown.json["revision"] == commit and shown.json["license"] == "CC0-1.0"
@@ -67,7 +68,7 @@ def test_list_show_path_rm(hub: Hub, folder: Path, run: Run) -> None:
     assert by_name[f"org/repo@{commit}"]["scales"] == [2, 4]
     assert "not a whole" in by_name[f"org/repo@{commit}:broken.safetensors"]["problem"]
     verified = run("models", "verify")
-    assert verified.code == 5 and f"ok org/repo@{commit}" in verified.err and "! " in verified.err
+    assert verified.code == 5 and f"ok org/repo@{commit}" in verified.answer and "! " in verified.answer
     for name in ("fast", "photo.png"):
         refused = run("models", "rm", name)
         assert refused.code == 2 and is_one_sentence(refused.err)
@@ -245,10 +246,10 @@ def test_a_packed_file_that_computes_something_else_is_not_written(
 def test_what_push_shows_and_refuses(hub: Hub, folder: Path, run: Run) -> None:
     Path("mine.safetensors").write_bytes(TINY)
     shown = run("models", "push", "me/mine", "-m", "mine.safetensors", "--dry-run")
-    assert shown.code == 0 and "# me/mine" in shown.err and "nothing was sent" in shown.err
+    assert shown.code == 0 and "# me/mine\n" in shown.answer and "nothing was sent" in shown.err
     assert not hub.requests
     for words in (["mine"], ["me/mine@v1"], ["me/mine", "--offline"]):
         refused = run("models", "push", *words, "-m", "mine.safetensors")
         assert refused.code == 2 and is_one_sentence(refused.err)
-    card = run("models", "push", "me/mine", "-m", "fast", "--dry-run").err
+    card = run("models", "push", "me/mine", "-m", "fast", "--dry-run").answer
     assert "## Scores" in card and "32.75 / 0.1367" in card and "license: apache-2.0" in card
