@@ -58,6 +58,26 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
         raise cannot_write(path, error) from error
 
 
+def open_plain(path: Path, flags: int) -> int:
+    """Open a file that is one, and no link, pipe or device: what others left in a folder may be anything.
+
+    Raises:
+        OSError: it is something else, or cannot be opened.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags | careful, 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "It is no plain file", str(path))
+    return file
+
+
+def read_plain(path: Path) -> bytes:
+    """The content of such a file. Raises OSError as `open_plain`."""
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
 def _write_nameless(data: bytes, target: Path, overwrite: bool) -> bool:
     """Write through a file without a name; False where the system has none."""
     if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():

@@ -5,6 +5,12 @@ Each error carries one sentence saying what is wrong, a hint saying what to do, 
 6 out of memory or device absent · 130 interrupted.
 """
 
+import contextlib
+from pathlib import Path
+
+LFS_POINTER = b"version https://git-lfs.github.com/"
+LFS_HINT = "Fetch that: git lfs pull"
+
 
 class BidiffsrError(Exception):
     """Base of all errors of this package.
@@ -61,6 +67,13 @@ class DeviceError(BidiffsrError):
     """The device is absent, or memory does not suffice."""
 
     exit_code = 6
+
+
+def check_no_pointer(path: Path) -> None:
+    """Raise CheckpointError if a file is what Git LFS leaves in a clone where the file itself was not fetched."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CheckpointError(f"{path.name} is a Git LFS pointer, not the file that it stands for.", LFS_HINT)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from .atomic import cannot_write
+from .atomic import cannot_write, open_plain, read_plain
 from .errors import OutputError
 
 try:
@@ -38,7 +38,7 @@ class Journal:
         self.path = path
         self.entries: dict[str, Any] = {}
         try:
-            self._file = path.open("a+b", buffering=0)
+            self._file = os.fdopen(open_plain(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b", buffering=0)
             self._lock()
             self._read()
         except OSError as error:
@@ -114,7 +114,7 @@ def read_entries(path: Path) -> dict[str, Any]:
         OutputError: it cannot be read.
     """
     try:
-        return _parse(path.read_bytes())[0]
+        return _parse(read_plain(path))[0]
     except OSError as error:
         raise OutputError(f"'{path}' cannot be read: {error.strerror or error}.", "Check its permissions.") from None
 
@@ -125,7 +125,7 @@ def _parse(data: bytes) -> tuple[dict[str, Any], int]:
     whole = 0
     for line in data.splitlines(keepends=True):
         entry = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
         if not line.endswith(b"\n") or not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
             break

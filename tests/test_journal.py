@@ -1,12 +1,13 @@
 """The journal: whole lines survive, torn ones are cut off, and two processes keep apart."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from bidiffsr_cli.errors import OutputError
-from bidiffsr_cli.journal import Journal
+from bidiffsr_cli.journal import Journal, read_entries
 
 
 def test_what_is_added_is_there_again(tmp_path: Path) -> None:
@@ -71,3 +72,26 @@ def test_what_does_not_fit_on_the_disk_leaves_no_part_of_a_line(tmp_path: Path) 
         journal.add("c", 3)
     with Journal(tmp_path / "j") as journal:
         assert journal.entries == {"a": 1, "c": 3}
+
+
+@pytest.mark.parametrize("what", ["link", "dangling link", "pipe", "folder"])
+def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, what: str) -> None:
+    path, target = tmp_path / "done-1-of-1.jsonl", tmp_path / "precious.txt"
+    target.write_text("precious\nwords\n")
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(target if what == "link" else tmp_path / "nowhere")
+    with pytest.raises(OutputError):
+        Journal(path)
+    with pytest.raises(OutputError):
+        read_entries(path)
+    assert target.read_text() == "precious\nwords\n" and not (tmp_path / "nowhere").exists()
+
+
+def test_a_line_nested_deeper_than_python_reads(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text('{"key":"a","value":1}\n{"key":"b","value":' + "[" * 100_000 + "\n")
+    with Journal(tmp_path / "j") as journal:
+        assert journal.entries == {"a": 1}

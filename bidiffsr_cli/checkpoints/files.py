@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..configs import ModelConfig
-from ..errors import CheckpointError, ModelError
+from ..errors import CheckpointError, ModelError, check_no_pointer
 from ..networks.packed import PackedBIConv, pack, unpack
 from ..networks.unet import UNet, meta_network
 from ..ops.packing import filler_is_zero
@@ -149,6 +149,7 @@ def _opened(path: Path) -> Iterator[tuple[safetensors.safe_open, Mapping[str, st
             f"{path.name} is a PyTorch file, not a checkpoint of bidiffsr.",
             f"Convert it: bidiffsr models convert {path.name} -o {path.stem}.safetensors",
         )
+    check_no_pointer(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file, _checked_metadata(file.metadata() or {}, path)

@@ -11,6 +11,7 @@ import io
 import itertools
 import math
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configs import DiffusionConfig, ModelConfig, UNetConfig
-from ..errors import CheckpointError, is_out_of_memory
+from ..errors import CheckpointError, check_no_pointer, is_out_of_memory
 from ..networks.blocks import ResBlock
 from ..networks.time_aware import BIConv
 from ..networks.unet import DecoderLevel, UNet, meta_network
@@ -60,6 +61,9 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is no .pth file, or holds anything but tensors.
     """
+    check_no_pointer(path)
+    if _is_packed_tightly(path):
+        raise CheckpointError(f"{path.name} is a compressed .pth file, as PyTorch does not write them.")
     try:
         with warnings.catch_warnings():  # of old pickle protocols, about which nobody can do anything here
             warnings.simplefilter("ignore")
@@ -84,7 +88,18 @@ def read_pth(path: Path) -> dict[str, Tensor]:
 def _is_parameter(value: object) -> bool:
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_nested:
         return False
-    return value.device.type == "cpu" and value.dtype in _FLOATS
+    if value.device.type != "cpu" or value.dtype not in _FLOATS:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()  # no number stands for many
+
+
+def _is_packed_tightly(path: Path) -> bool:
+    """Whether a file is a ZIP whose parts are compressed: a few bytes may stand for any number of them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # torch will tell
+        return False
 
 
 def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_groups: int | None = None) -> ModelConfig:

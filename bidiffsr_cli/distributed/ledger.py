@@ -66,7 +66,7 @@ class Ledger:
             status = there.get(job.result)
             made = self._made(job, status, self.key(job))
             if made is not None:
-                done[job] = made.get("result", {})
+                done[job] = made["result"]
             elif status and not self._is_ours(job, status):
                 foreign.append(job)
         return done, foreign
@@ -92,7 +92,7 @@ class Ledger:
         self.output.release(job.result)
 
     def _made(self, job: Job, status: Status | None, key: str) -> dict[str, Any] | None:
-        entries = (entry for entry in self._entries(job) if entry.get("key") == key)
+        entries = (entry for entry in self._entries(job) if entry.get("key") == key and _is_result(entry.get("result")))
         return next((entry for entry in entries if self._fits(job, status, entry)), None)
 
     def _is_ours(self, job: Job, status: Status | None) -> bool:
@@ -112,3 +112,8 @@ class Ledger:
         own = [self.journal.entries] if self.journal else []
         found = [entries.get(job.result) for entries in (*own, *self._others)]
         return [entry for entry in found if isinstance(entry, dict)]
+
+
+def _is_result(value: Any) -> bool:
+    """Whether a journal says of a result what is written there; it may have been changed by anybody."""
+    return isinstance(value, dict) and isinstance(value.get("status"), str)

@@ -169,7 +169,7 @@ class ObjectJournal:
         """There is nothing to let go of."""
 
     def _read(self, name: str) -> tuple[str, Any]:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(self._folder.read(name))
             if isinstance(entry, dict) and isinstance(entry.get("key"), str):
                 return entry["key"], entry.get("value")

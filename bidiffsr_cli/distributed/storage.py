@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..atomic import write_atomic
+from ..atomic import read_plain, write_atomic
 from ..errors import InputError, OutputError
 from ..images.listing import list_folder
 from ..journal import Journal, read_entries
@@ -248,7 +248,7 @@ class LocalFolder(Folder):
 
     def read(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            return read_plain(self.path / name)
         except OSError as error:
             raise InputError(f"'{self.where(name)}' cannot be read: {error.strerror}.", "Check its folder.") from None
 

@@ -119,7 +119,7 @@ def evaluate(
         pixels: Pixels | None = None
         for subject, key in zip(subjects, keys, strict=True):
             saved = f"{_folder(subject)}/{_slug(case.name)}.png" if keep else None
-            known = journal.get(key) if journal else None
+            known = _known(journal.get(key)) if journal else None
             if known is None or (keep and saved and not (keep / saved).is_file()):
                 if pixels is None:
                     pixels = case.load(rule.scale)
@@ -131,6 +131,13 @@ def evaluate(
             scores.append(Score(**known | {"size": tuple(known["size"]), "saved": saved}))
             progress(len(scores), total)
     return scores
+
+
+def _known(entry: Any) -> dict[str, Any] | None:
+    """What a journal says of a score, if it is what is written there."""
+    fields = {field.name for field in dataclasses.fields(Score)}
+    sound = isinstance(entry, dict) and entry.keys() == fields and isinstance(entry["size"], list)
+    return entry if sound and isinstance(entry["values"], dict) and isinstance(entry["figures"], dict) else None
 
 
 def _score(

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import BidiffsrError, InputError, is_out_of_memory, out_of_memory
+from ..errors import LFS_HINT, LFS_POINTER, BidiffsrError, InputError, is_out_of_memory, out_of_memory
 from . import avif, bmp, png, tiff
 from .arrays import picture_from_array, picture_from_tensor
 from .decoding import picture_from_image
@@ -197,6 +197,8 @@ def _unidentified(name: str, head: bytes, stream: IO[bytes]) -> InputError:
         return InputError(f"{name} is a {words}, which cannot be read.", CONVERT)
     if kind:
         return _damaged(name, kind)
+    if head.startswith(LFS_POINTER):
+        return InputError(f"{name} is a Git LFS pointer, not the picture that it stands for.", LFS_HINT)
     if kind := _sniff(head.lstrip()[:64], FOREIGN):
         return InputError(f"{name} is a {kind} file, which cannot be read.", f"Convert it to {READABLE} first.")
     return InputError(f"{name} is not a picture.", f"Give a {READABLE} file.")

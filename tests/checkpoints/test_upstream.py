@@ -4,6 +4,7 @@ import contextlib
 import json
 import pickle
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
+from bidiffsr_cli.checkpoints.files import read_checkpoint, read_pth_checkpoint
 from bidiffsr_cli.checkpoints.upstream import from_upstream, read_pth, serialize_pth, to_upstream
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError
@@ -175,3 +176,32 @@ def test_a_truncated_file_is_refused(golden, tmp_path):
     (tmp_path / "w.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"w\.pth"):
         read_pth(tmp_path / "w.pth")
+
+
+def test_a_compressed_file_is_refused_before_it_is_unpacked(golden, tmp_path):
+    whole = golden / "tiny_official_format.pth"
+    with (
+        zipfile.ZipFile(whole) as source,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for part in source.infolist():
+            target.writestr(part.filename, source.read(part))
+    with pytest.raises(CheckpointError, match="compressed"):
+        read_pth(tmp_path / "packed.pth")
+
+
+def test_one_number_does_not_stand_for_many(tmp_path):
+    """With a stride of 0 a file of a few hundred bytes would become gigabytes."""
+    torch.save({"params": {"downs.0.weight": torch.zeros(1).expand(1 << 20, 1 << 10)}}, tmp_path / "wide.pth")
+    assert (tmp_path / "wide.pth").stat().st_size < 5000
+    with pytest.raises(CheckpointError, match="no parameter"):
+        read_pth(tmp_path / "wide.pth")
+
+
+@pytest.mark.parametrize("read", [read_pth, read_checkpoint])
+def test_a_pointer_of_git_lfs_is_called_so(read, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 3700000\n")
+    with pytest.raises(CheckpointError, match="Git LFS pointer") as refused:
+        read(path)
+    assert "git lfs pull" in refused.value.hint

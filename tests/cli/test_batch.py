@@ -110,6 +110,21 @@ def test_a_file_of_the_users_is_never_taken_for_ours(photos: Path, batch: Run) -
     assert not list(Path("out/.bidiffsr/begun").iterdir())
 
 
+@pytest.mark.parametrize(
+    "value", ["[]", "7", '"x"', "{}", '{"key": 5}', '{"result": [1]}', '{"sha256": {}, "bytes": []}']
+)
+def test_a_journal_that_says_nonsense_is_not_believed(photos: Path, batch: Run, value: str) -> None:
+    assert batch("in", "-o", "out").code == 0
+    (journal,) = Path("out/.bidiffsr").glob("*.jsonl")
+    (line, *_) = journal.read_text().splitlines()
+    entry = json.loads(line)
+    said = json.loads(value)
+    entry["value"] = entry["value"] | said if isinstance(said, dict) and said else said
+    journal.write_text(json.dumps(entry) + "\n")
+    finished = batch("in", "-o", "out", "--json")
+    assert finished.code in (0, 2) and "unexpected" not in finished.err
+
+
 def test_files_of_other_kinds_and_folders_that_are_closed_are_told(photos: Path, batch: Run) -> None:
     for name in ("c.jfif", "d.jpe", "e.apng"):
         picture().save(f"in/{name}", {"c": "JPEG", "d": "JPEG", "e": "PNG"}[name[0]])

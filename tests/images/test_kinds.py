@@ -164,6 +164,12 @@ def test_other_kinds_that_cannot_be_read_are_not_called_damaged() -> None:
         assert "cannot be read" in refused.value.message and "amaged" not in refused.value.message
 
 
+def test_a_pointer_of_git_lfs_is_called_so() -> None:
+    with pytest.raises(InputError, match="Git LFS pointer") as refused:
+        read_picture(b"version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 5\n")
+    assert "git lfs pull" in refused.value.hint
+
+
 def test_a_later_page_or_frame_is_not_looked_at() -> None:
     data = bytearray(tiff_file(b"\x80" * 48, t256=8, t257=6, t258=8, t259=1, t262=1, t277=1))
     next_directory = 8 + 2 + 12 * 9
