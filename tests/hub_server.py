@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -53,6 +54,14 @@ class Hub:
     """What a transfer waits for before it breaks off."""
     foreign: bool = False
     """Answer as a web server that is no Hub."""
+    retry_after: str = ""
+    """What every request is answered with, and 429."""
+    body: str = ""
+    """How transfers lie: "gzip" (a few bytes that unpack to many), "endless", "long" (a length that never comes)."""
+    odd_json: bool = False
+    """Answer with JSON of another shape."""
+    silent: threading.Event | None = None
+    """What a POST waits for before it is answered."""
 
     @property
     def endpoint(self) -> str:
@@ -91,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_get(self) -> None:
         path = self.begin()
+        if self.hub.retry_after:
+            return self.send(429, b"later", {"Retry-After": self.hub.retry_after})
         if self.hub.status:
             return self.send(self.hub.status, b"no")
         if self.hub.foreign:
@@ -111,6 +122,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         path = self.begin()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.hub.silent:
+            self.hub.silent.wait(60)
+        if self.hub.odd_json:
+            return self.send(200, b"[1, 2]", {"Content-Type": "application/json"})
         if self.hub.status:
             return self.send(self.hub.status, b"no")
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
@@ -184,6 +199,8 @@ class Handler(BaseHTTPRequestHandler):
             start, status = int(asked[1]), 206
             about = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         rest = data[start:]
+        if self.hub.body and self.command != "HEAD":
+            return self.lie(rest)
         if not self.hub.cut_after or self.command == "HEAD":
             return self.send(status, rest, about)
         self.begin_answer(status, len(rest), about)
@@ -193,6 +210,23 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.hold.wait(60)
         self.close_connection = True
         self.connection.close()
+
+    def lie(self, rest: bytes) -> None:
+        """Send something else than what was announced."""
+        with contextlib.suppress(ConnectionError):
+            if self.hub.body == "gzip":
+                packed = gzip.compress(bytes(64 << 20))
+                self.begin_answer(200, len(packed), {"Content-Encoding": "gzip"})
+                self.wfile.write(packed)
+            elif self.hub.body == "endless":
+                self.begin_answer(200, 1 << 40, {})
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+            else:
+                self.begin_answer(200, len(rest) + 1000, {})
+                self.wfile.write(rest)
+                self.close_connection = True
+                self.connection.close()
 
     def lfs_action(self, item: dict) -> dict:
         if item["oid"] in self.hub.blobs:

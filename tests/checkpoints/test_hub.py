@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bidiffsr_cli.checkpoints.hub import (
     cached_file,
     cached_models,
     check_cached,
+    client,
     commit_of,
     download,
     transfer,
@@ -190,6 +192,51 @@ def test_a_slow_server(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         download(REPO)
     hub.delay = 0
     assert download(REPO).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("body", ["gzip", "endless"])
+def test_a_mirror_that_sends_more_than_it_said(hub: Hub, body: str) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.body = body
+    with pytest.raises(ModelError, match="sends more than the 102,400 bytes"):
+        download(REPO)
+    assert sum(path.stat().st_size for path in partial_files()) <= len(DATA)
+    hub.body = ""
+    assert download(REPO).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_mirror_that_promises_more_than_it_has(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.body, hub.ignore_ranges = "long", True
+    with pytest.raises(ModelError):
+        download(REPO)
+    assert len(hub.transfers()) < 20
+    hub.body = ""
+    assert download(REPO).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("asked", ["86400", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_a_mirror_that_asks_for_hours(hub: Hub, asked: str) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.retry_after = asked
+    with pytest.raises(ModelError, match="asks to be left alone for"):
+        download(REPO)
+    hub.retry_after = ""
+    assert download(REPO).read_bytes() == DATA
+
+
+def test_a_mirror_that_answers_an_upload_with_silence_or_nonsense(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.odd_json = True
+    with pytest.raises(ModelError, match="does not answer as the Hub does"):
+        upload("org/mine", {"model.safetensors": DATA}, "first", private=False)
+    hub.odd_json, hub.silent = False, threading.Event()
+    monkeypatch.setattr(client, "LONGEST_SILENCE", 0.3)
+    with pytest.raises(ModelError, match="cannot be reached"):
+        upload("org/mine", {"model.safetensors": DATA}, "first", private=False)
+    hub.silent.set()
 
 
 def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +20,9 @@ from .names import HubFile
 
 PIECE = 32 << 10
 """Bytes that are written at a time."""
+LONGEST_SILENCE = 120.0
+LONGEST_WAIT = 120
+"""Seconds."""
 _OF_THE_CACHE = {
     getattr(errno, name, None)
     for name in ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
@@ -53,19 +59,42 @@ def host() -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """For a while without the library's own progress bars and messages; and what came of a cut transfer is kept."""
+    """For a while without the library's own progress bars and messages, and with bounds.
+
+    What came of a cut transfer is kept; an answer is waited for no longer than `LONGEST_SILENCE`, and a mirror that
+    asks for a longer wait than `LONGEST_WAIT` not at all.
+    """
     hub = library()
     before = hub.constants.DOWNLOAD_CHUNK_SIZE, hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()
+    session = hub.get_session()
+    hooks, timeout = session.event_hooks, session.timeout
+    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), _refuse_long_waits]}
+    session.timeout = LONGEST_SILENCE
     hub.constants.DOWNLOAD_CHUNK_SIZE = PIECE  # by default 10 MB, of which a cut one is lost
     hub.logging.set_verbosity(hub.logging.CRITICAL)
     hub.utils.disable_progress_bars()
     try:
         yield
     finally:
+        session.event_hooks, session.timeout = hooks, timeout
         hub.constants.DOWNLOAD_CHUNK_SIZE = before[0]
         hub.logging.set_verbosity(before[1])
         if not before[2]:
             hub.utils.enable_progress_bars()
+
+
+def _refuse_long_waits(response: Any) -> None:
+    """The library waits for as long as the other side asks, be it hours."""
+    if response.status_code not in (408, 429, 503):
+        return
+    asked = re.search(r"\bt=(\d+)", response.headers.get("ratelimit", "")) if response.status_code == 429 else None
+    after = response.headers.get("retry-after", "").strip()
+    seconds = int(asked[1]) if asked else int(after) if after.isdecimal() else 0
+    if after and not after.isdecimal():  # a date
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            seconds = round(parsedate_to_datetime(after).timestamp() - time.time())
+    if seconds > LONGEST_WAIT:
+        raise ModelError(f"{host()} asks to be left alone for {seconds:,} seconds.", "Try again then.")
 
 
 @contextlib.contextmanager
@@ -103,6 +132,13 @@ def explained(name: HubFile) -> Iterator[None]:
         raise ModelError(f"{host()} did not take {name} ({words(error.__cause__ or error)}).", "Try again.") from None
     except (ImportError, ValueError) as error:
         raise _environment_error(error) from None
+    except (KeyError, TypeError, IndexError, AttributeError):  # an answer of another shape
+        raise no_hub_error() from None
+
+
+def no_hub_error() -> ModelError:
+    """What answers is something else."""
+    return ModelError(f"{host()} does not answer as the Hub does.", "Check HF_ENDPOINT, proxy and firewall.")
 
 
 def _environment_error(error: Exception) -> ModelError:

@@ -25,7 +25,7 @@ from .cache import (
     point,
     repo_folder,
 )
-from .client import explained, host, library, offline_error, quiet
+from .client import explained, host, library, no_hub_error, offline_error, quiet
 from .names import HubFile
 
 Progress = Callable[[int, int], None]
@@ -60,7 +60,7 @@ def download(name: HubFile, *, sha256: str = "", offline: bool = False, progress
         facts = hub.get_hf_file_metadata(url, timeout=hub.constants.HF_HUB_ETAG_TIMEOUT)
         etag, commit = facts.etag or "", facts.commit_hash or ""
         if not ETAG.fullmatch(etag) or not COMMIT.fullmatch(commit):
-            raise ModelError(f"{host()} does not answer as the Hub does.", "Check HF_ENDPOINT, proxy and firewall.")
+            raise no_hub_error()
         if sha256 and len(etag) == 64 and etag != sha256:
             raise _hash_differs(name, etag, sha256)
         folder = repo_folder(name)
@@ -102,16 +102,32 @@ def upload(repo: str, files: Mapping[str, bytes], message: str, *, private: bool
         return str(api.create_commit(repo, operations, commit_message=message).oid)
 
 
-class _Watched(io.BufferedRandom):
-    """A file that tells how many bytes it holds."""
+LONGEST_FILE = 4 << 30
+"""Bytes; no model that can be read has more."""
+MOST_REPEATS = 4
+"""How often a file may be begun again."""
 
-    def __init__(self, path: Path, told: Callable[[int], None]) -> None:
+
+class _Watched(io.BufferedRandom):
+    """A file that tells how many bytes it holds, and takes no more than it should come to hold.
+
+    Args:
+        path: of the file, to which is added.
+        size: how long it should become, bytes.
+        told: is told how long it is.
+    """
+
+    def __init__(self, path: Path, size: int, told: Callable[[int], None]) -> None:
         path.touch()
         super().__init__(io.FileIO(path, "r+"))
         self.seek(0, io.SEEK_END)
-        self.told = told
+        self.size, self.written, self.told = size, 0, told
 
     def write(self, data: Any, /) -> int:
+        self.written += len(data)
+        # more than was announced, such as what little unpacks to; or the same again and again
+        if self.tell() + len(data) > self.size or self.written > MOST_REPEATS * self.size:
+            raise ModelError(f"{host()} sends more than the {self.size:,} bytes that the file has.", "Do not use it.")
         count = super().write(data)
         self.told(self.tell())
         return count
@@ -125,7 +141,12 @@ def _fetch(
     resumed = part.exists()
     if resumed and size is not None and part.stat().st_size > size:
         part.unlink()
-    with _Watched(part, lambda done: progress(done, size or done)) as file:
+    if size is None or size > LONGEST_FILE:
+        raise ModelError(
+            f"{name} has {'an unknown number of' if size is None else f'{size:,}'} bytes.", "Check its name."
+        )
+    headers = headers | {"accept-encoding": "identity"}
+    with _Watched(part, size, lambda done: progress(done, size)) as file:
         library().file_download.http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size)
     if has_hash(etag, part):
         part.replace(blob)
