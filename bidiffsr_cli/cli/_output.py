@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import BidiffsrError, OutputError, UsageError
 from ..results import SCHEMA
+from ..text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -105,7 +106,7 @@ class Output:
         """A table that was asked for, a title above and a remark below; its first `words` columns hold words."""
         if not (self.quiet or self.as_json):
             remark = (f"  {line}" for line in textwrap.wrap(note, WIDEST_TEXT - 2))
-            self._answer(*([""] if self._answered else []), title, _tabulated(header, rows, words), *remark)
+            self._answer(*([""] if self._answered else []), printable(title), _tabulated(header, rows, words), *remark)
 
     def warning(self, text: str) -> None:
         """Something that is not as the user may expect; with --json, too, for that has stdout to itself."""
@@ -283,7 +284,7 @@ def _tabulated(header: Sequence[str], rows: Iterable[Sequence[str]], words: int)
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index < words else "right", no_wrap=True)
+        table.add_column(printable(name), justify="left" if index < words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(printable, row))
     return Padding(table, (0, 0, 0, 2), expand=False)
@@ -292,11 +293,6 @@ def _tabulated(header: Sequence[str], rows: Iterable[Sequence[str]], words: int)
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether someone is looking; a stream that was closed before the start is None."""
     return stream is not None and stream.isatty()
-
-
-def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes, as file names may hold them, written as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _shorten(name: str, length: int = 24) -> str:

@@ -19,6 +19,7 @@ from ..evaluation.summary import Summary, summarize
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..results import SCHEMA
+from ..text import csv_cell
 from .files import COLUMNS, cell
 from .markdown import tables_with_conditions
 from .page import Page, Picture, Point, View, render_page
@@ -136,17 +137,16 @@ def as_csv(evaluation: Evaluation) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "width", "height", "scale", "protocol", *identity, *metrics, *work])
     for score in scores:
-        table.writerow(
-            [
-                score.image,
-                *score.size,
-                evaluation.rule.scale,
-                evaluation.rule.name,
-                *(score.identity.get(key) for key in identity),
-                *(score.values[name] for name in metrics),
-                *(cell(score.figures, COLUMNS[name]) for name in work),
-            ]
-        )
+        row = [
+            score.image,
+            *score.size,
+            evaluation.rule.scale,
+            evaluation.rule.name,
+            *(score.identity.get(key) for key in identity),
+            *(score.values[name] for name in metrics),
+            *(cell(score.figures, COLUMNS[name]) for name in work),
+        ]
+        table.writerow(map(csv_cell, row))
     return text.getvalue()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..results import SCHEMA
+from ..text import csv_cell
 from .pictures import HEADER, as_markdown, cells, conditions
 
 Results = Sequence[dict[str, Any]]
@@ -106,7 +107,7 @@ def as_csv(results: Results) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows([cell(result, place) for place in COLUMNS.values()] for result in results)
+    table.writerows([csv_cell(cell(result, place)) for place in COLUMNS.values()] for result in results)
     return text.getvalue()
 
 

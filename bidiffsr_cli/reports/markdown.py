@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..text import printable
 from .tables import Table
 
 
@@ -17,7 +18,7 @@ def tables_with_conditions(tables: Sequence[Table], conditions: Sequence[tuple[s
 def table_lines(table: Table) -> list[str]:
     """A table below its title and above its note."""
     return [
-        f"**{table.title}**",
+        f"**{printable(' '.join(table.title.split()))}**",
         "",
         table_row(table.header),
         table_row(["---" if index < table.words else "---:" for index in range(len(table.header))]),
@@ -34,4 +35,4 @@ def table_row(cells: Sequence[str]) -> str:
 
 def plain(text: str | None) -> str:
     """The text so that it stays in its cell."""
-    return " ".join((text or "-").replace("\\", "\\\\").replace("|", "\\|").split())
+    return printable(" ".join((text or "-").replace("\\", "\\\\").replace("|", "\\|").split()))

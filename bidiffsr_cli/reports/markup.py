@@ -9,12 +9,14 @@ from html import escape
 
 from PIL import Image
 
+from ..text import printable
+
 QUALITY = 90  # of WebP
 
 
 def text(value: str) -> str:
     """Text for elements and attributes: one line, no markup, and what cannot be printed as escapes."""
-    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(value.split())))
+    return escape(printable(" ".join(value.split())))
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:

@@ -7,10 +7,10 @@ from typing import Any, get_args
 import pytest
 
 from bidiffsr_cli.cli import _options
-from bidiffsr_cli.cli._output import printable
 from bidiffsr_cli.cli._values import parse_seed, parse_size, parse_tile
 from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.errors import UsageError
+from bidiffsr_cli.text import csv_cell, printable
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,13 @@ def test_the_words_of_an_option_are_those_of_the_library(field: str, option: Any
 
 def test_names_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[31mb\x07\n\udcff é 画") == "a\\x1b[31mb\\x07\\n\\udcff é 画"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "=HYPERLINK(...)"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+
+
+def test_other_cells_stay() -> None:
+    assert [csv_cell(value) for value in (-1.5, None, "a=b", "")] == [-1.5, None, "a=b", ""]
+    assert csv_cell("esc\x1b[31m") == "esc\\x1b[31m"

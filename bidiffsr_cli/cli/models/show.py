@@ -61,7 +61,7 @@ def show(
             ("sha256", checkpoint.sha256),
             *facts(checkpoint.config, cost).items(),
             ("storage", ", ".join(f"{kind} {count / 1e6:.2f}" for kind, count in parts.items()) + " MB"),
-            ("licence", checkpoint.license),
+            ("licence", textwrap.shorten(checkpoint.license, 200, placeholder=" … (--json shows all)")),
         ]
     )
     _tell_origin(checkpoint.origin)

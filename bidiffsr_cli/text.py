@@ -1,0 +1,21 @@
+"""Text that came from files and folders, made harmless for terminals, tables and spreadsheets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FORMULA = ("=", "+", "-", "@")
+"""What a cell begins with that a spreadsheet takes for a formula."""
+
+
+def printable(text: str) -> str:
+    """The text with control characters and undecodable bytes, as file names may hold them, written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file: a text that a spreadsheet would compute gets an apostrophe before it."""
+    if not isinstance(value, str):
+        return value
+    text = "\n".join(map(printable, value.split("\n")))  # a cell may have several lines
+    return f"'{text}" if text.startswith(FORMULA) else text
