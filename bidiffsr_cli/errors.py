@@ -82,6 +82,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or told_by_torch or type(error).__name__ == "OutOfMemoryError"
 
 
+def is_out_of_threads(error: BaseException) -> bool:
+    """Whether the system gives no more threads, such as under `ulimit -u`."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
+def out_of_threads() -> DeviceError:
+    """What that becomes."""
+    return DeviceError("The system gives this process no more threads.", "Raise the limit: ulimit -u")
+
+
 def out_of_memory() -> DeviceError:
     """The error that all of them become."""
     return DeviceError("Memory ran out.", "Give a smaller --tile, fewer --threads, or a smaller picture.")

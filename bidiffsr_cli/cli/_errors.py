@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ..errors import BidiffsrError, is_out_of_memory, out_of_memory
+from ..errors import BidiffsrError, is_out_of_memory, is_out_of_threads, out_of_memory, out_of_threads
 
 UNEXPECTED_HINT = "Run it again with --debug for the traceback."
 WHOLE_OR_NOT = "No partial result is left behind."
@@ -33,6 +33,8 @@ def explain(error: BaseException) -> Failure:
         return Failure("Aborted.", "", 1)
     if is_out_of_memory(error):
         return explain(out_of_memory())
+    if is_out_of_threads(error):
+        return explain(out_of_threads())
     detail = " ".join(str(error).split())  # one line, whatever the library wrote
     name = type(error).__name__
     return Failure(f"Something unexpected happened ({f'{name}: {detail}' if detail else name}).", UNEXPECTED_HINT, 1)

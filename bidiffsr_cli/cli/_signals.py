@@ -18,6 +18,8 @@ from ._errors import interrupted
 from ._output import out
 
 PATIENCE = 1.5
+MOST_WORDS = 0.5
+"""Seconds."""
 
 
 class Signals:
@@ -34,7 +36,8 @@ class Signals:
         self.received = number
         self._deadline = threading.Timer(PATIENCE, self._exit)
         self._deadline.daemon = True
-        self._deadline.start()
+        with contextlib.suppress(RuntimeError):  # the system has no thread left for it
+            self._deadline.start()
         raise KeyboardInterrupt
 
     def settle(self) -> None:
@@ -44,9 +47,15 @@ class Signals:
 
     def _exit(self) -> None:
         failure = interrupted(self.received)
-        try:
+
+        def say() -> None:
             out.show_cursor()
             out.error(failure.message, failure.hint)
+
+        try:
+            saying = threading.Thread(target=say, daemon=True)
+            saying.start()
+            saying.join(MOST_WORDS)  # nobody may be reading what it writes
         finally:  # whatever state the interrupted code left the terminal's stream in
             os._exit(failure.exit_code)
 

@@ -11,13 +11,16 @@ Nothing here imports torch or Pillow: a command does, when it runs.
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import __version__
+from ..errors import UsageError
 from . import batch, bench, compare, cost, doctor, eval, models, train, upscale
 from ._errors import explain, interrupted
 from ._options import FLAG
@@ -75,8 +78,11 @@ def root(
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; `args` are those of the process by default."""
     out.configure()
+    if not os.environ.get("COLUMNS", "1").isdecimal() or os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]  # no terminal is that wide
     with _python_warnings_kept(), stoppable() as signals:
         try:
+            _check_folder()
             code = app(args=args, prog_name="bidiffsr", standalone_mode=False) or 0
             if signals.received is None:
                 return code
@@ -88,6 +94,14 @@ def main(args: Sequence[str] | None = None) -> int:
             failure = explain(error) if signals.received is None else interrupted(signals.received)
         out.failure(failure.message, failure.hint, failure.exit_code)
         return failure.exit_code
+
+
+def _check_folder() -> None:
+    """Raise UsageError if the current folder is gone: libraries end the process for less."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UsageError("The current folder does not exist any more.", "Change to another one.") from None
 
 
 @contextlib.contextmanager

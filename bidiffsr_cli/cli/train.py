@@ -18,6 +18,7 @@ as run.save_every seconds at most.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,7 +143,6 @@ def train(
 
     folder = output or Path(f"run-{Path(config).stem}" if config else "run")
     wanted = list(changes or [])
-    wanted += [f"data.pictures={list(map(_absolute, data))}"] if data else []
     if time_limit is not None:
         wanted += [f"run.seconds={parse_duration(time_limit)}", "run.iterations=null"]
     if iterations is not None:
@@ -152,6 +152,10 @@ def train(
     if system is not None and resume:
         raise UsageError("--resume goes on with the run's own network.", "Leave --system out.")
     chosen = _config(config, system, wanted, folder, resume=resume)
+    if data:  # not as words of TOML: a folder's name may be of any bytes
+        chosen = dataclasses.replace(
+            chosen, data=dataclasses.replace(chosen.data, pictures=tuple(map(_absolute, data)))
+        )
     if show:
         out.data(to_toml(chosen).encode())
         return

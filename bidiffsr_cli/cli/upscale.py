@@ -59,7 +59,7 @@ SOME_FAILED = 3
 def upscale(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT... [OUTPUT]", help="Pictures, of which - is stdin.", show_default=False),
+        typer.Argument(metavar="INPUT", help="Pictures, - for stdin; of two the second is OUTPUT.", show_default=False),
     ],
     output: Annotated[
         str | None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -48,12 +49,12 @@ def measure_picture(
     ways.append((first.backend, precision, 2))
     common = ["-m", model, "-s", str(scale), "--device", str(first.device), "--threads", str(first.threads)]
     results: list[list[list[dict[str, Any]]]] = [[] for _ in ways]
-    with tempfile.TemporaryDirectory() as folder:
+    with _children() as children, tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "picture.png"
         synthetic_picture(SIZE).save(source)
         for _ in range(min(repeats, MOST_REPEATS)):
             for (backend, dtype, jobs), runs in zip(ways, results, strict=True):
-                enlarge = partial(_upscale, source, [*common, "--backend", backend, "--precision", dtype])
+                enlarge = partial(_upscale, children, source, [*common, "--backend", backend, "--precision", dtype])
                 with ThreadPoolExecutor(jobs) as pool:
                     runs.append(list(pool.map(enlarge, range(jobs))))
     name = f"{checkpoint.name} {SIZE}x{SIZE} -> {SIZE * scale}x{SIZE * scale}"
@@ -71,7 +72,19 @@ def synthetic_picture(size: int) -> Image.Image:
     return Image.frombytes("RGB", (size, size), bytes(pixels.flatten().tolist()))
 
 
-def _upscale(source: Path, options: Sequence[str], job: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def _children() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that do not outlive the block."""
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        yield children
+    except BaseException:
+        for child in children:
+            child.kill()
+        raise
+
+
+def _upscale(children: list[subprocess.Popen[bytes]], source: Path, options: Sequence[str], job: int) -> dict[str, Any]:
     """Run `bidiffsr upscale` beside the picture, and return its JSON."""
     target = str(source.with_name(f"enlarged{job}.png"))
     command = [
@@ -86,11 +99,13 @@ def _upscale(source: Path, options: Sequence[str], job: int) -> dict[str, Any]:
         "--json",
         "--overwrite",
     ]
-    finished = subprocess.run(command, capture_output=True, check=False)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    children.append(child)
+    answer, _ = child.communicate()
     try:
-        result = json.loads(finished.stdout)
+        result = json.loads(answer)
     except ValueError:
-        raise BidiffsrError(f"Enlarging the picture failed with exit code {finished.returncode}.") from None
+        raise BidiffsrError(f"Enlarging the picture failed with exit code {child.returncode}.") from None
     if result["status"] != "done":
         raise BidiffsrError(f"Enlarging the picture failed: {result['error']['message']}", result["error"]["hint"])
     return result

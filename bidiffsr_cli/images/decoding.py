@@ -62,6 +62,8 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     grey_bits = int(rawmode[2:]) if rawmode in ("L;2", "L;4") else 8
     source = _Source(name, depth, grey_bits, rawmode.startswith("LA"), _is_white_zero(image))
     several = _has_several_frames(image)
+    if image.format == "TIFF":
+        tiff.silence()
     image.load()
     exif, orientation, warnings = read_exif(image)
     dpi, warning = read_resolution(image)

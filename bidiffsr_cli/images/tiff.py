@@ -7,9 +7,13 @@ tiles with tifffile, and comparing what Pillow 13.0 (libtiff 4.7) made of them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import IO, Any
 
 import PIL
@@ -28,6 +32,18 @@ BIG_ENDIAN_BIGTIFF = b"MM\0+"
 OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
 Tags = Mapping[int, Any]
+
+
+@cache
+def silence() -> None:
+    """Keep libtiff's own lines off stderr, where the system tells which library Pillow uses: what is wrong is told."""
+    with contextlib.suppress(OSError, AttributeError):
+        maps = Path("/proc/self/maps").read_text(errors="replace")
+        found = re.search(r"(/\S*/libtiff[^/\s]*\.so[^\s]*)", maps)
+        if found:
+            library = ctypes.CDLL(found[1])
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def misread(image: Image.Image) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -16,7 +17,7 @@ import pytest
 
 from bidiffsr_cli.cli._output import Output
 
-from .support import COMMAND, decoded, default_signals, environment, finish, picture, spawn
+from .support import COMMAND, decoded, default_signals, environment, finish, is_one_sentence, picture, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals of POSIX")
 
@@ -249,3 +250,52 @@ def test_numpy_is_not_needed(folder: Path, model: Path, args: list[str]) -> None
     process = subprocess.run(command, env=environment(), capture_output=True, timeout=60, check=False)
     assert process.returncode == 0, process.stderr.decode()
     assert b"umpy" not in process.stderr
+
+
+def test_a_folder_that_is_gone_and_a_terminal_without_columns(folder: Path, model: Path) -> None:
+    (folder / "gone").mkdir()
+    code = (
+        "import os, sys; os.chdir('gone'); os.rmdir('../gone'); from bidiffsr_cli.cli.app import main; sys.exit(main())"
+    )
+    gone = subprocess.run(
+        [sys.executable, "-P", "-c", code, "doctor"], capture_output=True, env=environment(), check=False
+    )
+    assert gone.returncode == 2 and b"current folder does not exist any more" in gone.stderr
+    for columns in ("0", "-5", "wide"):
+        shown = subprocess.run(
+            [sys.executable, "-P", "-m", "bidiffsr_cli", "upscale", "--help"],
+            capture_output=True,
+            env=environment() | {"COLUMNS": columns},
+            check=True,
+        )
+        assert b"bidiffsr upscale photo.jpg" in shown.stdout
+
+
+def test_nobody_reads_what_is_said_and_the_process_ends_all_the_same(folder: Path, model: Path) -> None:
+    """stderr is a pipe that is full."""
+    for index in range(40):
+        picture().save(f"{index}.png")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    command = [sys.executable, "-P", "-m", "bidiffsr_cli", "batch", ".", "-o", "out", "-m", str(model), "--steps", "1"]
+    process = subprocess.Popen(command, stderr=writer, stdout=subprocess.DEVNULL, env=environment())
+    time.sleep(2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_tiff_that_is_damaged_says_one_sentence(folder: Path, model: Path) -> None:
+    """And libtiff says nothing."""
+    picture(size=(64, 64)).save("bad.tif", compression="tiff_adobe_deflate")
+    data = bytearray(Path("bad.tif").read_bytes())
+    data[200:260] = b"\xff" * 60
+    Path("bad.tif").write_bytes(data)
+    finished = finish(spawn(["upscale", "bad.tif", "-m", model]))
+    assert finished.code == 4 and is_one_sentence(finished.err), finished.err
