@@ -17,6 +17,8 @@ from .errors import CheckpointError, UsageError
 
 # Steps of the presets where a config names none: those of the authors' diffusion.
 IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
+PRESET_WORDS = {"faithful": "fast"}
+"""What people say for a preset whose name in files is another: "fast" is also a model."""
 
 
 # How convolutions are binarized -> what the 1-bit engine cannot compute of it; nothing where it can compute all.

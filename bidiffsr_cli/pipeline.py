@@ -24,7 +24,7 @@ from torch import Tensor
 from . import runtime as runtimes
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
-from .configs import TileConfig, UpscaleOptions
+from .configs import PRESET_WORDS, TileConfig, UpscaleOptions
 from .diffusion.conditioning import (
     Enlarged,
     condition,
@@ -281,9 +281,10 @@ class SuperResolver:
         diffusion = self.config.diffusion
         if preset is None:
             return diffusion.default_steps
-        if preset not in diffusion.presets:
+        name = PRESET_WORDS.get(preset, preset)
+        if name not in diffusion.presets:
             raise UsageError(f"Model {self.model.name!r} has no preset {preset!r}.", "Give --steps instead.")
-        return diffusion.presets[preset]
+        return diffusion.presets[name]
 
     def _canvas_memory(self, grid: Grid, options: UpscaleOptions) -> int:
         """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""

@@ -20,7 +20,7 @@ LAYERS = [
     {"networks"},
     {"diffusion"},
     {"ops", "images", "tiling"},
-    {"results", "systems", "configs", "atomic", "cgroups", "journal", "errors", "text"},
+    {"results", "systems", "configs", "atomic", "cgroups", "journal", "errors", "suffixes", "text"},
 ]
 LEVEL = {room: len(LAYERS) - index for index, layer in enumerate(LAYERS) for room in layer}
 

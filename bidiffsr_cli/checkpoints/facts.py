@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..configs import ModelConfig
+from ..configs import PRESET_WORDS, ModelConfig
 from ..networks.complexity import Complexity
 from .files import Header
 
@@ -13,7 +13,8 @@ def facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
     scales = " and ".join(f"×{scale}" for scale in config.scales)
     groups = f", K = {network.tar_groups}" if network.method == "bi_diffsr" else ""
     unet = "" if network.type == "bi_diffsr" else " on SR3's UNet"
-    presets = ", ".join(f"{name} {steps}" for name, steps in (diffusion.presets or {}).items())
+    words = {name: word for word, name in PRESET_WORDS.items()}
+    presets = ", ".join(f"{words.get(name, name)} {steps}" for name, steps in (diffusion.presets or {}).items())
     return {
         "enlarges": f"{scales}, in windows of {tile.size} pixels with {tile.overlap} shared",
         "network": f"{network.method}{unet}, {network.inner_channel} inner channels, levels "

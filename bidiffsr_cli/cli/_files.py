@@ -102,8 +102,17 @@ def name_output(source: str, output: str | None, scale: int, format: str) -> str
     special = path.exists() and not path.is_file() and not path.is_dir()
     if output is None and (special or path.absolute().parts[1:2] in (("dev",), ("proc",))):  # /dev/stdin may be a file
         raise UsageError(f"'{source}' is a device or a pipe, beside which nothing is written.", "Give OUTPUT.")
-    name = f"{path.stem}_x{scale}.{'png' if format == 'auto' else format}"
+    name = f"{path.stem}_x{scale}{_suffix(path, format)}"
     return str(path.parent / name if output is None else Path(output) / name)
+
+
+def _suffix(source: Path, format: str) -> str:
+    """Of a result that is named after its input."""
+    from ..suffixes import WRITTEN
+
+    if format == "same" and source.suffix.lower() in WRITTEN:
+        return source.suffix
+    return ".png" if format in ("auto", "same") else f".{format}"
 
 
 def new_folder(output: str | None, *, several: bool) -> Path | None:

@@ -34,10 +34,10 @@ StepsOption = Annotated[
     ),
 ]
 PresetOption = Annotated[
-    Literal["fast", "balanced", "best"] | None,
+    Literal["faithful", "balanced", "best", "fast"] | None,
     typer.Option(
         metavar="NAME",
-        help="fast, balanced or best: a number of steps that the model names.",
+        help="faithful (fast is the same), balanced or best: a number of steps that the model names.",
         rich_help_panel=DIFFUSION,
     ),
 ]
@@ -67,12 +67,12 @@ SeedOption = Annotated[
 ]
 
 FormatOption = Annotated[
-    Literal["auto", "png", "jpg", "webp", "avif", "tiff"],
+    Literal["auto", "same", "png", "jpg", "webp", "avif", "tiff"],
     typer.Option(
         "--format",
         "-f",
         metavar="FORMAT",
-        help="png, jpg, webp, avif or tiff; auto goes by OUTPUT's suffix, else png.",
+        help="png, jpg, webp, avif, tiff, or same as the input; auto goes by OUTPUT's suffix, else png.",
         rich_help_panel=OUTPUT,
     ),
 ]

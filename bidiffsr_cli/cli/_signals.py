@@ -99,11 +99,6 @@ class Deferred:
             signal.raise_signal(number)
         self.received = number
 
-    def raise_again(self) -> None:
-        """After the work: let the command end as a stopped one."""
-        if self.received is not None:
-            signal.raise_signal(self.received)
-
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Deferred]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,6 +93,9 @@ def main(args: Sequence[str] | None = None) -> int:
         except Exception as error:  # also what a library made of the interruption
             out.traceback(error)
             failure = explain(error) if signals.received is None else interrupted(signals.received)
+            out.as_json = out.as_json or "--json" in (
+                sys.argv[1:] if args is None else args
+            )  # it may not be parsed yet
         out.failure(failure.message, failure.hint, failure.exit_code)
         return failure.exit_code
 

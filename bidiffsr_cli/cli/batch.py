@@ -42,7 +42,15 @@ if TYPE_CHECKING:
 PICTURES, WORKERS = "Pictures", "Workers"
 SOME_FAILED = 3
 PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
-EXTENSIONS = {"auto": ".png", "png": ".png", "jpg": ".jpg", "webp": ".webp", "avif": ".avif", "tiff": ".tif"}
+EXTENSIONS = {
+    "auto": ".png",
+    "same": "",
+    "png": ".png",
+    "jpg": ".jpg",
+    "webp": ".webp",
+    "avif": ".avif",
+    "tiff": ".tif",
+}
 
 
 def batch(
@@ -170,13 +178,13 @@ def batch(
     from ..checkpoints.catalog import default_model
     from ..checkpoints.models import find_model
     from ..distributed.ledger import Ledger
-    from ..distributed.work import Work
+    from ..distributed.work import SAME, Work
     from ..enlarging import Writing
     from ..images import choose_format
     from ..runtime import choose_runtime, keep_freed_memory
 
     writing = Writing(
-        choose_format(format, Path(f"x{EXTENSIONS[format]}")),
+        SAME if format == "same" else choose_format(format, Path(f"x{EXTENSIONS[format]}")),
         quality,
         strip_metadata,
         provenance,

@@ -236,14 +236,15 @@ class Reports:
         if self.folder is None:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            foreign = any(self.folder.iterdir()) and not (self.folder / JOURNAL).exists()
+            there = self.folder.exists()
+            foreign = there and any(self.folder.iterdir()) and not (self.folder / JOURNAL).exists()
         except OSError as error:
-            raise OutputError(
-                f"'{self.folder}' cannot be written: {error.strerror}.", "Choose another folder."
-            ) from None
+            raise self._cannot_write(error) from None
         if foreign:
             raise OutputError(f"'{self.folder}' holds other files.", "Choose a new folder with -o.")
+
+    def _cannot_write(self, error: OSError) -> OutputError:
+        return OutputError(f"'{self.folder}' cannot be written: {error.strerror}.", "Choose another folder.")
 
     @contextlib.contextmanager
     def journal(self) -> Iterator[Journal | None]:
@@ -253,6 +254,10 @@ class Reports:
         if self.folder is None:
             yield None
             return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot_write(error) from None
         with Journal(self.folder / JOURNAL) as journal:
             yield journal
 

@@ -208,7 +208,8 @@ def train(
     if out.as_json and rank == 0:
         facts = {"iteration": progress.iteration, "samples": progress.samples, "seconds": progress.seconds}
         out.json({"schema": "bidiffsr-train/1", "run": str(folder), "done": done, **facts})
-    stop.raise_again()
+    if stop.received is not None:  # all is said
+        raise typer.Exit(128 + stop.received)
 
 
 def _config(name: str | None, system: str | None, changes: list[str], folder: Path, *, resume: bool) -> TrainConfig:

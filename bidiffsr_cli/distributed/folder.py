@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import PurePosixPath
 
 from ..errors import InputError, OutputError, UsageError
+from ..suffixes import WRITTEN
 from .storage import ABSENT, Contents, Folder, Status
 
 SYSTEM = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information"))
@@ -104,7 +106,7 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         folder: of the pictures.
         output: folder of the results, in which the folder's tree is kept.
         suffix: of the results' names, such as "_x2".
-        extension: of the results, such as ".png".
+        extension: of the results, such as ".png"; an empty one keeps that of each picture.
 
     Raises:
         InputError: there is no such folder, or no picture in it.
@@ -124,7 +126,8 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         own = within and folder.identity(name)[: len(outside)] == outside
         if of_system or own or not selection.takes(name):
             continue
-        result = f"{name.rpartition('.')[0]}{suffix}{extension}"
+        kind = PurePosixPath(name).suffix
+        result = f"{name.removesuffix(kind)}{suffix}{extension or _writable(kind)}"
         jobs.append(Job(name, folder, status, result, output))
     if not jobs:
         others = f" It holds {described(contents.others)}." if contents.others else ""
@@ -135,6 +138,10 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
     _check_clashes(jobs)
     chosen = [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
     return Found(chosen, contents.others, contents.closed)
+
+
+def _writable(suffix: str) -> str:
+    return suffix if suffix.lower() in WRITTEN else ".png"
 
 
 def _named(folder: Folder, names: Iterable[str]) -> Contents:

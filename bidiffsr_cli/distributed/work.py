@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from ..configs import UpscaleOptions
 from ..enlarging import Writing, encode_result
 from ..errors import BidiffsrError, InputError, StorageError, is_out_of_memory, out_of_memory
-from ..images import LONGEST_FILE, Picture, picture_size, read_picture
+from ..images import LONGEST_FILE, Picture, choose_format, picture_size, read_picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
 from .folder import Job
 
 Done = TypeVar("Done")
+SAME = "same"
+"""In place of a format: that of each picture."""
 BEGINNING = 1 << 18
 """Bytes in which nearly every picture file says how large its picture is."""
 
@@ -40,6 +42,12 @@ class Work:
     options: UpscaleOptions
     writing: Writing
     overwrite: bool = False
+
+    def writing_of(self, job: Job) -> Writing:
+        """How a result is written, whose name may say the format."""
+        if self.writing.format != SAME:
+            return self.writing
+        return replace(self.writing, format=choose_format("auto", Path(job.result)))
 
     def resolver(self, device: str | None = None) -> SuperResolver:
         """The model, ready to run; one for each device and process."""
@@ -89,7 +97,7 @@ def size_of(job: Job) -> tuple[int, int]:
 
 def decode(job: Job, work: Work) -> Picture:
     """Read a picture, and check that its result can be written."""
-    check = partial(work.writing.check_size, scale=work.options.scale, max_memory=work.options.max_memory)
+    check = partial(work.writing_of(job).check_size, scale=work.options.scale, max_memory=work.options.max_memory)
     return read_picture(_fetched(job), name=f"'{job.source}'", check=check)
 
 
@@ -110,7 +118,7 @@ def sample(job: Job, picture: Picture, work: Work, resolver: SuperResolver) -> U
 
 def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool, started: float) -> Outcome:
     """Encode it and write it, whole or not at all; `replace` a file that is there, and one that a dead process left."""
-    data = encode_result(result, picture, work.options, work.writing)
+    data = encode_result(result, picture, work.options, work.writing_of(job))
     began = time.perf_counter()
     replace = replace or job.output.is_claimed(job.result)
     job.output.claim(job.result, data)

@@ -110,7 +110,11 @@ def open_test_set(
     wrong = [problem for case in cases for problem in _wrong_sizes(case, scale)]
     if wrong:
         more = "" if len(wrong) <= 5 else f"; and {len(wrong) - 5} more"
-        raise InputError(f"Sizes do not fit: {'; '.join(wrong[:5])}{more}.", f"Check --scale, which is {scale} now.")
+        fitting = [
+            other for other in range(2, 17) if other != scale and not any(_wrong_sizes(case, other) for case in cases)
+        ]
+        hint = f"Add --scale {fitting[0]}." if fitting else f"Check --scale, which is {scale} now."
+        raise InputError(f"Sizes do not fit: {'; '.join(wrong[:5])}{more}.", hint)
     return cases
 
 

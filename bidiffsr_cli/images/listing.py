@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
-
-SUFFIXES = frozenset(
-    (
-        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".avifs"),
-        *(".tif", ".tiff", ".bmp", ".gif"),
-    )
-)
-"""Of all kinds that `read_picture` reads."""
+from ..suffixes import READ
 
 
 @dataclass
@@ -40,7 +33,7 @@ def is_hidden(name: str) -> bool:
 
 def is_picture(name: str) -> bool:
     """Whether a file is a picture by its name, which may have folders before it, and is not hidden."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES and not is_hidden(name)
+    return PurePosixPath(name).suffix.lower() in READ and not is_hidden(name)
 
 
 def list_folder(folder: Path, *, recursive: bool = True) -> Listing:

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, ImageFile, PngImagePlugin
 
 from ..errors import OutputError, UsageError, is_out_of_memory, out_of_memory
+from ..suffixes import WRITTEN
 from . import colour, tiff
 from .metadata import (
     PROVENANCE_KEY,
@@ -24,7 +25,6 @@ from .picture import Picture
 from .pixels import bands, to_image, to_levels
 
 NAMES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF", "tif": "TIFF"}
-SUFFIXES = {f".{name}": format for name, format in NAMES.items()} | {".jpe": "JPEG", ".jfif": "JPEG"}
 KNOWN = ".png, .jpg, .webp, .avif and .tiff"
 
 # The longest side that the encoder writes and common decoders read back: libjpeg's own limit is below the format's
@@ -42,15 +42,16 @@ def choose_format(requested: str, target: Path | None) -> str:
     """Pillow's name of the format to write.
 
     Args:
-        requested: "auto", "png", "jpg", "webp", "avif" or "tiff". Auto goes by the suffix of `target`, else PNG.
+        requested: "auto", "same", "png", "jpg", "webp", "avif" or "tiff". Auto goes by the suffix of `target`, else
+            PNG, and so does "same", which gives the target the input's suffix.
         target: Where it will be written; None for standard output.
 
     Raises:
         UsageError: Unknown format or suffix, or a suffix that says something else than `requested`.
     """
     suffix = target.suffix.lower() if target is not None else ""
-    by_suffix = SUFFIXES.get(suffix)
-    if requested == "auto":
+    by_suffix = WRITTEN.get(suffix)
+    if requested in ("auto", "same"):
         if suffix and by_suffix is None:
             raise UsageError(
                 f"The suffix '{suffix}' names no format that can be written.", f"Use {KNOWN}, or --format."
@@ -62,7 +63,7 @@ def choose_format(requested: str, target: Path | None) -> str:
             message = f"'{target}' ends in '{suffix}', but the format asked for is {requested}."
             raise UsageError(message, "Leave --format out, or change the suffix.")
     else:
-        raise UsageError(f"The format '{requested}' is unknown.", "Use auto, png, jpg, webp, avif or tiff.")
+        raise UsageError(f"The format '{requested}' is unknown.", "Use auto, same, png, jpg, webp, avif or tiff.")
     return format
 
 

@@ -118,10 +118,10 @@ def test_module_and_name_agree() -> None:
         (["doctor", "b.png"], "b.png"),
         (["upscale", "photo.png", "--steps", "many"], "--steps"),
         (["upscale", "photo.png", "--sampler", "euler"], "'ddim', 'ddpm', 'dpmpp-2m'"),
-        (["upscale", "photo.png", "--preset", "good"], "'fast', 'balanced', 'best'"),
+        (["upscale", "photo.png", "--preset", "good"], "'faithful', 'balanced', 'best'"),
         (["upscale", "photo.png", "--precision", "fp8"], "'auto', 'fp32', 'bf16', 'fp16'"),
         (["upscale", "photo.png", "--backend", "cuda"], "'auto', 'native', 'reference'"),
-        (["upscale", "photo.png", "--format", "gif"], "'png', 'jpg', 'webp', 'avif', 'tiff'"),
+        (["upscale", "photo.png", "--format", "gif"], "'same', 'png', 'jpg', 'webp', 'avif', 'tiff'"),
         (["upscale", "photo.png", "--alpha", "keep"], "'lanczos', 'model', 'drop'"),
         (["upscale", "photo.png", "--color-fix", "mean"], "'none', 'lowfreq'"),
     ],
@@ -131,6 +131,12 @@ def test_usage_errors_are_sentences(run: Run, args: list[str], said: str) -> Non
     assert finished.code == 2 and finished.out == b""
     assert said in finished.err and "--help" in finished.err
     assert is_one_sentence(finished.err)
+
+
+def test_an_option_that_is_unknown_is_told_as_json_too(run: Run) -> None:
+    finished = run("upscale", "photo.png", "--json", "--frobnicate")
+    assert finished.code == 2 and finished.json["status"] == "failed"
+    assert "--frobnicate" in finished.json["error"]["message"]
 
 
 def test_an_unexpected_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

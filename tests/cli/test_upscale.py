@@ -183,6 +183,21 @@ def test_an_output_that_was_made_here_is_one_again(folder: Path, upscale: Run) -
         assert read_provenance(decoded(Path(name)))["seed"] == "3"  # type: ignore[index]
 
 
+def kind_of(path: Path) -> str | None:
+    with Image.open(path) as image:
+        return image.format
+
+
+def test_the_format_of_the_input(folder: Path, upscale: Run) -> None:
+    names = three(folder, ".jpg", ".webp", ".bmp")
+    assert upscale(*names, "-f", "same", "-o", "out/").code == 0
+    kinds = {path.name: kind_of(path) for path in Path("out").iterdir()}
+    assert kinds == {"a_x2.jpg": "JPEG", "b_x2.webp": "WEBP", "c_x2.png": "PNG"}
+    assert upscale(".", "-f", "same", "-o", "batch").code == 0
+    kinds = {path.name: kind_of(path) for path in Path("batch").glob("[abc]*")}
+    assert kinds == {"a.jpg": "JPEG", "b.webp": "WEBP", "c.png": "PNG"}
+
+
 def test_one_of_several_that_cannot_be_read(folder: Path, upscale: Run) -> None:
     names = three(folder, ".jpg", ".png", ".webp")
     Path("b.png").write_bytes(Path("b.png").read_bytes()[:60])
