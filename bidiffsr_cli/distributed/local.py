@@ -3,7 +3,8 @@
 There is a lane for each device. On a CPU small pictures, which leave its cores badly used, come first: a lane for as
 many of them at once as there are threads. The others follow one by one, each on all cores. While a lane computes one
 picture, threads decode the next and encode its last. For each lane there are at most `AHEAD` decoded pictures and as
-many finished ones, so that memory stays flat.
+many finished ones, so that memory stays flat. A picture for which it does not suffice beside those is tried once more
+at the end, with nothing beside it: what `upscale` can do with a limit, this can.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any
 
 import torch
 
-from ..errors import DeviceError
+from ..errors import DeviceError, is_out_of_memory
 from ..images import Picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
-from ..runtime import torch_threads
+from ..runtime import return_freed_memory, torch_threads
 from .folder import Job
 from .ledger import Ledger
 from .work import Outcome, Work, attempt, decode, failed, sample, size_of, write
@@ -89,18 +90,41 @@ class _Lanes:
             yield from self._through(jobs, narrow, aside)
             there = set(aside)
             jobs = [job for job in jobs if job in there]
-        yield from self._through(jobs, resolvers)
+        refused: list[Job] = []
+        yield from self._through(jobs, resolvers, refused, small=False)
+        for job in refused:
+            if self.stop.is_set():
+                return
+            yield self._alone(job, resolvers[0])
+
+    def _alone(self, job: Job, resolver: SuperResolver) -> Outcome:
+        """One picture from file to file, with no other one in memory."""
+        started = time.perf_counter()
+        return_freed_memory()
+        try:
+            picture = decode(job, self.work)
+            result = sample(job, picture, self.work, resolver)
+        except Exception as error:
+            return failed(job, error)
+        return self._finish(job, started, picture, result)
 
     def _through(
-        self, jobs: Iterable[Job], resolvers: Sequence[SuperResolver], aside: list[Job] | None = None
+        self, jobs: Iterable[Job], resolvers: Sequence[SuperResolver], aside: list[Job], *, small: bool = True
     ) -> Iterator[Outcome]:
-        """Pictures through a lane for each resolver; if there is an `aside`, what is not small is put there instead."""
+        """Pictures through a lane for each resolver.
+
+        Args:
+            jobs: the pictures.
+            resolvers: one for each lane.
+            aside: takes those for which memory does not suffice now.
+            small: put there also what is not small.
+        """
         waiting, lock = iter(jobs), threading.Lock()
         ahead: deque[Reading] = deque()
 
         def read(job: Job) -> tuple[float, Picture]:
             started = time.perf_counter()
-            if aside is not None and not resolvers[0].is_small(size_of(job), self.work.options):
+            if small and not resolvers[0].is_small(size_of(job), self.work.options):
                 raise _NotSmall
             return started, decode(job, self.work)
 
@@ -115,9 +139,7 @@ class _Lanes:
         lanes = [self._lane(take, resolver, aside) for resolver in resolvers]
         return lanes[0] if len(lanes) == 1 else self._together(lanes)
 
-    def _lane(
-        self, take: Callable[[], Reading | None], resolver: SuperResolver, aside: list[Job] | None
-    ) -> Iterator[Outcome]:
+    def _lane(self, take: Callable[[], Reading | None], resolver: SuperResolver, aside: list[Job]) -> Iterator[Outcome]:
         """One lane's pictures, in order."""
         behind: deque[Future[Outcome]] = deque()
         while (taken := take()) is not None:
@@ -126,7 +148,7 @@ class _Lanes:
                 started, decoded = reading.result()
                 result = sample(job, decoded, self.work, resolver)
             except Exception as error:
-                if aside is not None and isinstance(error, _NotSmall | DeviceError):
+                if isinstance(error, _NotSmall | DeviceError) or is_out_of_memory(error):
                     aside.append(job)  # there may be memory for it alone
                 else:
                     yield failed(job, error)

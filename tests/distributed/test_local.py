@@ -19,6 +19,7 @@ from bidiffsr_cli.distributed.ledger import Ledger
 from bidiffsr_cli.distributed.storage import LocalFolder
 from bidiffsr_cli.distributed.work import Outcome, Work
 from bidiffsr_cli.enlarging import Writing
+from bidiffsr_cli.errors import DeviceError
 from bidiffsr_cli.pipeline import SuperResolver
 from bidiffsr_cli.runtime import KERNELS, resident_memory
 
@@ -112,6 +113,22 @@ def test_what_memory_refuses_side_by_side_is_tried_alone(photos: Path, monkeypat
     monkeypatch.setattr(local, "sample", refuse)
     _, outcomes = enlarge(photos, work(photos, 2), "out")
     assert [item.job.name for item in outcomes if item.error] == ["05.png"]
+
+
+def test_what_memory_refuses_beside_others_is_done_at_the_end(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that suffices for a picture suffices for it in a folder, whatever was read ahead of it."""
+    decode, order = local.decode, list[str]()
+
+    def refuse(job: Job, how: Work) -> Any:
+        order.append(job.name)
+        if job.name == "03.png" and order.count(job.name) == 1:
+            raise DeviceError("This needs more memory than may be used.")
+        return decode(job, how)
+
+    monkeypatch.setattr(local, "decode", refuse)
+    _, outcomes = enlarge(photos, work(photos, 1), "out")
+    assert [item.job.name for item in outcomes if item.error] == ["05.png"]
+    assert outcomes[-1].job.name == "03.png" == order[-1] and not outcomes[-1].error
 
 
 @pytest.mark.parametrize("threads", [1, 2])
