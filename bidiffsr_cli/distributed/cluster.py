@@ -153,7 +153,8 @@ def _enlarge(job: Job, work: Work, slots: int, replace: bool) -> Outcome | None:
             return None
         picture = decode(job, work)
         result = sample(job, picture, work, work.resolver())
-        return write(job, picture, result, work, replace=replace, started=started)
+        ours = replace or job.output.is_claimed(job.result)  # of a worker that died here before
+        return write(job, picture, result, work, replace=ours, started=started)
 
     return attempt(job, step)
 

@@ -167,8 +167,9 @@ class Folder(ABC):
 
     def is_claimed(self, name: str) -> bool:
         """Whether a file is what such a note says, to the last byte: a user's own file never is."""
-        status, noted = self.status(name), self.status(_claim(name))
-        if status is None or noted is None or noted.bytes > LONGEST_CLAIM:
+        if (status := self.status(name)) is None:
+            return False
+        if (noted := self.status(_claim(name))) is None or noted.bytes > LONGEST_CLAIM:
             return False
         try:
             note = json.loads(self.read(_claim(name)))

@@ -117,10 +117,9 @@ def sample(job: Job, picture: Picture, work: Work, resolver: SuperResolver) -> U
 
 
 def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool, started: float) -> Outcome:
-    """Encode it and write it, whole or not at all; `replace` a file that is there, and one that a dead process left."""
+    """Encode it and write it, whole or not at all; `replace` a file that is there."""
     data = encode_result(result, picture, work.options, work.writing_of(job))
     began = time.perf_counter()
-    replace = replace or job.output.is_claimed(job.result)
     job.output.claim(job.result, data)
     try:
         job.output.write(job.result, data, overwrite=replace)
