@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -197,7 +198,7 @@ def train(
             None if state_budget is None else choose_level(trainer, parse_size(state_budget)),
             None if max_file is None else parse_size(max_file),
             _validation(validate, place) if rank == 0 else None,
-            [_tell, *([_tensorboard(folder)] if tensorboard and rank == 0 else [])],
+            [_Teller(), *([_tensorboard(folder)] if tensorboard and rank == 0 else [])],
         )
         with runtime.torch_threads(1 if sharded else max(1, cores // _local_processes())), deferred() as stop:
             done = train_run(trainer, outputs, stop)
@@ -303,18 +304,31 @@ def _validation(folder: Path | None, device: torch.device) -> Callable[[Checkpoi
     return validate
 
 
-def _tell(figures: Figures) -> None:
-    """One line of the log for the person at the terminal."""
-    if "scores" in figures:
-        for scale, by_steps in figures["scores"].items():
-            for steps, score in by_steps.items():
-                out.message(f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}")
-        return
-    groups = " ".join(f"{group}:{next(iter(parts.values())):.3f}" for group, parts in figures["loss_by_group"].items())
-    out.message(
-        f"{figures['part_done']:6.1%}  iteration {figures['iteration']}  loss {figures['loss']:.4f}  ({groups})  "
-        f"lr {figures['lr']:.1e}  flips {figures['flip_rate']:.1e}  {figures['samples_per_second']:.1f} crops/s"
-    )
+class _Teller:
+    """Tells the person at the terminal what is in the log, a line at a time; the log itself says more."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, figures: Figures) -> None:
+        if "scores" in figures:
+            for scale, by_steps in figures["scores"].items():
+                for steps, score in by_steps.items():
+                    out.message(f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}")
+            return
+        out.message(
+            f"{figures['part_done']:6.1%}  iteration {figures['iteration']}  loss {figures['loss']:.3f}  "
+            f"lr {figures['lr']:.1e}  {figures['samples_per_second']:.1f} crops/s{self._left(figures['part_done'])}"
+        )
+
+    def _left(self, part: float) -> str:
+        """How long it will take at the speed that this process had so far."""
+        now = time.monotonic()
+        first_time, first_part = self._first = self._first or (now, part)
+        if part <= first_part:
+            return ""
+        left = (now - first_time) * (1 - part) / (part - first_part)
+        return f"  {timedelta(seconds=round(left))} left"
 
 
 def _tensorboard(folder: Path) -> Callable[[Figures], None]:
