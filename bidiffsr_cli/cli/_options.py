@@ -14,7 +14,23 @@ DIFFUSION, OUTPUT, FILES = "Diffusion", "Output", "Files"
 MACHINE, MESSAGES = "Machine", "Reports and messages"
 FLAG = " "  # instead of Typer's <bool>, which says nothing
 
-ScaleOption = Annotated[int, typer.Option("--scale", "-s", metavar="2|4", help="How many times as wide and high.")]
+
+def _scales(incomplete: str) -> list[str]:
+    return [scale for scale in ("2", "4") if scale.startswith(incomplete)]
+
+
+def _models(incomplete: str) -> list[str]:
+    """Names for a shell's completion: those of the catalog, which is read in a moment."""
+    from ..checkpoints.catalog import catalog
+
+    names = [name for entry in catalog() for name in (entry.name, entry.full_name)]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+ScaleOption = Annotated[
+    int,
+    typer.Option("--scale", "-s", metavar="2|4", help="How many times as wide and high.", autocompletion=_scales),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -24,6 +40,7 @@ ModelOption = Annotated[
         envvar="BIDIFFSR_MODEL",
         help=r"NAME\[@REVISION] (models list), ORG/REPO\[@REV]\[:FILE] on the Hub, or a file.",
         show_default="the first of the catalog",
+        autocompletion=_models,
     ),
 ]
 

@@ -98,6 +98,26 @@ def test_every_word_of_the_help_survives_rendering(
     assert "[[" not in shown
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("bidiffsr upscale -m fa", ["fast"]),
+        ("bidiffsr upscale --preset fa", ["faithful", "fast"]),
+        ("bidiffsr batch -s ", ["2", "4"]),
+        ("bidiffsr mod", ["models"]),
+    ],
+)
+def test_the_shell_completes(line: str, found: list[str]) -> None:
+    words = environment() | {
+        "_BIDIFFSR_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    code = "import sys; from bidiffsr_cli.cli.app import app; app(prog_name='bidiffsr')"
+    shown = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, env=words, check=False)
+    assert set(found) <= set(shown.stdout.decode().split()), shown
+
+
 def test_help_of_a_command_shows_its_examples() -> None:
     text = finish(spawn(["upscale", "--help"])).out.decode()
     examples = [line.strip() for line in (upscale_module.__doc__ or "").splitlines() if "bidiffsr" in line]
