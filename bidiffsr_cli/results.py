@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SCHEMA = "bidiffsr/1"
+"""Of one picture, and of a failure; commands that tell something else have names of their own."""
+MANY = "bidiffsr-batch/1"
+"""Of several pictures."""
 
 
 @dataclass(frozen=True)

@@ -379,14 +379,14 @@ def _settings(work: Work, sha256: str) -> dict[str, Any]:
 
 def _planned(parts: Sequence[_Part]) -> None:
     """--dry-run: how much there is to do."""
-    from ..results import SCHEMA
+    from ..results import MANY
 
     for item in parts:
         out.answer(f"{_opening(item)} (dry run: nothing is written)")
     if out.as_json:
         left = [job.name for item in parts for job in item.left]
         counts = {"done": 0, "skipped": sum(len(item.skipped) for item in parts), "failed": 0, "left": len(left)}
-        out.json({"schema": SCHEMA, "status": "planned", "counts": counts, "left_out": _others(parts), "left": left})
+        out.json({"schema": MANY, "status": "planned", "counts": counts, "left_out": _others(parts), "left": left})
 
 
 def _not_ours(jobs: Sequence[Job]) -> OutputError:
@@ -406,7 +406,7 @@ def _others(parts: Sequence[_Part]) -> dict[str, int]:
 
 
 def _summary(parts: Sequence[_Part], seconds: float) -> dict[str, Any]:
-    from ..results import SCHEMA
+    from ..results import MANY
     from ..runtime import peak_memory
 
     good = [outcome for item in parts for outcome in item.outcomes if not outcome.error]
@@ -415,7 +415,7 @@ def _summary(parts: Sequence[_Part], seconds: float) -> dict[str, Any]:
     counts = {"done": len(good), "skipped": skipped, "failed": sum(len(item.failures) for item in parts)}
     counts["left"] = total - sum(counts.values())
     return {
-        "schema": SCHEMA,
+        "schema": MANY,
         "status": "done" if len(good) + skipped == total else "failed",
         "counts": counts,
         "left_out": _others(parts),

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError, UsageError
-from ..results import SCHEMA
 from . import _options as o
 from ._files import Files, check_files, check_names
 from ._output import out
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..reports.page import Picture, Table
 
+SCHEMA = "bidiffsr-compare/1"
 ORIGINAL = "original"
 MOST_NAMES = 5  # that an error lists
 LARGE = 100_000_000  # bytes of a page over which browsers take long

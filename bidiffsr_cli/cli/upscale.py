@@ -256,7 +256,7 @@ def _tell(result: UpscaleResult, *, with_seed: bool) -> None:
 def _report(results: Sequence[dict[str, Any]], files: Files, *, one: bool, dry_run: bool) -> None:
     """The report and the JSON object; the exit code if some failed."""
     from ..reports import write_report
-    from ..results import SCHEMA
+    from ..results import MANY
 
     failed = [result["input"] for result in results if result["status"] == "failed"]
     if failed:
@@ -269,6 +269,6 @@ def _report(results: Sequence[dict[str, Any]], files: Files, *, one: bool, dry_r
     elif out.as_json:
         status = "failed" if failed else results[0]["status"]
         counts = {"done": len(results) - len(failed), "failed": len(failed)}
-        out.json({"schema": SCHEMA, "status": status, "counts": counts, "images": results})
+        out.json({"schema": MANY, "status": status, "counts": counts, "images": results})
     if failed:
         raise typer.Exit(SOME_FAILED)

@@ -18,7 +18,6 @@ from ..evaluation.paper import paper_rows
 from ..evaluation.summary import Summary, summarize
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
-from ..results import SCHEMA
 from ..text import csv_cell
 from .files import COLUMNS, cell
 from .markdown import tables_with_conditions
@@ -31,6 +30,8 @@ NOTE = (
     "PSNR in dB and SSIM: higher is better; LPIPS: lower. LR-PSNR is of the result, made small again, against the "
     "small picture that it came from. Seconds are of a picture and of a step, medians."
 )
+
+SCHEMA = "bidiffsr-eval/1"
 
 
 def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..results import SCHEMA
+from ..results import MANY
 from ..text import csv_cell
 from .pictures import HEADER, as_markdown, cells, conditions
 
@@ -99,7 +99,7 @@ def write_report(results: Results, path: Path, *, overwrite: bool = False) -> No
 
 def as_json(results: Results) -> str:
     """All results as one JSON object."""
-    return json.dumps({"schema": SCHEMA, "images": list(results)}, indent=2) + "\n"
+    return json.dumps({"schema": MANY, "images": list(results)}, indent=2) + "\n"
 
 
 def as_csv(results: Results) -> str:

@@ -59,7 +59,7 @@ def test_json(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     write_report([result().to_dict(), result(seed=8).to_dict()], path)
     report = json.loads(path.read_text())
-    assert report["schema"] == "bidiffsr/1"
+    assert report["schema"] == "bidiffsr-batch/1"
     assert [image["seed"] for image in report["images"]] == [7, 8]
 
 
