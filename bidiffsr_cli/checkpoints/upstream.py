@@ -7,6 +7,7 @@ Float checkpoints use them too, so that weights can be exchanged.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -63,7 +64,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     """
     check_no_pointer(path)
     if _is_packed_tightly(path):
-        raise CheckpointError(f"{path.name} is a compressed .pth file, as PyTorch does not write them.")
+        raise CheckpointError(f"{path.name} is a damaged or compressed .pth file, as PyTorch does not write them.")
     try:
         with warnings.catch_warnings():  # of old pickle protocols, about which nobody can do anything here
             warnings.simplefilter("ignore")
@@ -95,11 +96,18 @@ def _is_parameter(value: object) -> bool:
 
 def _is_packed_tightly(path: Path) -> bool:
     """Whether a file is a ZIP whose parts are compressed: a few bytes may stand for any number of them."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # torch will tell
+            parts = archive.infolist()
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+            return not stored or sum(part.file_size for part in parts) > path.stat().st_size
+    except OSError:  # torch will tell
         return False
+    except Exception:  # a ZIP that Python does not understand, and torch might
+        return True
 
 
 def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_groups: int | None = None) -> ModelConfig:

@@ -61,11 +61,13 @@ def split_words(words: Sequence[str], option: str | None, *, overwrite: bool) ->
 
 def _is_foreign_picture(source: str, output: str) -> bool:
     path = Path(output)
-    if output == PIPE or source == PIPE or not path.is_file() or _same_file(Path(source), path):
+    if PIPE in (output, source) or not is_file(output) or _same_file(Path(source), path) or not path.stat().st_size:
         return False
     from ..images import made_here
+    from ..suffixes import READ
 
-    return made_here(path) is False
+    made = made_here(path)  # None: it cannot be read, but may be a picture for others
+    return made is False or (made is None and path.suffix.lower() in READ and not _is_text(path))
 
 
 def name_outputs(sources: Sequence[str], output: str | None, scale: int, format: str) -> list[str]:
@@ -78,8 +80,8 @@ def name_outputs(sources: Sequence[str], output: str | None, scale: int, format:
         return [name_output(sources[0], output, scale, format)]
     if PIPE in sources:
         raise UsageError("Standard input cannot be one of several pictures.", "Give it alone.")
-    if output == PIPE or (output is not None and Path(output).is_file()):
-        raise UsageError(f"{len(sources)} pictures do not go into one.", "Give a folder with -o.")
+    if output is not None and (output == PIPE or is_file(output) or _names_a_picture(output)):
+        raise UsageError(f"{len(sources)} pictures do not go into '{output}'.", "Give a folder with -o, as FOLDER/.")
     folder = None if output is None else f"{output.rstrip('/')}/"
     outputs = [name_output(source, folder, scale, format) for source in sources]
     by_name: dict[str, list[str]] = {}
@@ -99,7 +101,7 @@ def name_output(source: str, output: str | None, scale: int, format: str) -> str
     if source == PIPE:
         raise UsageError(f"'{output}' is a folder.", "Give the name of a file.")
     path = Path(source)
-    special = path.exists() and not path.is_file() and not path.is_dir()
+    special = os.path.exists(source) and not is_file(source) and not is_dir(source)  # noqa: PTH110 - as in `is_dir`
     if output is None and (special or path.absolute().parts[1:2] in (("dev",), ("proc",))):  # /dev/stdin may be a file
         raise UsageError(f"'{source}' is a device or a pipe, beside which nothing is written.", "Give OUTPUT.")
     name = f"{path.stem}_x{scale}{_suffix(path, format)}"
@@ -115,16 +117,31 @@ def _suffix(source: Path, format: str) -> str:
     return ".png" if format in ("auto", "same") else f".{format}"
 
 
+def own_format(files: Files) -> str:
+    """The format of an input by its suffix, or png where that cannot be written, for --format same.
+
+    Raises:
+        UsageError: the input has no suffix.
+    """
+    from ..suffixes import WRITTEN
+
+    suffix = "" if files.source == PIPE else Path(files.source).suffix.lower()
+    if not suffix:
+        raise UsageError(f"'{files.source}' has no suffix that says its format.", "Give --format png, jpg or another.")
+    format = WRITTEN.get(suffix, "PNG")
+    return {"JPEG": "jpg"}.get(format, format.lower())
+
+
 def new_folder(output: str | None, *, several: bool) -> Path | None:
     """The folder that is to be made for the results, if OUTPUT is one that is not there yet.
 
     Raises:
         OutputError: it cannot be made.
     """
-    if output in (None, PIPE) or not (several or _is_folder(output)) or Path(output).is_dir():
+    if output in (None, PIPE) or not (several or _is_folder(output)) or is_dir(output):
         return None
     there = next(parent for parent in (Path(output), *Path(output).absolute().parents) if os.path.lexists(parent))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not is_dir(str(there)) or not os.access(there, os.W_OK | os.X_OK):
         raise OutputError(f"The folder '{output}' cannot be made in '{there}'.", "Choose another one.")
     return Path(output)
 
@@ -142,7 +159,31 @@ def make_folder(folder: Path | None) -> None:
 
 def _is_folder(output: str) -> bool:
     """Whether OUTPUT is a folder: it ends as one, or there is one."""
-    return output.endswith(("/", os.sep)) or (output != PIPE and Path(output).is_dir())
+    return output.endswith(("/", os.sep)) or (output != PIPE and is_dir(output))
+
+
+def _names_a_picture(output: str) -> bool:
+    from ..suffixes import WRITTEN
+
+    return Path(output).suffix.lower() in WRITTEN and not _is_folder(output)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is nothing but words, whatever it is called."""
+    try:
+        return path.read_bytes()[:4096].decode().isprintable()
+    except (OSError, ValueError):
+        return False
+
+
+def is_dir(name: str) -> bool:
+    """Whether there is a folder of this name; unlike Path's, false for whatever the system makes of odd names."""
+    return os.path.isdir(name)  # noqa: PTH112
+
+
+def is_file(name: str) -> bool:
+    """Likewise for a file."""
+    return os.path.isfile(name)  # noqa: PTH113
 
 
 def check_pipes(files: Files, *, json: bool, dry_run: bool) -> None:
@@ -157,6 +198,14 @@ def check_pipes(files: Files, *, json: bool, dry_run: bool) -> None:
         raise UsageError("Standard output cannot carry both the picture and --json.", "Use --report FILE.json.")
     if is_terminal(sys.stdout):
         raise UsageError("A picture is not printed on a terminal.", "Give OUTPUT, or redirect standard output.")
+
+
+def check_targets(jobs: Sequence[Files]) -> None:
+    """Raise OutputError if a result would replace another of several inputs."""
+    for job in jobs if len(jobs) > 1 else ():
+        for other in jobs:
+            if job.target is not None and other.source != PIPE and _same_file(Path(other.source), job.target):
+                raise OutputError(f"'{job.output}' is an input itself.", "Give the results a folder with -o.")
 
 
 def check_names(files: Files) -> None:

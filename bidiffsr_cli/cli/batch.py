@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ import typer
 
 from ..errors import OutputError, UsageError
 from . import _options as o
+from ._files import is_file
 from ._output import out
 from ._values import parse_shard, parse_upscale_options
 
@@ -282,13 +284,15 @@ def _parts(
         UsageError: two of them would have one folder of results.
         InputError: a folder is missing, or nothing is to be done at all.
     """
-    from ..distributed.folder import find_jobs
+    from ..distributed.folder import NothingToDo, find_jobs
     from ..distributed.storage import open_folder
 
     several = len(names) > 1
     wanted: list[tuple[Folder, Folder, Selection]] = []
     for folder, pictures in _grouped(names).items():
         source = open_folder(folder, absolute=absolute)
+        if output is None and pictures:
+            raise UsageError("Pictures that are named need a folder for their results.", "Give one with -o.")
         if output is None:
             target = source.sibling(f"_x{scale}")
         else:
@@ -300,10 +304,19 @@ def _parts(
         for other, where, _ in wanted[:index]:
             if where.identity() == target.identity():
                 raise UsageError(f"The results of '{other}' and '{source}' would lie in one folder.", "Do one by one.")
-    parts = [
-        _Part(source, target, find_jobs(source, target, meant, suffix=suffix, extension=extension))
-        for source, target, meant in wanted
-    ]
+    targets = [target for _, target, _ in wanted]
+    parts = []
+    for source, target, meant in wanted:
+        try:
+            found = find_jobs(source, target, meant, suffix=suffix, extension=extension, results=targets)
+        except NothingToDo as error:
+            if len(wanted) == 1:
+                raise
+            out.warning(error.message)
+            continue
+        parts.append(_Part(source, target, found))
+    if not parts:
+        raise NothingToDo("There are no pictures in any of the folders.", "Check --recursive, --include, --exclude.")
     for item in parts:
         for sentence in item.found.closed:
             out.warning(sentence)
@@ -316,14 +329,20 @@ def _parts(
 
 def _grouped(names: Sequence[str]) -> dict[str, list[str]]:
     """Folders, each with the pictures in it that are meant; none stands for all."""
-    folders: dict[str, list[str]] = {}
+    whole = [name for name in names if "://" in name or not is_file(name)]
+    folders: dict[str, list[str]] = {name: [] for name in whole}
     for name in names:
-        path = Path(name)
-        if "://" not in name and path.is_file():
-            folders.setdefault(str(path.parent), []).append(path.name)
-        else:
-            folders[name] = []
+        parent = os.path.dirname(name) or "."  # noqa: PTH120 - Path would take a/./b for a/b
+        if name not in folders and not any(_same_folder(parent, folder) for folder in whole):
+            folders.setdefault(parent, []).append(Path(name).name)
     return folders
+
+
+def _same_folder(a: str, b: str) -> bool:
+    try:
+        return os.path.samefile(a, b)  # noqa: PTH121
+    except OSError:
+        return False
 
 
 def _engine(
@@ -366,8 +385,6 @@ def _do(left: Sequence[Job], outcomes: Iterator[Outcome]) -> list[Outcome]:
 
 def _settings(work: Work, sha256: str) -> dict[str, Any]:
     """All that a result depends on besides its picture; memory and threads are not among it."""
-    import dataclasses
-
     options = dataclasses.asdict(work.options)
     options.pop("max_memory")
     writing = dataclasses.asdict(work.writing)
@@ -414,10 +431,12 @@ def _summary(parts: Sequence[_Part], seconds: float) -> dict[str, Any]:
     pixels = sum(item.result["output_size"][0] * item.result["output_size"][1] for item in good)
     counts = {"done": len(good), "skipped": skipped, "failed": sum(len(item.failures) for item in parts)}
     counts["left"] = total - sum(counts.values())
+    closed = [sentence for item in parts for sentence in item.found.closed]
     return {
         "schema": MANY,
-        "status": "done" if len(good) + skipped == total else "failed",
+        "status": "done" if len(good) + skipped == total and not closed else "failed",
         "counts": counts,
+        "closed": closed,
         "left_out": _others(parts),
         "seconds": seconds,
         "pictures_per_second": len(good) / seconds if good else None,

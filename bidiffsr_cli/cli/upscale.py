@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BidiffsrError, StorageError
+from ..errors import StorageError
 from . import _options as o
 from . import batch
 from ._errors import explain
@@ -37,8 +37,11 @@ from ._files import (
     check_files,
     check_names,
     check_pipes,
+    check_targets,
+    is_dir,
     name_outputs,
     new_folder,
+    own_format,
     read_source,
     split_words,
     write_target,
@@ -123,7 +126,7 @@ def upscale(
         color_fix=color_fix,
     )
     sources, target = split_words(inputs, output, overwrite=overwrite)
-    if any(Path(source).is_dir() for source in sources):
+    if any(is_dir(source) for source in sources):
         shared = inspect.signature(batch.batch).parameters.keys() & locals().keys()
         given = {name: value for name, value in locals().items() if name in shared}
         batch.batch(**given | {"folders": sources, "output": target})
@@ -131,6 +134,7 @@ def upscale(
     outputs = name_outputs(sources, target, scale, format)
     folder = new_folder(target, several=len(sources) > 1)
     jobs = [Files(*pair, report, overwrite, folder) for pair in zip(sources, outputs, strict=True)]
+    check_targets(jobs)
     for files in jobs:
         check_pipes(files, json=json, dry_run=dry_run)
         check_names(files)
@@ -144,7 +148,7 @@ def upscale(
     tasks = []
     for files in jobs:
         check_files(files)
-        chosen = choose_format(format, files.target)
+        chosen = choose_format(own_format(files) if format == "same" else format, files.target)
         writing = Writing(chosen, quality, strip_metadata, provenance, (width, height, long_side))
         tasks.append(_Task(files, writing, options))
     first = tasks[0].read() if len(tasks) == 1 else None  # a picture that cannot be read is told before a model is had
@@ -176,7 +180,7 @@ def upscale(
         result.seconds.load_model = resolver.seconds_to_load
         result.seconds.decode += seconds_to_read
         result.seconds.total += seconds_to_read + resolver.seconds_to_load
-        _tell(result, with_seed=seed == "random")
+        _tell(result, with_seed=seed == "random", one_of_several=len(tasks) > 1)
         results.append(result.to_dict())
     _report(results, jobs[0], one=len(tasks) == 1, dry_run=dry_run)
 
@@ -233,8 +237,8 @@ def _failed(task: _Task, error: Exception) -> dict[str, Any]:
     """One of several pictures whose own fault it is."""
     out.traceback(error)
     failure = explain(error)
-    where = "" if isinstance(error, BidiffsrError) else f"'{task.files.source}': "
-    out.warning(f"{where}{failure.message}")
+    told = failure.message if task.files.source in failure.message else f"'{task.files.source}': {failure.message}"
+    out.warning(told)
     return {
         "input": task.files.source,
         "output": task.files.output,
@@ -243,12 +247,12 @@ def _failed(task: _Task, error: Exception) -> dict[str, Any]:
     }
 
 
-def _tell(result: UpscaleResult, *, with_seed: bool) -> None:
+def _tell(result: UpscaleResult, *, with_seed: bool, one_of_several: bool) -> None:
     """Warnings and the summary line of a picture."""
     from ..reports.terminal import phases, summary
 
     for warning in result.warnings:
-        out.warning(warning)
+        out.warning(f"{result.input}: {warning}" if one_of_several else warning)
     out.message(summary(result, with_seed=with_seed))
     out.details(phases(result))
 
@@ -268,7 +272,8 @@ def _report(results: Sequence[dict[str, Any]], files: Files, *, one: bool, dry_r
         out.json(results[0])
     elif out.as_json:
         status = "failed" if failed else results[0]["status"]
-        counts = {"done": len(results) - len(failed), "failed": len(failed)}
+        good = len(results) - len(failed)
+        counts = {"done": 0 if dry_run else good, "failed": len(failed), "left": good if dry_run else 0}
         out.json({"schema": MANY, "status": status, "counts": counts, "images": results})
     if failed:
         raise typer.Exit(SOME_FAILED)

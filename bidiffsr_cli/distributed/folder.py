@@ -99,7 +99,19 @@ class Found:
     closed: list[str]
 
 
-def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: str, extension: str) -> Found:
+class NothingToDo(InputError):
+    """No picture in a folder is meant."""
+
+
+def find_jobs(
+    folder: Folder,
+    output: Folder,
+    selection: Selection,
+    *,
+    suffix: str,
+    extension: str,
+    results: Sequence[Folder] = (),
+) -> Found:
     """Find the pictures that are meant.
 
     Args:
@@ -107,6 +119,7 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         output: folder of the results, in which the folder's tree is kept.
         suffix: of the results' names, such as "_x2".
         extension: of the results, such as ".png"; an empty one keeps that of each picture.
+        results: folders of other results, whose pictures are left out too.
 
     Raises:
         InputError: there is no such folder, or no picture in it.
@@ -115,15 +128,16 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
     """
     if set(suffix) & set("/\\\0"):
         raise UsageError(f"A suffix of {suffix!r} is not possible.", "Give a part of a name.")
-    inside, outside = folder.identity(), output.identity()
-    if inside == outside:
+    inside = folder.identity()
+    if inside == output.identity():
         raise OutputError(f"'{output}' is the folder of the pictures itself.", "Give another one with -o.")
-    within = outside[: len(inside)] == inside
+    results_of = {result.identity() for result in (output, *results)}
+    within = [place for place in results_of if place[: len(inside)] == inside and place != inside]
     jobs = []
     contents = _named(folder, selection.names) if selection.names else folder.pictures(recursive=selection.recursive)
     for name, status in contents.pictures.items():
         of_system = any(part.lower() in SYSTEM for part in name.split("/"))
-        own = within and folder.identity(name)[: len(outside)] == outside
+        own = within and _lies_in(folder.identity(name), within)
         if of_system or own or not selection.takes(name):
             continue
         kind = PurePosixPath(name).suffix
@@ -131,13 +145,19 @@ def find_jobs(folder: Folder, output: Folder, selection: Selection, *, suffix: s
         jobs.append(Job(name, folder, status, result, output))
     if not jobs:
         others = f" It holds {described(contents.others)}." if contents.others else ""
-        raise InputError(
-            f"There are no pictures in '{folder}' that are meant.{others}", "Check --recursive, --include, --exclude."
+        closed = "".join(f" {sentence}" for sentence in contents.closed[:3])
+        raise NothingToDo(
+            f"There are no pictures in '{folder}' that are meant.{others}{closed}",
+            "Check --recursive, --include, --exclude.",
         )
     _check_names(jobs)
     _check_clashes(jobs)
     chosen = [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
     return Found(chosen, contents.others, contents.closed)
+
+
+def _lies_in(place: tuple[str, ...], folders: Iterable[tuple[str, ...]]) -> bool:
+    return any(place[: len(folder)] == folder for folder in folders)
 
 
 def _writable(suffix: str) -> str:

@@ -7,13 +7,14 @@ content and is made again; what a user put in its place meanwhile is never taken
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from .folder import Job
 from .storage import Folder, Status
 from .work import Outcome
@@ -105,7 +106,9 @@ class Ledger:
             return False
         if status.version and status.version == entry.get("version"):
             return True
-        return hashlib.sha256(self.output.read(job.result)).hexdigest() == entry["sha256"]
+        with contextlib.suppress(InputError):  # what cannot be read is not what was written
+            return hashlib.sha256(self.output.read(job.result)).hexdigest() == entry["sha256"]
+        return False
 
     def _entries(self, job: Job) -> list[dict[str, Any]]:
         """What each journal says last of a result."""

@@ -176,7 +176,7 @@ class Folder(ABC):
             if not isinstance(note, dict) or note.get("name") != name or note.get("bytes") != status.bytes:
                 return False
             return hashlib.sha256(self.read(name)).hexdigest() == note.get("sha256")
-        except (ValueError, RecursionError):
+        except (InputError, ValueError, RecursionError):
             return False
 
     def release(self, name: str) -> None:
@@ -249,7 +249,8 @@ class LocalFolder(Folder):
 
     def read(self, name: str) -> bytes:
         try:
-            return read_plain(self.path / name)
+            path = self.path / name
+            return read_plain(path) if name.startswith(f"{NOTES}/") else path.read_bytes()
         except OSError as error:
             raise InputError(f"'{self.where(name)}' cannot be read: {error.strerror}.", "Check its folder.") from None
 

@@ -49,13 +49,13 @@ def measure_picture(
     ways.append((first.backend, precision, 2))
     common = ["-m", model, "-s", str(scale), "--device", str(first.device), "--threads", str(first.threads)]
     results: list[list[list[dict[str, Any]]]] = [[] for _ in ways]
-    with _children() as children, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "picture.png"
         synthetic_picture(SIZE).save(source)
         for _ in range(min(repeats, MOST_REPEATS)):
             for (backend, dtype, jobs), runs in zip(ways, results, strict=True):
-                enlarge = partial(_upscale, children, source, [*common, "--backend", backend, "--precision", dtype])
-                with ThreadPoolExecutor(jobs) as pool:
+                with ThreadPoolExecutor(jobs) as pool, _children() as children:
+                    enlarge = partial(_upscale, children, source, [*common, "--backend", backend, "--precision", dtype])
                     runs.append(list(pool.map(enlarge, range(jobs))))
     name = f"{checkpoint.name} {SIZE}x{SIZE} -> {SIZE * scale}x{SIZE * scale}"
     *alone, two = results

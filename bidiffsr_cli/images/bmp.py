@@ -12,7 +12,7 @@ from .spaces import Coding, from_xyz
 from .survey import Survey
 
 LONGEST_PROFILE = 64 << 20
-CALIBRATED, EMBEDDED = 0, int.from_bytes(b"MBED", "big")
+CALIBRATED, EMBEDDED, SRGB = 0, int.from_bytes(b"MBED", "big"), int.from_bytes(b"sRGB", "big")
 SPACE, ENDS, GAMMAS, PROFILE = 56, 60, 96, 112  # offsets in the header
 
 
@@ -23,6 +23,7 @@ def survey(stream: IO[bytes]) -> Survey:
     size = struct.unpack_from("<I", header)[0] if len(header) >= 4 else 0
     if size >= 108 and len(header) >= 108:
         space = struct.unpack_from("<I", header, SPACE)[0]
+        result.states_colours = space == SRGB
         if space == CALIBRATED:
             result.coding = _calibrated(header)
         elif space == EMBEDDED and size >= 124 and len(header) >= 124:

@@ -71,8 +71,9 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     icc = image.info.get("icc_profile") or None
     if survey is not None:
         warnings += survey.warnings
-        icc = survey.icc_profile or (None if survey.coding else icc)  # PNG's code points count for more than a profile
-    coding = (survey and survey.coding) or tiff.coding(image) or (None if icc else exif_coding(image))
+        icc = None if survey.coding else survey.icc_profile or icc  # PNG's code points count for more than a profile
+    stated = icc is not None or (survey is not None and survey.states_colours)
+    coding = (survey and survey.coding) or tiff.coding(image) or (None if stated else exif_coding(image))
     seen = image.crop(survey.crop) if survey is not None and survey.crop else image
     upright = seen.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else seen
     picture = _decode(upright, source, icc, coding if icc is None else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -48,15 +49,23 @@ def list_folder(folder: Path, *, recursive: bool = True) -> Listing:
             listing.closed[current] = error.strerror or str(error)
             continue
         for entry in visible:
-            if entry.is_dir(follow_symlinks=False):
+            if _is(entry.is_dir, follow_symlinks=False):
                 waiting += [current / entry.name] if recursive else []
             elif is_picture(entry.name):
-                if entry.is_file() or entry.is_symlink():
+                if _is(entry.is_file) or _is(entry.is_symlink):
                     listing.pictures.append(current / entry.name)
-            elif entry.is_file():
+            elif _is(entry.is_file):
                 listing.others[PurePosixPath(entry.name).suffix.lower()] += 1
     listing.pictures.sort()
     return listing
+
+
+def _is(what: Callable[..., bool], **how: bool) -> bool:
+    """Whether an entry is something; a link in a circle, or to where nobody may look, is nothing but a link."""
+    try:
+        return what(**how)
+    except OSError:
+        return False
 
 
 def list_pictures(folder: Path) -> list[Path]:

@@ -59,7 +59,8 @@ def read_exif(image: Image.Image) -> tuple[Image.Exif | None, int, list[str]]:
         details, place = (_checked(source.get_ifd(ifd), ifd, odd) for ifd in (IFD.Exif, IFD.GPSInfo))
     except Exception:  # Pillow's EXIF reader raises nearly anything on damaged data
         return None, 1, ["The EXIF data is damaged: it was left out."]
-    details.pop(Base.ExifInteroperabilityOffset, None)
+    for tag in (Base.ExifInteroperabilityOffset, Base.ColorSpace):  # the profile says it
+        details.pop(tag, None)
     warnings = [f"EXIF tags of an odd kind were left out: {_list(odd)}."] if odd else []
     exif = _assemble(main | {Base.Orientation: 1}, details, place) if main or details or place else None
     return exif, orientation if isinstance(orientation, int) else 1, warnings

@@ -32,9 +32,9 @@ def survey(stream: IO[bytes]) -> Survey:
     for kind, start, length in _chunks(stream):
         keep = True
         if kind in TEXTS:
-            size = _text_size(kind, _content(stream, start, length))
-            keep = size <= LONGEST_TEXT and texts + size <= MOST_TEXT
-            texts += size if keep else 0
+            size = _text_size(kind, _content(stream, start, length)) if texts <= MOST_TEXT else 0
+            texts += size  # also what is left out: unpacking takes time
+            keep = size <= LONGEST_TEXT and texts <= MOST_TEXT
         elif kind in KNOWN and kind not in found:
             found[kind] = _content(stream, start, length)
             if kind == b"iCCP" and len(profile := _profile(found[kind])) > LONGEST_TEXT:
@@ -50,6 +50,7 @@ def survey(stream: IO[bytes]) -> Survey:
     if len(kept) > 1:
         result.stream = io.BufferedReader(_Pieces(stream, kept))
     result.coding = _coding(found)
+    result.states_colours = bool(found)
     return result
 
 

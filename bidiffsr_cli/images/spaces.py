@@ -167,7 +167,10 @@ def _is_sound(primaries: Primaries) -> bool:
         return False
     (red, green, blue) = points[1:]
     area = (green[0] - red[0]) * (blue[1] - red[1]) - (green[1] - red[1]) * (blue[0] - red[0])
-    return area > 1e-3 and bool(_to_xyz(primaries).abs().max() < 10)
+    if area < 1e-3 or bool(_to_xyz(primaries).abs().max() > 10):
+        return False
+    columns = torch.stack([_from_xy(point) for point in (red, green, blue)], dim=1)
+    return bool((torch.linalg.solve(columns, _from_xy(primaries.white)) > 0).all())
 
 
 @lru_cache(maxsize=32)

@@ -190,6 +190,15 @@ def test_a_compressed_file_is_refused_before_it_is_unpacked(golden, tmp_path):
         read_pth(tmp_path / "packed.pth")
 
 
+def test_a_zip_that_only_torch_understands_is_refused(golden, tmp_path):
+    data = bytearray((golden / "tiny_official_format.pth").read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[at + 6] = 70  # the version that is needed to unpack it
+    (tmp_path / "odd.pth").write_bytes(data)
+    with pytest.raises(CheckpointError, match="compressed"):
+        read_pth(tmp_path / "odd.pth")
+
+
 def test_one_number_does_not_stand_for_many(tmp_path):
     """With a stride of 0 a file of a few hundred bytes would become gigabytes."""
     torch.save({"params": {"downs.0.weight": torch.zeros(1).expand(1 << 20, 1 << 10)}}, tmp_path / "wide.pth")

@@ -125,6 +125,33 @@ def test_a_journal_that_says_nonsense_is_not_believed(photos: Path, batch: Run, 
     assert finished.code in (0, 2) and "unexpected" not in finished.err
 
 
+def test_folders_and_pictures_beside_each_other(photos: Path, batch: Run) -> None:
+    Path("other").mkdir()
+    picture().save("other/q.png")
+    first = batch("in", "in/a.png", "other", "-r", "-o", "in/big", "--json")
+    assert first.code == 0 and first.json["counts"]["done"] == 4, first.err
+    again = batch("in", "other", "-r", "-o", "in/big", "--json")
+    assert again.json["counts"] == {"done": 0, "skipped": 4, "failed": 0, "left": 0}
+    Path("empty").mkdir()
+    some = batch("in", "empty", "-o", "some", "--json")
+    assert some.code == 0 and some.json["counts"]["done"] == 2 and "no pictures in 'empty'" in some.err
+    Path("empty2").mkdir()
+    assert batch("empty", "empty2").code == 4
+    assert batch("in/a.png").code == 2  # where would its result go?
+    assert batch("in/a.png", "-o", "one").code == 0 and list(contents(Path("one"))) == ["a.png"]
+
+
+def test_links_in_a_circle_and_results_that_are_links(photos: Path, batch: Run) -> None:
+    Path("in/loop.jpg").symlink_to("loop.jpg")
+    finished = batch("in", "-o", "out", "--json")
+    assert finished.code == 3 and finished.json["counts"]["done"] == 2
+    Path("in/loop.jpg").unlink()
+    Path("out/a.png").rename("moved.png")
+    Path("out/a.png").symlink_to(Path("moved.png").absolute())
+    os.utime("moved.png", (1, 1))
+    assert batch("in", "-o", "out", "--json").json["counts"]["skipped"] == 2
+
+
 def test_files_of_other_kinds_and_folders_that_are_closed_are_told(photos: Path, batch: Run) -> None:
     for name in ("c.jfif", "d.jpe", "e.apng"):
         picture().save(f"in/{name}", {"c": "JPEG", "d": "JPEG", "e": "PNG"}[name[0]])

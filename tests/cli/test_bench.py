@@ -71,8 +71,7 @@ def test_everything_as_json(bench: Run) -> None:
 
 def test_tables(bench: Run) -> None:
     finished = bench("--only", "steps")
-    assert finished.code == 0, finished.err
-    assert finished.out == b""
+    assert finished.code == 0 and finished.err == ""
     for said in (
         "Conditions",
         "processor",

@@ -142,7 +142,7 @@ def three(folder: Path, *suffixes: str) -> list[str]:
 def test_several_pictures_as_a_shell_expands_them(folder: Path, upscale: Run) -> None:
     names = three(folder, ".jpg", ".png", ".webp")
     finished = upscale(*names, "--json", "--report", "run.json")
-    assert finished.code == 0 and finished.json["counts"] == {"done": 3, "failed": 0}
+    assert finished.code == 0 and finished.json["counts"] == {"done": 3, "failed": 0, "left": 0}
     for index, letter in enumerate("abc"):
         assert decoded(Path(f"{letter}_x2.png")).size == (2 * (WIDTH + index), 2 * HEIGHT)
     assert [image["input"] for image in json.loads(Path("run.json").read_text())["images"]] == names
@@ -202,9 +202,33 @@ def test_one_of_several_that_cannot_be_read(folder: Path, upscale: Run) -> None:
     names = three(folder, ".jpg", ".png", ".webp")
     Path("b.png").write_bytes(Path("b.png").read_bytes()[:60])
     finished = upscale(*names, "--json")
-    assert finished.code == 3 and finished.json["counts"] == {"done": 2, "failed": 1}
+    assert finished.code == 3 and finished.json["counts"] == {"done": 2, "failed": 1, "left": 0}
     assert [image["status"] for image in finished.json["images"]] == ["done", "failed", "done"]
     assert "b.png" in finished.json["images"][1]["error"] and "1 of 3 pictures failed: b.png" in finished.err
+
+
+def test_a_result_never_replaces_another_input(folder: Path, upscale: Run) -> None:
+    names = three(folder, ".jpg", ".jpg", ".jpg")
+    picture(size=(10, 10)).save("a_x2.png")
+    before = Path("a_x2.png").read_bytes()
+    refused = upscale("a.jpg", "a_x2.png", "c.jpg", "--overwrite")
+    assert refused.code == 2 and "a_x2.png' is an input itself" in refused.err
+    assert Path("a_x2.png").read_bytes() == before and len(names) == 3
+
+
+def test_a_picture_that_only_others_can_read_is_not_overwritten(folder: Path, upscale: Run) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(range(256))
+    Path("phone.jpg").write_bytes(heic)
+    refused = upscale("photo.png", "phone.jpg", "--overwrite")
+    assert refused.code == 2 and "was not made here" in refused.err
+    assert Path("phone.jpg").read_bytes() == heic
+
+
+def test_names_that_no_system_takes(folder: Path, upscale: Run) -> None:
+    long = f"{'n' * 300}.jpg"
+    for args in ([long], [long, "-o", "b.png"], ["photo.png", long], ["photo.png", "-o", f"{long}/"]):
+        refused = upscale(*args)
+        assert refused.code in (2, 4) and "unexpected" not in refused.err, refused.err
 
 
 def test_what_several_pictures_cannot_have(folder: Path, upscale: Run) -> None:
@@ -214,9 +238,10 @@ def test_what_several_pictures_cannot_have(folder: Path, upscale: Run) -> None:
     for args, word in (
         (["a.jpg", "a.png", "b.png"], "would have one result"),
         ([*names, "-"], "Standard input"),
-        ([*names, "-o", "-"], "do not go into one"),
-        ([*names, "-o", "photo.png"], "do not go into one"),
+        ([*names, "-o", "-"], "do not go into '-'"),
+        ([*names, "-o", "photo.png"], "do not go into 'photo.png'"),
         ([*names, "-o", "photo.png/x/"], "cannot be made"),
+        ([*names, "-o", "new.png"], "do not go into 'new.png'"),
     ):
         refused = upscale(*args)
         assert refused.code == 2 and word in refused.err, refused.err

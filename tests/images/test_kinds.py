@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -52,6 +53,15 @@ def test_long_texts_of_a_png_do_not_matter(kind: bytes) -> None:
             picture = read_picture(data)
             assert torch.equal(picture.rgb, read_picture(whole).rgb) and not picture.warnings
             assert picture_size(data) == (24, 16)
+
+
+def test_texts_are_not_unpacked_without_end() -> None:
+    """However many there are, no more than some megabytes are unpacked."""
+    whole = encoded(photo(), "PNG")
+    many = text(b"zTXt", 1 << 20) * 2000
+    started = time.process_time()
+    assert picture_size(whole[:33] + many + whole[33:]) == (24, 16)
+    assert time.process_time() - started < 3  # it would be seconds for every thousand
 
 
 def test_a_short_text_stays_where_pillow_finds_the_orientation() -> None:

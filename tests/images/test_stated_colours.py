@@ -142,6 +142,7 @@ def test_high_dynamic_range_is_named(transfer: int) -> None:
         [cicp(77, 13)],
         [cicp(1, 99)],
         [cicp(1, 1)],
+        [places([0.2, 0.6, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06])],  # a white that no mixture makes
     ],
 )
 def test_what_is_not_understood_is_said(chunks: list[bytes]) -> None:
@@ -166,10 +167,10 @@ def exif_of(space: int | None, index: str | None) -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "PNG", "AVIF"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "PNG"])
 @pytest.mark.parametrize(("space", "index"), [(65535, "R03"), (2, None)])
 def test_adobe_rgb_that_exif_alone_states(format: str, space: int, index: str | None) -> None:
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
     exif = exif_of(space, index)
     data = encoded(Image.new("RGB", (16, 16), GREEN), format, exif=exif, **options.get(format, {}))
     assert close(shown(result(data)), by(rgb_profile(ADOBE_PRIMARIES, 2.19921875)), 5)
@@ -179,6 +180,21 @@ def test_adobe_rgb_that_exif_alone_states(format: str, space: int, index: str | 
 def test_exif_that_states_srgb_or_nothing(space: int | None, index: str | None) -> None:
     data = encoded(Image.new("RGB", (16, 16), GREEN), "JPEG", exif=exif_of(space, index))
     assert read_picture(data).icc_profile is None
+
+
+def test_what_the_file_itself_states_counts_before_exif() -> None:
+    exif = exif_of(2, "R03")
+    image = Image.new("RGB", (16, 16), GREEN)
+    data = encoded(image, "PNG", exif=exif)
+    for says_srgb in (chunk(b"sRGB", b"\0"), cicp(1, 13), gamma(0.45455)):
+        assert read_picture(data[:33] + says_srgb + data[33:]).icc_profile is None
+    assert read_picture(encoded(image, "AVIF", exif=exif, quality=90)).icc_profile is None  # Pillow writes 1 and 13
+
+
+def test_a_result_says_nothing_else_than_its_profile() -> None:
+    data = encoded(Image.new("L", (16, 16), 77), "JPEG", exif=exif_of(2, "R03"))
+    again = read_picture(result(data, "WEBP"))
+    assert again.icc_profile is None and abs(again.rgb.mean().item() * 255 - read_picture(data).rgb.mean() * 255) < 3
 
 
 def bmp(space: int, ends: list[float], gammas: tuple[float, float, float], profile: bytes = b"") -> bytes:
