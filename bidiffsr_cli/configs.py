@@ -272,7 +272,7 @@ class UpscaleOptions:
             hint = f"Choose one of: {', '.join(choices)}."
             need(value is None or value in choices, f"{value!r} is no {name.replace('_', '-')}.", hint)
 
-        among("preset", tuple(IMAGE_PRESETS))
+        among("preset", (*PRESET_WORDS, *IMAGE_PRESETS))
         among("sampler", ("ddim", "ddpm", "dpmpp-2m"))
         among("alpha", ("lanczos", "model", "drop"))
         among("color_fix", ("none", "lowfreq"))

@@ -43,8 +43,8 @@ def test_every_source_is_bundled_or_pinned() -> None:
 
 def test_names_revisions_and_paths() -> None:
     fast = load_checkpoint("fast")
-    assert (fast.name, fast.revision) == ("fast", "2")
-    assert load_checkpoint("fast@2").sha256 == fast.sha256
+    assert (fast.name, fast.revision) == ("fast", "3")
+    assert load_checkpoint("fast@3").sha256 == fast.sha256
     by_path = load_checkpoint(weights_folder() / "fast.safetensors")
     assert by_path.sha256 == fast.sha256 and by_path.name == "fast" and by_path.revision == ""
 
@@ -110,7 +110,7 @@ def test_a_bundled_file_that_changed_is_refused(weights: Path) -> None:
 
 @pytest.fixture
 def remote(hub: Hub, weights: Path) -> dict[str, str]:
-    """A catalog in which `fast` revision 2 lies on the Hub in two places; repository -> commit."""
+    """A catalog in which `fast` revision 3 lies on the Hub in two places; repository -> commit."""
     data = (weights / "fast.safetensors").read_bytes()
     commits = {name: hub.commit(name, {"f.safetensors": data}) for name in ("org/one", "org/two")}
     text = json.loads((weights / "catalog.json").read_text())
@@ -123,8 +123,8 @@ def remote(hub: Hub, weights: Path) -> dict[str, str]:
 
 def test_a_remote_model_of_the_catalog(hub: Hub, remote: dict[str, str]) -> None:
     (item,) = known_models()
-    assert (item.name, item.place, item.path) == ("fast@2", "remote", None) and not hub.requests
-    assert load_checkpoint("fast").revision == "2"
+    assert (item.name, item.place, item.path) == ("fast@3", "remote", None) and not hub.requests
+    assert load_checkpoint("fast").revision == "3"
     (item,) = known_models()
     assert item.place == "cached" and item.path
     asked = len(hub.requests)
