@@ -4,14 +4,17 @@ On Linux the bytes go to a file without a name (O_TMPFILE), which gets its name 
 process, nothing is left behind. Elsewhere a temporary file in the same folder does nearly as well.
 """
 
+import contextlib
 import errno
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 
 from .errors import DiskFullError, OutputError
 
+TEMPORARY = ".bidiffsr-"
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -56,6 +59,14 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
         raise _exists(path) from None
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
+
+
+def sweep(folder: Path, *, older_than: float) -> None:
+    """Remove what killed processes left in a folder of files that they wrote, if it is older than some seconds."""
+    for path in folder.glob(f"{TEMPORARY}*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime >= older_than:
+                path.unlink()
 
 
 def open_plain(path: Path, flags: int) -> int:
@@ -170,7 +181,7 @@ def _write_all(file: int, data: bytes, target: Path) -> None:
 
 
 def _temporary_name(target: Path) -> Path:
-    return target.with_name(f".bidiffsr-{secrets.token_hex(6)}.tmp")
+    return target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}.tmp")
 
 
 def _is_device(path: Path) -> bool:

@@ -206,3 +206,13 @@ def test_check_output_asks_for_permission(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_missing_folder_is_an_output_error(tmp_path: Path, way: str) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         atomic.write_atomic(DATA, tmp_path / "none" / "a.png", overwrite=False)
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    for name in (".bidiffsr-old.tmp", ".bidiffsr-new.tmp", "mine.tmp", ".bidiffsr"):
+        (tmp_path / name).write_bytes(b"x")
+    os.utime(tmp_path / ".bidiffsr-old.tmp", (1, 1))
+    atomic.sweep(tmp_path, older_than=60)
+    assert {path.name for path in tmp_path.iterdir()} == {".bidiffsr-new.tmp", "mine.tmp", ".bidiffsr"}
+    atomic.sweep(tmp_path, older_than=0)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.tmp", ".bidiffsr"}

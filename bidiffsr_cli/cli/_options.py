@@ -51,7 +51,7 @@ StepsOption = Annotated[
     ),
 ]
 PresetOption = Annotated[
-    Literal["faithful", "balanced", "best", "fast"] | None,
+    Literal["faithful", "fast", "balanced", "best"] | None,
     typer.Option(
         metavar="NAME",
         help="faithful (fast is the same), balanced or best: a number of steps that the model names.",

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..atomic import read_plain, write_atomic
+from ..atomic import read_plain, sweep, write_atomic
 from ..errors import InputError, OutputError
 from ..images.listing import list_folder
 from ..journal import Journal, read_entries
 
 LONGEST_NAME = 255  # bytes
+A_DAY = 86_400.0  # seconds
 LONGEST_CLAIM = 1 << 16
 NOTES = ".bidiffsr"
 """Folder in that of the results which remembers what is done."""
@@ -272,6 +273,8 @@ class LocalFolder(Folder):
             (self.path / NOTES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"'{self}' cannot be written: {error.strerror}.", "Choose another folder.") from None
+        for place in (self.path, self.path / NOTES / "begun"):
+            sweep(place, older_than=A_DAY)  # others may be at work
         return Journal(self.path / NOTES / f"done-{shard[0]}-of-{shard[1]}.jsonl")
 
     def entries(self, besides: Notes | None) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ..atomic import write_atomic
+from ..atomic import sweep, write_atomic
 from ..checkpoints.files import EXACT, Checkpoint, serialize_float, serialize_packed
 from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
@@ -68,6 +68,8 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         raise UsageError(f"There is a run in '{folder}' already.", "Go on with --resume, or name another --output.")
     try:
         (folder / COMPACT).mkdir(parents=True, exist_ok=True)
+        for place in (folder, folder / COMPACT):
+            sweep(place, older_than=0)
     except OSError as error:
         raise OutputError(
             f"The folder '{folder}' cannot be made: {error.strerror}.", "Name another --output."

@@ -138,7 +138,7 @@ def test_module_and_name_agree() -> None:
         (["doctor", "b.png"], "b.png"),
         (["upscale", "photo.png", "--steps", "many"], "--steps"),
         (["upscale", "photo.png", "--sampler", "euler"], "'ddim', 'ddpm', 'dpmpp-2m'"),
-        (["upscale", "photo.png", "--preset", "good"], "'faithful', 'balanced', 'best'"),
+        (["upscale", "photo.png", "--preset", "good"], "'faithful', 'fast', 'balanced', 'best'"),
         (["upscale", "photo.png", "--precision", "fp8"], "'auto', 'fp32', 'bf16', 'fp16'"),
         (["upscale", "photo.png", "--backend", "cuda"], "'auto', 'native', 'reference'"),
         (["upscale", "photo.png", "--format", "gif"], "'same', 'png', 'jpg', 'webp', 'avif', 'tiff'"),
