@@ -374,7 +374,7 @@ def _do(left: Sequence[Job], outcomes: Iterator[Outcome]) -> list[Outcome]:
         for outcome in outcomes:
             done.append(outcome)
             passed += outcome.job.status.bytes
-            progress(len(done), len(left), passed / total if total else None)
+            progress(len(done), len(left), passed / total if total else None, outcome.job.name)
             if outcome.error:
                 out.warning(outcome.error)
             elif not out.with_bar:
