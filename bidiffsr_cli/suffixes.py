@@ -14,3 +14,8 @@ WRITTEN = {
 """Suffix of a result -> Pillow's name of its format."""
 READ = frozenset((*WRITTEN, ".apng", ".mpo", ".avifs", ".bmp", ".gif"))
 """Suffixes of files that are looked at in a folder; what a file is, its content tells."""
+
+
+def own(suffix: str) -> str:
+    """The suffix of a result that keeps its input's format: the same, or .png where that cannot be written."""
+    return suffix if suffix.lower() in WRITTEN else ".png"

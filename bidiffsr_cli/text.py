@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@")
@@ -11,6 +12,11 @@ FORMULA = ("=", "+", "-", "@")
 def printable(text: str) -> str:
     """The text with control characters and undecodable bytes, as file names may hold them, written as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def file_key(name: str) -> str:
+    """What is equal for two names that some file system takes for one: A and a, or é and e with an accent."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def csv_cell(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import typer
 
 from ..errors import BidiffsrError, is_out_of_memory, is_out_of_threads, out_of_memory, out_of_threads
 
+SOME_FAILED = 3
+"""Exit code."""
 UNEXPECTED_HINT = "Run it again with --debug for the traceback."
 WHOLE_OR_NOT = "No partial result is left behind."
 
@@ -38,6 +41,12 @@ def explain(error: BaseException) -> Failure:
     detail = " ".join(str(error).split())  # one line, whatever the library wrote
     name = type(error).__name__
     return Failure(f"Something unexpected happened ({f'{name}: {detail}' if detail else name}).", UNEXPECTED_HINT, 1)
+
+
+def some_failed(names: Sequence[str], total: int) -> str:
+    """The sentence that names the pictures of many that failed."""
+    more = "" if len(names) <= 10 else f", and {len(names) - 10} more"
+    return f"{len(names)} of {total} pictures failed: {', '.join(names[:10])}{more}."
 
 
 def interrupted(received: int | None) -> Failure:

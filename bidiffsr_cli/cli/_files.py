@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, UsageError
+from ..text import file_key
 from ._output import is_terminal, out
 
 if TYPE_CHECKING:
@@ -61,13 +61,11 @@ def split_words(words: Sequence[str], option: str | None, *, overwrite: bool) ->
 
 def _is_foreign_picture(source: str, output: str) -> bool:
     path = Path(output)
-    if PIPE in (output, source) or not is_file(output) or _same_file(Path(source), path) or not path.stat().st_size:
+    if PIPE in (output, source) or not is_file(output) or _same_file(Path(source), path):
         return False
     from ..images import made_here
-    from ..suffixes import READ
 
-    made = made_here(path)  # None: it cannot be read, but may be a picture for others
-    return made is False or (made is None and path.suffix.lower() in READ and not _is_text(path))
+    return made_here(path) is False
 
 
 def name_outputs(sources: Sequence[str], output: str | None, scale: int, format: str) -> list[str]:
@@ -86,7 +84,7 @@ def name_outputs(sources: Sequence[str], output: str | None, scale: int, format:
     outputs = [name_output(source, folder, scale, format) for source in sources]
     by_name: dict[str, list[str]] = {}
     for source, name in zip(sources, outputs, strict=True):
-        by_name.setdefault(unicodedata.normalize("NFC", str(Path(name).absolute())).casefold(), []).append(source)
+        by_name.setdefault(file_key(str(Path(name).absolute())), []).append(source)
     if twice := [names for names in by_name.values() if len(names) > 1]:
         raise UsageError(f"{' and '.join(map(repr, twice[0]))} would have one result.", "Rename one, or do one by one.")
     return outputs
@@ -110,11 +108,11 @@ def name_output(source: str, output: str | None, scale: int, format: str) -> str
 
 def _suffix(source: Path, format: str) -> str:
     """Of a result that is named after its input."""
-    from ..suffixes import WRITTEN
+    from ..suffixes import own
 
-    if format == "same" and source.suffix.lower() in WRITTEN:
-        return source.suffix
-    return ".png" if format in ("auto", "same") else f".{format}"
+    if format == "same":
+        return own(source.suffix)
+    return ".png" if format == "auto" else f".{format}"
 
 
 def own_format(files: Files) -> str:
@@ -166,14 +164,6 @@ def _names_a_picture(output: str) -> bool:
     from ..suffixes import WRITTEN
 
     return Path(output).suffix.lower() in WRITTEN and not _is_folder(output)
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a file is nothing but words, whatever it is called."""
-    try:
-        return path.read_bytes()[:4096].decode().isprintable()
-    except (OSError, ValueError):
-        return False
 
 
 def is_dir(name: str) -> bool:

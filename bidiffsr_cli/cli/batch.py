@@ -31,6 +31,7 @@ import typer
 
 from ..errors import OutputError, UsageError
 from . import _options as o
+from ._errors import SOME_FAILED, some_failed
 from ._files import is_file
 from ._output import out
 from ._values import parse_shard, parse_upscale_options
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from ..distributed.work import Outcome, Work
 
 PICTURES, WORKERS = "Pictures", "Workers"
-SOME_FAILED = 3
 PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
 EXTENSIONS = {
     "auto": ".png",
@@ -456,10 +456,6 @@ def _tell(summary: dict[str, Any], parts: Sequence[_Part]) -> None:
     rates += "" if memory is None else f", peak {memory / 1e6:.0f} MB"
     words = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
     out.message(f"{words} in {duration(summary['seconds'])}{rates}")
-    failures = [outcome for item in parts for outcome in item.failures]
+    failures = [outcome.job.name for item in parts for outcome in item.failures]
     if failures:
-        shown = failures[:10]
-        more = "" if len(failures) <= len(shown) else f", and {len(failures) - len(shown)} more"
-        names = ", ".join(item.job.name for item in shown)
-        total = sum(counts.values())
-        out.error(f"{len(failures)} of {total} pictures failed: {names}{more}.", "Run it again when they are mended.")
+        out.error(some_failed(failures, sum(counts.values())), "Run it again when they are mended.")

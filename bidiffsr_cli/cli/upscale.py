@@ -31,7 +31,7 @@ import typer
 from ..errors import StorageError
 from . import _options as o
 from . import batch
-from ._errors import explain
+from ._errors import SOME_FAILED, explain, some_failed
 from ._files import (
     Files,
     check_files,
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from ..images import Picture
     from ..pipeline import SuperResolver
     from ..results import UpscaleResult
-
-SOME_FAILED = 3
 
 
 def upscale(
@@ -264,8 +262,7 @@ def _report(results: Sequence[dict[str, Any]], files: Files, *, one: bool, dry_r
 
     failed = [result["input"] for result in results if result["status"] == "failed"]
     if failed:
-        shown = ", ".join(failed[:10]) + (f", and {len(failed) - 10} more" if len(failed) > 10 else "")
-        out.error(f"{len(failed)} of {len(results)} pictures failed: {shown}.")
+        out.error(some_failed(failed, len(results)))
     if files.report is not None and not dry_run:
         write_report(results, Path(files.report), overwrite=files.overwrite)
     if out.as_json and one:

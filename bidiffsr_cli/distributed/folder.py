@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from ..errors import InputError, OutputError, UsageError
-from ..suffixes import WRITTEN
+from ..suffixes import own
+from ..text import file_key
 from .storage import ABSENT, Contents, Folder, Status
 
 SYSTEM = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information"))
@@ -134,14 +134,14 @@ def find_jobs(
     results_of = {result.identity() for result in (output, *results)}
     within = [place for place in results_of if place[: len(inside)] == inside and place != inside]
     jobs = []
-    contents = _named(folder, selection.names) if selection.names else folder.pictures(recursive=selection.recursive)
+    contents = _named(folder, selection.names) if selection.names else folder.contents(recursive=selection.recursive)
     for name, status in contents.pictures.items():
         of_system = any(part.lower() in SYSTEM for part in name.split("/"))
-        own = within and _lies_in(folder.identity(name), within)
-        if of_system or own or not selection.takes(name):
+        ours = within and _lies_in(folder.identity(name), within)
+        if of_system or ours or not selection.takes(name):
             continue
         kind = PurePosixPath(name).suffix
-        result = f"{name.removesuffix(kind)}{suffix}{extension or _writable(kind)}"
+        result = f"{name.removesuffix(kind)}{suffix}{extension or own(kind)}"
         jobs.append(Job(name, folder, status, result, output))
     if not jobs:
         others = f" It holds {described(contents.others)}." if contents.others else ""
@@ -158,10 +158,6 @@ def find_jobs(
 
 def _lies_in(place: tuple[str, ...], folders: Iterable[tuple[str, ...]]) -> bool:
     return any(place[: len(folder)] == folder for folder in folders)
-
-
-def _writable(suffix: str) -> str:
-    return suffix if suffix.lower() in WRITTEN else ".png"
 
 
 def _named(folder: Folder, names: Iterable[str]) -> Contents:
@@ -191,7 +187,7 @@ def _check_clashes(jobs: Sequence[Job]) -> None:
     """Results are told apart even where the file system takes A for a, or é for e and an accent."""
     by_result: dict[str, list[str]] = {}
     for job in jobs:
-        by_result.setdefault(unicodedata.normalize("NFC", job.result).casefold(), []).append(job.name)
+        by_result.setdefault(file_key(job.result), []).append(job.name)
     clashes = [" and ".join(names) for names in by_result.values() if len(names) > 1]
     if clashes:
         more = "" if len(clashes) <= 3 else f"; and {len(clashes) - 3} more"

@@ -61,7 +61,7 @@ class RemoteFolder(Folder):
             raise UsageError(f"There is no folder beside '{self}'.", "Say with -o where the results go.")
         return RemoteFolder(self.url + ending)
 
-    def pictures(self, *, recursive: bool = True) -> Contents:
+    def contents(self, *, recursive: bool = True) -> Contents:
         with _readable(str(self)):
             found = self._find()
         meant = {name: status for name, status in found.items() if recursive or "/" not in name}

@@ -1,7 +1,7 @@
 """Where the pictures are and where the results go: a folder of this machine, or one behind a URL (`remote`).
 
     folder = open_folder("photos")              # or "s3://bucket/photos"
-    for name, status in folder.pictures().pictures.items():
+    for name, status in folder.contents().pictures.items():
         picture = read_picture(folder.fetch(name, status.bytes), name=folder.where(name))
 
 A folder is sent to other machines as it is: it holds where it lies and no connection. The names of its files have
@@ -105,7 +105,7 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def pictures(self, *, recursive: bool = True) -> Contents:
+    def contents(self, *, recursive: bool = True) -> Contents:
         """The picture files in it, and in the folders in it, by name; hidden ones are left out.
 
         Raises:
@@ -161,10 +161,16 @@ class Folder(ABC):
             OutputError: it cannot be removed.
         """
 
-    def claim(self, name: str, data: bytes) -> None:
-        """Note what a file is about to become, in case that the process dies before it can note that it did."""
-        note = {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    def claim(self, name: str, data: bytes) -> str:
+        """Note what a file is about to become, in case that the process dies before it can note that it did.
+
+        Returns:
+            The sha256 of the data, in hexadecimal.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        note = {"name": name, "bytes": len(data), "sha256": sha256}
         self.write(_claim(name), json.dumps(note).encode(), overwrite=True)
+        return sha256
 
     def is_claimed(self, name: str) -> bool:
         """Whether a file is what such a note says, to the last byte: a user's own file never is."""
@@ -227,7 +233,7 @@ class LocalFolder(Folder):
         possible = os.sep == "/" or not set(name) & set('\\:*?"<>|')
         return super().can_name(name) and possible and all(_fits(part) for part in name.split("/"))
 
-    def pictures(self, *, recursive: bool = True) -> Contents:
+    def contents(self, *, recursive: bool = True) -> Contents:
         if not self.path.is_dir():
             raise InputError(f"There is no folder '{self.path}'.", "Check its name.")
         listing = list_folder(self.path, recursive=recursive)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -120,15 +119,11 @@ def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, repl
     """Encode it and write it, whole or not at all; `replace` a file that is there."""
     data = encode_result(result, picture, work.options, work.writing_of(job))
     began = time.perf_counter()
-    job.output.claim(job.result, data)
-    try:
-        job.output.write(job.result, data, overwrite=replace)
-    except BaseException:
-        job.output.release(job.result)
-        raise
+    sha256 = job.output.claim(job.result, data)
+    job.output.write(job.result, data, overwrite=replace)
     ended = time.perf_counter()
     result.seconds.encode += ended - began
-    return Outcome(job, result.to_dict(), seconds=ended - started, sha256=hashlib.sha256(data).hexdigest())
+    return Outcome(job, result.to_dict(), seconds=ended - started, sha256=sha256)
 
 
 def failed(job: Job, error: BaseException) -> Outcome:

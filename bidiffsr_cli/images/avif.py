@@ -24,11 +24,13 @@ def survey(stream: IO[bytes]) -> Survey:
     """Look at the properties of the primary item; whatever is odd is left to Pillow to complain of."""
     result = Survey(stream)
     with contextlib.suppress(struct.error, IndexError, ZeroDivisionError):
-        properties = _primary_properties(_meta(stream))
+        meta = _meta(stream)
+        if (at := meta.find(b"av1C")) >= 0:  # of any item: a grid's own is that of its tiles
+            flags = meta[at + 6]
+            result.depth = (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+        properties = _primary_properties(meta)
         for kind, content in properties:
-            if kind == b"av1C":
-                result.depth = (12 if content[2] & 0x20 else 10) if content[2] & 0x40 else 8
-            elif kind == b"colr" and content[:4] == b"nclx" and result.coding is None:
+            if kind == b"colr" and content[:4] == b"nclx" and result.coding is None:
                 result.coding = from_cicp(*struct.unpack_from(">HH", content, 4))
                 result.states_colours = content[4:8] != UNSPECIFIED
             elif kind == b"clap":

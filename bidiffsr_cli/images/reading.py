@@ -149,12 +149,16 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def made_here(path: Path) -> bool | None:
-    """Whether a picture's file says that this program made it; None if it is no picture that can be read."""
+    """Whether a picture's file says that this program made it; None if it does not even begin as a picture's does."""
     try:
         with _opened(path, str(path)) as file:
+            head = file.read(HEAD)
+            if not _sniff(head, OURS) and not _sniff(head, FOREIGN):
+                return None
+            file.seek(0)
             return _look(file, str(path), lambda image, _: read_provenance(image) is not None)
-    except InputError:
-        return None
+    except InputError:  # a picture, if only for other programs
+        return False
 
 
 def read_bounded(file: IO[bytes], name: str) -> bytes:

@@ -252,6 +252,20 @@ def test_numpy_is_not_needed(folder: Path, model: Path, args: list[str]) -> None
     assert b"umpy" not in process.stderr
 
 
+def test_interrupted_while_the_command_is_being_imported() -> None:
+    code = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+import bidiffsr_cli.cli.app
+"""
+    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, env=environment(), check=False)
+    assert ended.returncode == -signal.SIGINT and ended.stderr == b""
+
+
 def test_a_folder_that_is_gone_and_a_terminal_without_columns(folder: Path, model: Path) -> None:
     (folder / "gone").mkdir()
     code = (

@@ -217,6 +217,8 @@ def test_a_result_never_replaces_another_input(folder: Path, upscale: Run) -> No
 
 
 def test_a_picture_that_only_others_can_read_is_not_overwritten(folder: Path, upscale: Run) -> None:
+    Path("words.png").write_text("two\nlines\n")
+    assert upscale("photo.png", "words.png").code == 2  # no picture at all, so an output that is there
     heic = b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(range(256))
     Path("phone.jpg").write_bytes(heic)
     refused = upscale("photo.png", "phone.jpg", "--overwrite")

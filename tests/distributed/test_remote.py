@@ -66,10 +66,10 @@ def test_which_names_are_pictures(memory: Any) -> None:
         memory.pipe_file(f"/in/{name}", b"12345")
     memory.pipe_file("/in2/other.png", b"1")
     folder = open_folder("memory://in")
-    contents = folder.pictures()
+    contents = folder.contents()
     assert list(contents.pictures) == ["a.jpg", "b.PNG", "p*[1]?#.png", "sub/x.y.webp"]
     assert contents.others == {".txt": 1} and not contents.closed
-    assert list(folder.pictures(recursive=False).pictures) == ["a.jpg", "b.PNG", "p*[1]?#.png"]
+    assert list(folder.contents(recursive=False).pictures) == ["a.jpg", "b.PNG", "p*[1]?#.png"]
     assert folder.read("p*[1]?#.png") == b"12345"
     jobs = jobs_of(folder, open_folder("memory://out"))
     assert [job.target for job in jobs][-1] == "memory://out/sub/x.y.png"
