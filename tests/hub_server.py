@@ -57,7 +57,8 @@ class Hub:
     retry_after: str = ""
     """What every request is answered with, and 429."""
     body: str = ""
-    """How transfers lie: "gzip" (a few bytes that unpack to many), "endless", "long" (a length that never comes)."""
+    """How transfers lie: "gzip" (a few bytes that unpack to many), "endless", "long" (a length that never comes),
+    "short" (an end before all is sent)."""
     odd_json: bool = False
     """Answer with JSON of another shape."""
     silent: threading.Event | None = None
@@ -222,6 +223,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.begin_answer(200, 1 << 40, {})
                 while True:
                     self.wfile.write(bytes(1 << 16))
+            elif self.hub.body == "short":
+                self.begin_answer(200, len(rest) // 2, {})
+                self.wfile.write(rest[: len(rest) // 2])
             else:
                 self.begin_answer(200, len(rest) + 1000, {})
                 self.wfile.write(rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..configs import PRESET_WORDS, ModelConfig
 from ..networks.complexity import Complexity
-from .files import Header
+from .header import Header
 
 
 def facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:

@@ -1,16 +1,14 @@
 """Checkpoint files: one safetensors file, float (for training and exchange) or packed (for use).
 
-The header carries `format`, `format_version`, `storage`, `config` (JSON), `license` and `origin`. Float storage has the
-authors' parameter names. Packed storage has ours, with each binary weight as sign bits (`...sign`, laid out as in
-`ops/packing.py`) and a scale per output channel (`...alpha`). Nothing in a file is believed before it was checked.
+What comes before the tensors is told in `header`. Float storage has the authors' parameter names. Packed storage has
+ours, with each binary weight as sign bits (`...sign`, laid out as in `ops/packing.py`) and a scale per output channel
+(`...alpha`). Nothing in a file is believed before it was checked.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +19,16 @@ import torch
 from torch import Tensor
 
 from ..configs import ModelConfig
-from ..errors import CheckpointError, ModelError, check_no_pointer
+from ..errors import CheckpointError
 from ..networks.packed import PackedBIConv, pack, unpack
 from ..networks.unet import UNet, meta_network
 from ..ops.packing import filler_is_zero
+from .header import FORMAT, FORMAT_VERSION, METADATA, checked_metadata, no_whole_file, refusals, sha256_of
 from .upstream import from_upstream, infer_config, read_pth, to_upstream
 
-FORMAT = "bidiffsr"
-FORMAT_VERSION = "1"
-_METADATA = ("format", "format_version", "storage", "config", "license", "origin")
 NORMS = ("stem", "norm", "norm1", "norm2", "head_norm")
 EXACT = (*NORMS, "tar", "taa")
 """Layers whose values reach a sign next, so that rounding them may flip it; training keeps them in float32."""
-_BYTES = {"F32": 4, "F16": 2, "U8": 1}
 _FLOATS = ("F32", "F16")
 
 
@@ -92,37 +87,6 @@ class Checkpoint:
         return network
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a checkpoint file says of itself before its tensors.
-
-    Attributes:
-        config, license, origin, storage: as of `Checkpoint`.
-        bytes: name of a tensor, as in the file -> bytes that it takes there.
-    """
-
-    config: ModelConfig
-    license: str
-    origin: str
-    storage: str
-    bytes: dict[str, int]
-
-
-def read_header(path: Path) -> Header:
-    """Read what a checkpoint file says of itself, without its tensors.
-
-    Raises:
-        ModelError, CheckpointError: as `read_checkpoint`.
-    """
-    with _opened(path) as (file, metadata):
-        sizes = {}
-        for name in file.keys():  # noqa: SIM118 - it is no mapping
-            entry = file.get_slice(name)
-            sizes[name] = math.prod(entry.get_shape()) * _BYTES.get(entry.get_dtype(), 0)
-        config = ModelConfig.from_json(metadata["config"])
-        return Header(config, metadata["license"], metadata["origin"], metadata["storage"], sizes)
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a float or packed checkpoint file, and check all of it.
 
@@ -131,7 +95,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is damaged, of another format or version, or its tensors do not fit its config;
             the message names the first tensor that is wrong.
     """
-    with _opened(path) as (file, metadata):
+    with refusals(path), _opened(path) as file:
+        metadata = checked_metadata(file.metadata() or {})
         sha256 = sha256_of(path)
         config = ModelConfig.from_json(metadata["config"])
         read = _read_packed if metadata["storage"] == "packed" else _read_float
@@ -140,33 +105,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[safetensors.safe_open, Mapping[str, str]]]:
-    """A checkpoint file with its checked metadata; whatever is wrong becomes one of our errors."""
-    if not path.is_file():
-        raise ModelError(f"There is no checkpoint file {path}.", "Give the path of a .safetensors file.")
-    if path.suffix in (".pth", ".pt", ".ckpt"):
-        raise CheckpointError(
-            f"{path.name} is a PyTorch file, not a checkpoint of bidiffsr.",
-            f"Convert it: bidiffsr models convert {path.name} -o {path.stem}.safetensors",
-        )
-    check_no_pointer(path)
+def _opened(path: Path) -> Iterator[safetensors.safe_open]:
+    """A safetensors file."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            yield file, _checked_metadata(file.metadata() or {}, path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error.message}", error.hint) from None
-    except OSError as error:
-        raise ModelError(f"{path.name} cannot be read: {error.strerror or error}.", "Check its permissions.") from None
+            yield file
     except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"{path.name} is not a whole safetensors file: {str(error)[:200]}.", "Download or copy it again."
-        ) from None
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        raise no_whole_file(str(error)[:200]) from None
 
 
 def read_pth_checkpoint(path: Path, scales: tuple[int, ...], norm_groups: int | None = None) -> Checkpoint:
@@ -221,7 +166,7 @@ def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> b
 
 def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: str) -> bytes:
     values = (FORMAT, FORMAT_VERSION, storage, checkpoint.config.to_json(), checkpoint.license, checkpoint.origin)
-    return serialize_tensors(tensors, dict(zip(_METADATA, values, strict=True)))
+    return serialize_tensors(tensors, dict(zip(METADATA, values, strict=True)))
 
 
 def serialize_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -247,23 +192,6 @@ def _with_sorted_metadata(file: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
     return len(text).to_bytes(8, "little") + text + file[8 + length :]
-
-
-def _checked_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, str]:
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError("it is a safetensors file, but not one of bidiffsr.")
-    version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"its format version is {(version or '')[:40]!r}; this bidiffsr reads {FORMAT_VERSION!r}.",
-            "Upgrade bidiffsr.",
-        )
-    for name in _METADATA:
-        if name not in metadata:
-            raise CheckpointError(f"its header lacks {name!r}.")
-    if metadata["storage"] not in ("float", "packed"):
-        raise CheckpointError(f"its storage is {metadata['storage'][:40]!r}; known are 'float' and 'packed'.")
-    return metadata
 
 
 def _read_float(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:

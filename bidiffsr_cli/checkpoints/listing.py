@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ModelError
 from . import hub
 from .catalog import catalog
-from .files import read_header
+from .header import read_header
 from .models import Model, find_model
 
 

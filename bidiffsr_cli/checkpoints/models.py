@@ -13,12 +13,15 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, ModelError
 from . import hub
 from .catalog import CatalogEntry, catalog, find_entry
-from .files import Checkpoint, read_checkpoint
 from .hub import DEFAULT_REVISION, HubFile, Progress
+
+if TYPE_CHECKING:
+    from .files import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Model:
         Raises:
             CheckpointError: the file is damaged, or is not the one of the catalog.
         """
+        from .files import read_checkpoint  # and torch, which a list of models does without
+
         if self.sources:
             hub.check_cached(path, self.pull_hint)
         checkpoint = read_checkpoint(path)

@@ -124,7 +124,7 @@ def _of_config(name: str, size: int) -> tuple[str, Complexity]:
 def _of_model(name: str | None, size: int, *, offline: bool) -> tuple[str, Complexity]:
     """A model's name and cost; it is fetched if it is not here."""
     from ..checkpoints.catalog import default_model
-    from ..checkpoints.files import read_header
+    from ..checkpoints.header import read_header
     from ..checkpoints.models import find_model
     from ..errors import ModelError
     from ..networks.complexity import complexity

@@ -21,7 +21,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 JUST_ABOVE_1 = 1.0000001192092896
-"""The float after 1: hardtanh's gradient ends before its bounds, those here include them."""
+JUST_BELOW_0 = -1.1754943508222875e-38
+"""The floats beyond 1 and 0: hardtanh's gradient ends before its bounds, those here include them. What clamp's is on a
+bound depends on the version of torch."""
 
 
 class _ApproxSign(Function):
@@ -49,6 +51,18 @@ class _SteSign(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(grad, x, *ctx.open_interval), None, None
+
+
+class _UnitStep(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1).round_()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, x, JUST_BELOW_0, JUST_ABOVE_1)
 
 
 class _ScaledSteSign(Function):
@@ -147,8 +161,7 @@ def ede_shape(part_done: float) -> tuple[float, float]:
 
 def unit_step(x: Tensor) -> Tensor:
     """round(clip(x, 0, 1)) in {0, 1}, 0 at 1/2; gradient 1 where 0 <= x <= 1 (DoReFa, arXiv 1606.06160)."""
-    clipped = x.clamp(0, 1)
-    return clipped.detach().round() + (clipped - clipped.detach())
+    return _UnitStep.apply(x)
 
 
 def dorefa_weight(w: Tensor) -> Tensor:

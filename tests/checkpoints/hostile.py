@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cli.support import tiny_checkpoint
 
-from bidiffsr_cli.checkpoints.files import read_checkpoint, read_header
+from bidiffsr_cli.checkpoints.files import read_checkpoint
+from bidiffsr_cli.checkpoints.header import read_header
 from bidiffsr_cli.errors import CheckpointError
 
 MEMORY, SECONDS = 64 << 20, 240

@@ -16,6 +16,7 @@ from bidiffsr_cli.checkpoints.files import (
     serialize_float,
     serialize_packed,
 )
+from bidiffsr_cli.checkpoints.header import read_header
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError, ModelError
 from bidiffsr_cli.networks.packed import freeze
@@ -143,7 +144,7 @@ def overwritten(name, octets):
     return damage
 
 
-DAMAGES = [
+OF_HEADERS = [
     (lambda f: b"", "not a whole safetensors file"),
     (lambda f: f[:5], "not a whole safetensors file"),
     (lambda f: f[:1000], "not a whole safetensors file"),
@@ -162,7 +163,6 @@ DAMAGES = [
     (with_config(lambda c: c["network"].update(inner_channel=10**9)), "inner_channel cannot be 1000000000"),
     (with_config(lambda c: c["network"].update(res_blocks="2")), "res_blocks has a value of the wrong kind"),
     (with_config(lambda c: c["network"].update(res_blocks=True)), "res_blocks has a value of the wrong kind"),
-    (with_config(lambda c: c["network"].update(inner_channel=16)), "has shape"),
     (with_config(lambda c: c["network"].update(channel_mults=[1] * 100_000)), "channel_mults cannot be"),
     (with_config(lambda c: c["network"].update(tar_groups=1000)), "tar_groups cannot be 1000"),
     (with_config(lambda c: c["network"].update(norm_groups=3)), "norm_groups cannot be 3"),
@@ -171,6 +171,10 @@ DAMAGES = [
     (with_config(lambda c: c["diffusion"].update(beta_start=1e-12, beta_end=1e-12)), "beta_start cannot be 1e-12"),
     (with_config(lambda c: c["diffusion"].update(beta_start=0.5, beta_end=0.9)), "beta_end cannot be 0.9"),
     (with_config(lambda c: c["diffusion"].update(clip=[-1e300, 1e300])), "clip"),
+]
+DAMAGES = [
+    *OF_HEADERS,
+    (with_config(lambda c: c["network"].update(inner_channel=16)), "has shape"),
     (renamed(f"{CONV}.alpha", f"{CONV}.beta"), f"tensor {CONV}.alpha is missing"),
     (renamed("head.bias", "tail.bias"), "tensor head.bias is missing"),
     (redescribed("head.weight", shape=[3, 8, 9]), r"head.weight has shape \(3, 8, 9\); expected \(3, 8, 3, 3\)"),
@@ -190,6 +194,35 @@ def test_whatever_is_wrong_is_named(damage, sentence, tmp_path):
         read_checkpoint(path)
     assert caught.value.message.startswith("p.safetensors")
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(("damage", "sentence"), OF_HEADERS)
+def test_so_it_is_where_the_header_alone_is_read(damage, sentence, tmp_path):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(damage(serialize_packed(random_checkpoint())))
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        read_header(path)
+    assert caught.value.message.startswith("p.safetensors")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        None,
+        {"__metadata__": []},
+        {"__metadata__": {"format": 1}},
+        {"x": 1},
+        {"x": {"data_offsets": []}},
+        {"x": {"data_offsets": [0, float("inf")]}},
+        {"x": {"data_offsets": [0, 10**30]}},
+    ],
+)
+def test_headers_of_another_shape(header, tmp_path):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(join(header, b""))
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        read_header(path)
 
 
 def test_an_extra_tensor_is_refused(tmp_path):

@@ -38,6 +38,8 @@ sys.exit(f"imported: {heavy}" if heavy else code)
         (["doctor", "-h"], 0),
         (["bench", "-h"], 0),
         (["compare", "-h"], 0),
+        (["models", "list"], 0),
+        (["models", "path", "fast"], 0),
         ([], 2),
         (["upscale"], 2),
         (["upscale", "photo.png", "--steps", "0"], 2),

@@ -90,7 +90,7 @@ def test_every_method_from_photos_to_an_enlarged_picture(run: Run, options: list
     finished = run("models", "pack", "run", "-o", "mine.safetensors")
     assert finished.code == (0 if packs else 5), finished.err
     finished = run("models", "show", "run/model.safetensors")
-    assert finished.code == 0 and ("on SR3's UNet" in finished.err) is (system != "bi-diffsr")
+    assert finished.code == 0 and ("on SR3's UNet" in finished.answer) is (system != "bi-diffsr")
 
 
 @pytest.mark.slow

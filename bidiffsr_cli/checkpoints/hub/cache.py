@@ -1,14 +1,14 @@
 """The cache of the Hugging Face Hub, which all of its tools share: what it holds of ours, whole or not.
 
-Content lies in `blobs/HASH`; `snapshots/COMMIT/FILE` links to it, `refs/BRANCH` says which commit a branch is. Content
-is compared with its hash before it gets that name and whenever it is read.
+The folder of ORG/REPO is `models--ORG--REPO`. In it content lies in `blobs/HASH`; `snapshots/COMMIT/FILE` links to
+it, `refs/BRANCH` says which commit a branch is. Content is compared with its hash before it gets that name and
+whenever it is read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, ModelError, OutputError
-from ..files import FORMAT, sha256_of
+from ..header import FORMAT, json_header, sha256_of
 from .client import explained, library, quiet, words
 from .names import HubFile
 
@@ -26,7 +26,6 @@ ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 COMMIT = re.compile("[0-9a-f]{40}")
 REMAINS = ".bidiffsr.incomplete"
 """Ending of what a cut download left behind."""
-_LARGEST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ def has_hash(etag: str, path: Path) -> bool:
 
 def repo_folder(name: HubFile) -> Path:
     """What the cache holds of a repository."""
-    hub = library()
-    return Path(hub.constants.HF_HUB_CACHE) / hub.file_download.repo_folder_name(repo_id=name.repo, repo_type="model")
+    return Path(library().constants.HF_HUB_CACHE) / f"models--{name.repo.replace('/', '--')}"
 
 
 def point(pointer: Path, blob: Path) -> None:
@@ -171,11 +169,8 @@ def remove_remains(repo: str) -> int:
 def _may_be_ours(path: Path) -> bool:
     """Whether a safetensors header names our format, or cannot be read."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= _LARGEST_HEADER else {}
-        return header.get("__metadata__", {}).get("format") == FORMAT
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return json_header(path).get("__metadata__", {}).get("format") == FORMAT
+    except (OSError, CheckpointError):
         return True
 
 

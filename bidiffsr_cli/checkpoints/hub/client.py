@@ -18,14 +18,12 @@ from urllib.parse import urlsplit
 from ...errors import BidiffsrError, ModelError
 from .names import HubFile
 
-PIECE = 32 << 10
-"""Bytes that are written at a time."""
 LONGEST_SILENCE = 120.0
 LONGEST_WAIT = 120
 """Seconds."""
 _OF_THE_CACHE = {
     getattr(errno, name, None)
-    for name in ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
+    for name in ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
 }
 
 
@@ -39,7 +37,6 @@ def library() -> Any:
         import huggingface_hub
         import huggingface_hub.constants
         import huggingface_hub.errors
-        import huggingface_hub.file_download
         import huggingface_hub.utils
     except (ImportError, ValueError) as error:
         raise _environment_error(error) from None
@@ -61,25 +58,23 @@ def host() -> str:
 def quiet() -> Iterator[None]:
     """For a while without the library's own progress bars and messages, and with bounds.
 
-    What came of a cut transfer is kept; an answer is waited for no longer than `LONGEST_SILENCE`, and a mirror that
+    An answer is waited for no longer than `LONGEST_SILENCE`, and a mirror that
     asks for a longer wait than `LONGEST_WAIT` not at all.
     """
     hub = library()
-    before = hub.constants.DOWNLOAD_CHUNK_SIZE, hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()
+    verbosity, without_bars = hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()
     session = hub.get_session()
     hooks, timeout = session.event_hooks, session.timeout
     session.event_hooks = {**hooks, "response": [*hooks.get("response", []), _refuse_long_waits]}
     session.timeout = LONGEST_SILENCE
-    hub.constants.DOWNLOAD_CHUNK_SIZE = PIECE  # by default 10 MB, of which a cut one is lost
     hub.logging.set_verbosity(hub.logging.CRITICAL)
     hub.utils.disable_progress_bars()
     try:
         yield
     finally:
         session.event_hooks, session.timeout = hooks, timeout
-        hub.constants.DOWNLOAD_CHUNK_SIZE = before[0]
-        hub.logging.set_verbosity(before[1])
-        if not before[2]:
+        hub.logging.set_verbosity(verbosity)
+        if not without_bars:
             hub.utils.enable_progress_bars()
 
 

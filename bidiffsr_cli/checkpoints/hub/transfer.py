@@ -1,20 +1,21 @@
-"""Download and upload: huggingface_hub does it, with two things added.
+"""Download and upload, by the library's requests, with three things that its own downloads lack.
 
-A download that was cut goes on in the next process where it stopped, and content gets its name in the cache only once
-it has its hash.
+A download that was cut goes on in the next process where it stopped, content gets its name in the cache only once it
+has its hash, and a mirror that lies about sizes is left.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from ...atomic import write_atomic
 from ...errors import ModelError
-from ..files import sha256_of
+from ..header import sha256_of
 from .cache import (
     COMMIT,
     ETAG,
@@ -106,31 +107,8 @@ LONGEST_FILE = 4 << 30
 """Bytes; no model that can be read has more."""
 MOST_REPEATS = 4
 """How often a file may be begun again."""
-
-
-class _Watched(io.BufferedRandom):
-    """A file that tells how many bytes it holds, and takes no more than it should come to hold.
-
-    Args:
-        path: of the file, to which is added.
-        size: how long it should become, bytes.
-        told: is told how long it is.
-    """
-
-    def __init__(self, path: Path, size: int, told: Callable[[int], None]) -> None:
-        path.touch()
-        super().__init__(io.FileIO(path, "r+"))
-        self.seek(0, io.SEEK_END)
-        self.size, self.written, self.told = size, 0, told
-
-    def write(self, data: Any, /) -> int:
-        self.written += len(data)
-        # more than was announced, such as what little unpacks to; or the same again and again
-        if self.tell() + len(data) > self.size or self.written > MOST_REPEATS * self.size:
-            raise ModelError(f"{host()} sends more than the {self.size:,} bytes that the file has.", "Do not use it.")
-        count = super().write(data)
-        self.told(self.tell())
-        return count
+MOST_FAILURES = 5
+"""How often a connection may fail with nothing new received."""
 
 
 def _fetch(
@@ -145,9 +123,8 @@ def _fetch(
         raise ModelError(
             f"{name} has {'an unknown number of' if size is None else f'{size:,}'} bytes.", "Check its name."
         )
-    headers = headers | {"accept-encoding": "identity"}
-    with _Watched(part, size, lambda done: progress(done, size)) as file:
-        library().file_download.http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size)
+    with part.open("ab") as file:
+        _receive(url, file, size, headers, progress)
     if has_hash(etag, part):
         part.replace(blob)
         return
@@ -156,6 +133,49 @@ def _fetch(
     if resumed:  # what was there may have been damaged
         return _fetch(name, url, etag, size, blob, headers, progress)
     raise _hash_differs(name, found, etag)
+
+
+def _receive(url: str, file: BinaryIO, size: int, headers: Mapping[str, str], progress: Progress) -> None:
+    """Append to a file until it has its size, however often the connection is cut."""
+    hub = library()
+    received = failures = 0
+    while (start := file.tell()) < size:
+        error: Exception = no_hub_error()  # an answer that ends too early
+        asked = {**headers, "accept-encoding": "identity"} | ({"range": f"bytes={start}-"} if start else {})
+        try:
+            with _answer(url, asked) as response:
+                if response.status_code != 206:  # all of it comes, whatever was asked for
+                    file.seek(0)
+                    file.truncate()
+                for piece in response.iter_bytes():
+                    received += len(piece)
+                    # more than was announced, such as what little unpacks to; or the same again and again
+                    if file.tell() + len(piece) > size or received > MOST_REPEATS * size:
+                        raise ModelError(
+                            f"{host()} sends more than the {size:,} bytes that the file has.", "Do not use it."
+                        )
+                    file.write(piece)
+                    progress(file.tell(), size)
+        except hub.errors.HfHubHTTPError:  # a refusal
+            raise
+        except hub.errors.HTTPError as failed:
+            error = failed
+        failures = 0 if file.tell() > start else failures + 1
+        if failures > MOST_FAILURES:
+            raise error
+        if file.tell() < size:
+            time.sleep(1)
+
+
+@contextlib.contextmanager
+def _answer(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
+    """What an address begins to send."""
+    hub = library()
+    waits = {"timeout": hub.constants.HF_HUB_DOWNLOAD_TIMEOUT, "retry_on_status_codes": (408, 429)}
+    # a failure while it is read is the caller's
+    with hub.utils.http_stream_backoff("GET", url, headers=headers, retry_on_exceptions=(), **waits) as response:
+        hub.utils.hf_raise_for_status(response)
+        yield response
 
 
 def _hash_differs(name: HubFile, found: str, expected: str) -> ModelError:

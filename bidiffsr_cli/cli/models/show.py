@@ -41,7 +41,7 @@ def show(
     out.configure(quiet=quiet, json=json, debug=debug)
     from ...checkpoints.catalog import default_model
     from ...checkpoints.facts import facts, storage
-    from ...checkpoints.files import read_header
+    from ...checkpoints.header import read_header
     from ...checkpoints.models import find_model
     from ...networks.complexity import complexity
 
