@@ -21,6 +21,8 @@ from bidiffsr_cli.checkpoints.files import Checkpoint, serialize_packed
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from bidiffsr_cli.networks.unet import UNet
 
+from .contract import undocumented
+
 COMMAND = [sys.executable, "-m", "bidiffsr_cli"]
 WIDTH, HEIGHT = 24, 16
 
@@ -40,8 +42,10 @@ class Finished:
 
     @property
     def json(self) -> Any:
-        """stdout as the one JSON object that it must be."""
-        return json.loads(self.out)
+        """stdout as the one JSON object that it must be, with the fields that are documented."""
+        answer = json.loads(self.out)
+        assert not undocumented(answer)
+        return answer
 
 
 Run = Callable[..., Finished]
