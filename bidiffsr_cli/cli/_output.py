@@ -163,15 +163,15 @@ class Output:
     def count(self, name: str, noun: str) -> Iterator[Callable[..., None]]:
         """A bar over things that are counted, with the time that is left.
 
-        Yields a function of how many are done, how many there are, and, where it is known, their share of the work and
-        the last one's name.
+        Yields a function of how many are done, how many there are, and, where it is known, their share of the work,
+        the name of the one in hand, and how far that is.
         """
-        with self._bar(name, f"{{task.fields[counted]}} {noun}", counted="0") as advance:
+        with self._bar(name, "{task.fields[counted]}", counted=f"0 {noun}") as advance:
 
-            def count(done: int, total: int, share: float | None = None, last: str | None = None) -> None:
-                named = {} if last is None else {"description": _shorten(printable(last))}
+            def count(done: int, total: int, share: float | None = None, hand: str = "", far: str = "") -> None:
+                named = {"description": _shorten(printable(hand))} if hand else {}
                 share = done / total if share is None else share
-                advance(completed=share, total=1, counted=f"{done}/{total}", **named)
+                advance(completed=share, total=1, counted=f"{done}/{total} {noun}{far}", **named)
 
             yield count
 

@@ -22,7 +22,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..distributed.folder import Found, Job, Selection
     from ..distributed.ledger import Ledger
     from ..distributed.storage import Folder
-    from ..distributed.work import Outcome, Work
+    from ..distributed.work import Outcome, Watch, Work
 
 PICTURES, WORKERS = "Pictures", "Workers"
 PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
@@ -221,8 +221,9 @@ def batch(
         started = time.perf_counter()
         for item in parts:
             out.message(_opening(item))
+            bar = _Bar(item.left)
             item.outcomes = _do(
-                item.left, _engine(engine, work, item.ledger, item.left, devices, jobs, ray_address, fail_fast)
+                bar, _engine(engine, work, item.ledger, item.left, devices, jobs, ray_address, fail_fast, bar.watch)
             )
             if fail_fast and item.failures:
                 break
@@ -354,6 +355,7 @@ def _engine(
     io_threads: int,
     ray_address: str | None,
     fail_fast: bool,
+    watch: Watch,
 ) -> Iterator[Outcome]:
     if engine == "ray":
         from ..distributed import cluster
@@ -361,26 +363,57 @@ def _engine(
         return cluster.run(left, work, ledger, address=ray_address, tell=out.warning, fail_fast=fail_fast)
     from ..distributed import local
 
-    return local.run(left, work, ledger, devices=devices, io_threads=io_threads, fail_fast=fail_fast)
+    return local.run(left, work, ledger, devices=devices, io_threads=io_threads, fail_fast=fail_fast, watch=watch)
 
 
-def _do(left: Sequence[Job], outcomes: Iterator[Outcome]) -> list[Outcome]:
-    """One line for each picture, or a bar; the time that is left goes by the files' sizes, as small ones come first."""
+def _do(bar: _Bar, outcomes: Iterator[Outcome]) -> list[Outcome]:
+    """One line for each picture, or a bar."""
     done: list[Outcome] = []
-    if not left:
+    if not bar.left:
         return done
-    total, passed = sum(job.status.bytes for job in left), 0
-    with out.count("pictures", "pictures") as progress:
+    with bar.shown():
         for outcome in outcomes:
             done.append(outcome)
-            passed += outcome.job.status.bytes
-            progress(len(done), len(left), passed / total if total else None, outcome.job.name)
+            bar.finish(outcome.job)
             if outcome.error:
                 out.warning(outcome.error)
             elif not out.with_bar:
-                seconds = outcome.result["seconds"]["sample"]
-                out.message(f"[{len(done)}/{len(left)}] {outcome.job.name} -> {outcome.job.target} in {seconds:.1f} s")
+                seconds, count = outcome.result["seconds"]["sample"], f"{len(done)}/{len(bar.left)}"
+                out.message(f"[{count}] {outcome.job.name} -> {outcome.job.target} in {seconds:.1f} s")
     return done
+
+
+class _Bar:
+    """How far a folder is. The time that is left goes by the files' sizes, as small pictures come first."""
+
+    def __init__(self, left: Sequence[Job]) -> None:
+        self.left = left
+        self._bytes = sum(job.status.bytes for job in left) or 1
+        self._finished = self._passed = 0
+        self._begun: dict[Job, float] = {}
+        self._show: Callable[..., None] = lambda *_: None
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """While the work is done."""
+        with out.count("pictures", "pictures") as self._show:
+            yield
+
+    def watch(self, job: Job, passes: int, total: int) -> None:
+        """A window of a picture is done."""
+        self._begun[job] = passes / total
+        self._update(job, f", {passes}/{total} windows")
+
+    def finish(self, job: Job) -> None:
+        """A picture is written, or has failed."""
+        self._finished += 1
+        self._passed += job.status.bytes
+        self._begun.pop(job, None)
+        self._update(job)
+
+    def _update(self, job: Job, far: str = "") -> None:
+        begun = sum(part * job.status.bytes for job, part in self._begun.copy().items())
+        self._show(self._finished, len(self.left), (self._passed + begun) / self._bytes, job.name, far)
 
 
 def _settings(work: Work, sha256: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ..results import UpscaleResult
 from ..runtime import return_freed_memory, torch_threads
 from .folder import Job
 from .ledger import Ledger
-from .work import Outcome, Work, attempt, decode, failed, sample, size_of, write
+from .work import Outcome, Watch, Work, attempt, decode, failed, sample, size_of, write
 
 AHEAD = 2
 """Pictures that are decoded ahead for each lane, and that it still has to write."""
@@ -44,6 +44,7 @@ def run(
     devices: Sequence[str],
     io_threads: int,
     fail_fast: bool = False,
+    watch: Watch = lambda *_: None,
 ) -> Generator[Outcome]:
     """Enlarge pictures; outcomes come as they are ready.
 
@@ -56,13 +57,14 @@ def run(
         devices: one lane each, such as cuda:0 and cuda:1.
         io_threads: that decode and encode, for all lanes together.
         fail_fast: begin no picture after the first that failed.
+        watch: is told how far the pictures in hand are.
 
     Raises:
         StorageError: the disk is full, or the store fails.
     """
     # each of these threads uses one of torch's: more would spin beside the engine's
     with torch_threads(1), ThreadPoolExecutor(io_threads, "io", lambda: torch.set_num_threads(1)) as pool:
-        lanes = _Lanes(work, ledger, pool)
+        lanes = _Lanes(work, ledger, pool, watch)
         with closing(lanes.outcomes(jobs, [work.resolver(device) for device in devices])) as outcomes:
             for outcome in outcomes:
                 if outcome.error and fail_fast:
@@ -81,6 +83,7 @@ class _Lanes:
     work: Work
     ledger: Ledger
     pool: ThreadPoolExecutor
+    watch: Watch
     stop: threading.Event = field(default_factory=threading.Event)
 
     def outcomes(self, jobs: Sequence[Job], resolvers: Sequence[SuperResolver]) -> Generator[Outcome]:
@@ -103,7 +106,7 @@ class _Lanes:
         return_freed_memory()
         try:
             picture = decode(job, self.work)
-            result = sample(job, picture, self.work, resolver)
+            result = sample(job, picture, self.work, resolver, self.watch)
         except Exception as error:
             return failed(job, error)
         return self._finish(job, started, picture, result)
@@ -146,7 +149,7 @@ class _Lanes:
             job, reading = taken
             try:
                 started, decoded = reading.result()
-                result = sample(job, decoded, self.work, resolver)
+                result = sample(job, decoded, self.work, resolver, self.watch)
             except Exception as error:
                 if isinstance(error, _NotSmall | DeviceError) or is_out_of_memory(error):
                     aside.append(job)  # there may be memory for it alone

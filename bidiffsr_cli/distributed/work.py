@@ -59,6 +59,10 @@ def _resolver(model: str, machine: tuple[tuple[str, Any], ...]) -> SuperResolver
     return SuperResolver.from_pretrained(model, offline=True, **dict(machine))
 
 
+Watch = Callable[[Job, int, int], None]
+"""Is told, from any thread, how many of a picture's passes through the network are done, and how many there are."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of a picture.
@@ -108,9 +112,11 @@ def _fetched(job: Job) -> Path | bytes:
     return job.folder.fetch(job.name, job.status.bytes)
 
 
-def sample(job: Job, picture: Picture, work: Work, resolver: SuperResolver) -> UpscaleResult:
+def sample(
+    job: Job, picture: Picture, work: Work, resolver: SuperResolver, watch: Watch = lambda *_: None
+) -> UpscaleResult:
     """Enlarge it."""
-    result = resolver.upscale(picture, work.options)
+    result = resolver.upscale(picture, work.options, progress=partial(watch, job))
     result.input, result.output = job.source, job.target
     return result
 

@@ -91,6 +91,14 @@ def test_progress_bar_on_a_terminal(large: Path, model: Path) -> None:
     assert "large.png 120x80 -> large_x2.png 240x160 in" in shown
 
 
+def test_progress_of_a_folder_on_a_terminal(large: Path, model: Path) -> None:
+    Path("in").mkdir()
+    picture(size=(120, 80)).save("in/long.png")
+    code, shown = in_terminal(["batch", "in", "--steps", "10", "--model", str(model)])
+    assert code == 0
+    assert re.search(r"long\.png .* 0/1 pictures, \d+/\d+ windows", shown)
+
+
 @pytest.mark.parametrize(
     ("settings", "terminal", "shown"),
     [

@@ -17,7 +17,7 @@ from bidiffsr_cli.distributed import local
 from bidiffsr_cli.distributed.folder import Job, Selection, find_jobs
 from bidiffsr_cli.distributed.ledger import Ledger
 from bidiffsr_cli.distributed.storage import LocalFolder
-from bidiffsr_cli.distributed.work import Outcome, Work
+from bidiffsr_cli.distributed.work import Outcome, Watch, Work
 from bidiffsr_cli.enlarging import Writing
 from bidiffsr_cli.errors import DeviceError
 from bidiffsr_cli.pipeline import SuperResolver
@@ -79,10 +79,10 @@ def test_small_pictures_share_the_threads_and_large_ones_follow(photos: Path, mo
     both = threading.Barrier(2, timeout=30)
     sample = local.sample
 
-    def meet(job: Job, decoded: Any, how: Work, resolver: SuperResolver) -> Any:
+    def meet(job: Job, decoded: Any, how: Work, resolver: SuperResolver, watch: Watch) -> Any:
         if decoded.size == (16, 12) and job.name < "03":
             both.wait()  # breaks if they do not run at the same time
-        return sample(job, decoded, how, resolver)
+        return sample(job, decoded, how, resolver, watch)
 
     monkeypatch.setattr(local, "sample", meet)
     _, outcomes = enlarge(photos, work(photos, 2), "out")
@@ -105,10 +105,10 @@ def test_what_memory_refuses_side_by_side_is_tried_alone(photos: Path, monkeypat
 
     sample = local.sample
 
-    def refuse(job: Job, decoded: Any, how: Work, resolver: SuperResolver) -> Any:
+    def refuse(job: Job, decoded: Any, how: Work, resolver: SuperResolver, watch: Watch) -> Any:
         if resolver.runtime.threads == 1 and job.name == "06.png":
             raise out_of_memory()
-        return sample(job, decoded, how, resolver)
+        return sample(job, decoded, how, resolver, watch)
 
     monkeypatch.setattr(local, "sample", refuse)
     _, outcomes = enlarge(photos, work(photos, 2), "out")
