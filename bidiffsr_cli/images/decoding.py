@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from . import colour, tiff
+from . import colour, jpeg, tiff
 from .metadata import exif_coding, read_exif, read_resolution
 from .picture import Picture
 from .pixels import to_float, to_levels
@@ -71,6 +71,8 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     icc = image.info.get("icc_profile") or None
     if survey is not None:
         warnings += survey.warnings
+        if image.format in ("JPEG", "MPO") and jpeg.is_cut(survey.stream):
+            warnings.append("The file ends early: a part of the picture, mostly the lowest, is missing.")
         icc = None if survey.coding else survey.icc_profile or icc  # PNG's code points count for more than a profile
     stated = icc is not None or (survey is not None and survey.states_colours)
     coding = (survey and survey.coding) or tiff.coding(image) or (None if stated else exif_coding(image))

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from bidiffsr_cli.errors import DeviceError, InputError
 from bidiffsr_cli.images import encode, picture_size, read_picture, render, tiff
+from bidiffsr_cli.images import jpeg as jpeg_survey
 from bidiffsr_cli.images import png as png_survey
 from bidiffsr_cli.images.metadata import _Text, read_resolution
 from bidiffsr_cli.images.png import LONGEST_TEXT
@@ -317,3 +318,36 @@ def test_tags_are_added_to_large_tiffs_too() -> None:
         image = Image.open(io.BytesIO(more))
         assert image.tag_v2[271] == "Camera" and image.tobytes() == photo().tobytes()
         assert image.getexif().get_ifd(ExifTags.IFD.Exif)[37510] == b"remark"
+
+
+def jpeg(**options: Any) -> bytes:
+    return encoded(photo().resize((160, 120)), "JPEG", **options)
+
+
+JPEGS = {
+    "baseline": jpeg(),
+    "full colour": jpeg(subsampling=0, quality=95),
+    "restart markers": jpeg(restart_marker_blocks=4),
+    "progressive": jpeg(progressive=True),
+    "with a thumbnail": jpeg(exif=b"Exif\0\0" + jpeg(quality=10)),
+    "of several pictures": encoded(
+        photo().resize((160, 120)), "MPO", save_all=True, append_images=[photo().resize((80, 60))]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_jpeg_whose_data_end_early(name: str) -> None:
+    whole = JPEGS[name]
+    assert read_picture(whole).warnings == (
+        ["The file holds several frames or pages: only the first was read."] if "several" in name else []
+    )
+    begin = whole.rindex(b"\xff\xda", 0, jpeg_survey._end(whole))
+    for part in (0.3, 0.6, 0.9):
+        if name == "progressive" and part > 0.3:
+            continue  # a whole scan at the end is missing, or a little of it: a picture of less quality
+        kept = whole[: begin + 20 + round(part * (jpeg_survey._end(whole) - begin - 20))].rstrip(b"\xff")
+        cut = kept + b"\xff\xd9"
+        assert (
+            "The file ends early: a part of the picture, mostly the lowest, is missing." in read_picture(cut).warnings
+        )
