@@ -5,6 +5,7 @@ process, nothing is left behind. Elsewhere a temporary file in the same folder d
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
@@ -144,22 +145,42 @@ def _write_named(data: bytes, target: Path, overwrite: bool) -> None:
             _write_all(file, data, target)
         finally:
             os.close(file)
-        if not overwrite:
-            _claim(temporary, target)
-        _replace(temporary, target)
+        if overwrite:
+            temporary.replace(target)
+        else:
+            _rename_to_new(temporary, target)
     except BaseException:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _claim(temporary: Path, target: Path) -> None:
-    """Make sure that `target` is ours, so that replacing it harms nobody. Raises FileExistsError."""
+def _rename_to_new(temporary: Path, target: Path) -> None:
+    """Give a whole file a name that nothing has yet. Raises FileExistsError."""
     try:
         os.link(temporary, target)
+        temporary.unlink()
     except FileExistsError:
         raise
-    except OSError:  # FAT and the like have no links: an empty file holds the place
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except OSError as error:  # FAT and the like have no links
+        if os.name == "nt":
+            temporary.rename(target)  # there it replaces nothing
+        elif not _rename_by_kernel(temporary, target):
+            if target.exists():  # what appears in the next moment is replaced
+                raise FileExistsError from error
+            temporary.replace(target)
+
+
+def _rename_by_kernel(temporary: Path, target: Path) -> bool:
+    """Rename where POSIX would replace and the kernel can be asked not to; False where it cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for name, here, not_replacing in (("renameat2", -100, 1), ("renameatx_np", -2, 4)):  # of Linux, of macOS
+        if hasattr(library, name):
+            paths = os.fsencode(temporary), os.fsencode(target)
+            if getattr(library, name)(here, paths[0], here, paths[1], not_replacing) == 0:
+                return True
+            if ctypes.get_errno() == errno.EEXIST:
+                raise FileExistsError
+    return False
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -138,11 +138,15 @@ def test_a_file_that_appears_meanwhile_is_not_touched(
     assert path.read_bytes() == b"theirs" and names(tmp_path) == ["a.png"]
 
 
-def test_folders_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
+def no_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
 
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_folders_without_links(tmp_path: Path, kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", no_links)
+    if not kernel:
+        monkeypatch.setattr(atomic, "_rename_by_kernel", lambda *_: False)
     path = tmp_path / "a.png"
     atomic.write_atomic(DATA, path, overwrite=False)
     assert path.read_bytes() == DATA and names(tmp_path) == ["a.png"]
@@ -152,9 +156,34 @@ def test_folders_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert path.read_bytes() == b"new" and names(tmp_path) == ["a.png"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_file_that_appears_meanwhile_in_a_folder_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    test_a_file_that_appears_meanwhile_is_not_touched(tmp_path, "named", monkeypatch)
+
+
+@posix
+def test_a_process_that_is_killed_where_there_are_no_links_leaves_whole_files_only(tmp_path: Path) -> None:
+    code = f"import os\ndef none(*_, **__): raise OSError(1, 'no links')\nos.link = none\n{WRITING}"
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        kill_while_writing(code, folder, False, attempt)
+        assert all(path.stat().st_size == 3_000_000 for path in folder.glob("*.png"))
+
+
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without names")
 def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
-    code = """
+    for attempt, overwrite in enumerate([False, False, True]):
+        folder = tmp_path / str(attempt)
+        kill_while_writing(WRITING, folder, overwrite, attempt)
+        # overwriting has one moment with two names for one whole file; nothing else may ever be left
+        assert overwrite or all(path.suffix == ".png" for path in folder.iterdir())
+        assert all(path.stat().st_size == 3_000_000 for path in folder.iterdir())
+
+
+WRITING = """
 import itertools, sys
 from pathlib import Path
 from bidiffsr_cli.atomic import write_atomic
@@ -164,17 +193,16 @@ print("ready", flush=True)
 for number in itertools.count():
     write_atomic(data, folder / f"{0 if overwrite else number}.png", overwrite=overwrite)
 """
-    for attempt, overwrite in enumerate([False, False, True]):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        command = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(overwrite)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-            time.sleep(0.05 + 0.037 * attempt)
-            process.send_signal(signal.SIGKILL)
-        # overwriting has one moment with two names for one whole file; nothing else may ever be left
-        assert overwrite or all(path.suffix == ".png" for path in folder.iterdir())
-        assert all(path.stat().st_size == 3_000_000 for path in folder.iterdir())
+
+
+def kill_while_writing(code: str, folder: Path, overwrite: bool, attempt: int) -> None:
+    """Let a process write files into a new folder, and kill it at some moment."""
+    folder.mkdir()
+    command = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(overwrite)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        time.sleep(0.05 + 0.037 * attempt)
+        process.send_signal(signal.SIGKILL)
 
 
 def refused(path: Path, overwrite: bool = False) -> str:
