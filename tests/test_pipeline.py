@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -449,6 +450,16 @@ def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multipli
     assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == getattr(torch, dtype)
     assert choose_runtime(device="cpu", bf16_psnr=None).dtype == torch.float32
     assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == torch.float32
+
+
+@needs_native
+@pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
+def test_bf16_is_not_chosen_where_torch_is_kept_from_it(isa):
+    code = (
+        "import torch; from bidiffsr_cli.runtime import choose_runtime; "
+        "assert choose_runtime(device='cpu', bf16_psnr=60.0).dtype == torch.float32"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa})
 
 
 @needs_native

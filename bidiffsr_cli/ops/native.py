@@ -60,8 +60,11 @@ def choose_isa() -> str:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself, so that torch's convolutions gain from it."""
-    return bool(_library().bidiffsr_multiplies_bfloat16())
+    """Whether this processor multiplies bfloat16 itself, and torch's convolutions gain from it.
+
+    ONEDNN_MAX_CPU_ISA can keep them from it.
+    """
+    return bool(_library().bidiffsr_multiplies_bfloat16()) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def prepare(isa: str, signs: Tensor, inputs: int, kernel: int) -> Tensor:

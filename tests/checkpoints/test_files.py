@@ -186,23 +186,17 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "sentence"), DAMAGES)
-def test_whatever_is_wrong_is_named(damage, sentence, tmp_path):
+@pytest.mark.parametrize(
+    ("read", "damage", "sentence"),
+    [(read_checkpoint, *damage) for damage in DAMAGES] + [(read_header, *damage) for damage in OF_HEADERS],
+)
+def test_whatever_is_wrong_is_named(read, damage, sentence, tmp_path):
     path = tmp_path / "p.safetensors"
     path.write_bytes(damage(serialize_packed(random_checkpoint())))
     with pytest.raises(CheckpointError, match=sentence) as caught:
-        read_checkpoint(path)
+        read(path)
     assert caught.value.message.startswith("p.safetensors")
     assert caught.value.exit_code == 5
-
-
-@pytest.mark.parametrize(("damage", "sentence"), OF_HEADERS)
-def test_so_it_is_where_the_header_alone_is_read(damage, sentence, tmp_path):
-    path = tmp_path / "p.safetensors"
-    path.write_bytes(damage(serialize_packed(random_checkpoint())))
-    with pytest.raises(CheckpointError, match=sentence) as caught:
-        read_header(path)
-    assert caught.value.message.startswith("p.safetensors")
 
 
 @pytest.mark.parametrize(
