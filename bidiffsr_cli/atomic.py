@@ -158,7 +158,6 @@ def _rename_to_new(temporary: Path, target: Path) -> None:
     """Give a whole file a name that nothing has yet. Raises FileExistsError."""
     try:
         os.link(temporary, target)
-        temporary.unlink()
     except FileExistsError:
         raise
     except OSError as error:  # FAT and the like have no links
@@ -168,6 +167,8 @@ def _rename_to_new(temporary: Path, target: Path) -> None:
             if target.exists():  # what appears in the next moment is replaced
                 raise FileExistsError from error
             temporary.replace(target)
+    else:
+        temporary.unlink()
 
 
 def _rename_by_kernel(temporary: Path, target: Path) -> bool:

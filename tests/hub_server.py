@@ -58,7 +58,7 @@ class Hub:
     """What every request is answered with, and 429."""
     body: str = ""
     """How transfers lie: "gzip" (a few bytes that unpack to many), "endless", "long" (a length that never comes),
-    "short" (an end before all is sent)."""
+    "short" (an end before all is sent), "portal" (a page), "from the start" and "ahead" (another part)."""
     odd_json: bool = False
     """Answer with JSON of another shape."""
     silent: threading.Event | None = None
@@ -201,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
             about = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         rest = data[start:]
         if self.hub.body and self.command != "HEAD":
-            return self.lie(rest)
+            return self.lie(start, data)
         if not self.hub.cut_after or self.command == "HEAD":
             return self.send(status, rest, about)
         self.begin_answer(status, len(rest), about)
@@ -212,20 +212,28 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.close()
 
-    def lie(self, rest: bytes) -> None:
-        """Send something else than what was announced."""
+    def lie(self, start: int, data: bytes) -> None:
+        """Send something else than what was announced, or asked for."""
+        rest = data[start:]
         with contextlib.suppress(ConnectionError):
             if self.hub.body == "gzip":
                 packed = gzip.compress(bytes(64 << 20))
                 self.begin_answer(200, len(packed), {"Content-Encoding": "gzip"})
                 self.wfile.write(packed)
             elif self.hub.body == "endless":
-                self.begin_answer(200, 1 << 40, {})
+                self.begin_answer(200, None, {"Connection": "close"})
                 while True:
                     self.wfile.write(bytes(1 << 16))
             elif self.hub.body == "short":
-                self.begin_answer(200, len(rest) // 2, {})
+                self.begin_answer(200, None, {"Connection": "close"})
                 self.wfile.write(rest[: len(rest) // 2])
+                self.close_connection = True
+            elif self.hub.body == "portal":
+                self.send(200, b"<html>Your password, please</html>")
+            elif self.hub.body in ("from the start", "ahead"):
+                start = 0 if self.hub.body == "from the start" else start + 100
+                about = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+                self.send(206, data[start:], about)
             else:
                 self.begin_answer(200, len(rest) + 1000, {})
                 self.wfile.write(rest)
@@ -260,9 +268,10 @@ class Handler(BaseHTTPRequestHandler):
     def json(self, value: dict, status: int = 200) -> None:
         self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def begin_answer(self, status: int, length: int, headers: dict[str, str]) -> None:
+    def begin_answer(self, status: int, length: int | None, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for key, value in {"Content-Length": str(length), **headers}.items():
+        known = {} if length is None else {"Content-Length": str(length)}
+        for key, value in {**known, **headers}.items():
             self.send_header(key, value)
         self.end_headers()
 

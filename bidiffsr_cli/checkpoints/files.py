@@ -23,7 +23,7 @@ from ..errors import CheckpointError
 from ..networks.packed import PackedBIConv, pack, unpack
 from ..networks.unet import UNet, meta_network
 from ..ops.packing import filler_is_zero
-from .header import FORMAT, FORMAT_VERSION, METADATA, checked_metadata, no_whole_file, refusals, sha256_of
+from .header import FORMAT, FORMAT_VERSION, METADATA, no_whole_file, read_header, refusals, sha256_of
 from .upstream import from_upstream, infer_config, read_pth, to_upstream
 
 NORMS = ("stem", "norm", "norm1", "norm2", "head_norm")
@@ -95,13 +95,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is damaged, of another format or version, or its tensors do not fit its config;
             the message names the first tensor that is wrong.
     """
+    header = read_header(path)
     with refusals(path), _opened(path) as file:
-        metadata = checked_metadata(file.metadata() or {})
         sha256 = sha256_of(path)
-        config = ModelConfig.from_json(metadata["config"])
-        read = _read_packed if metadata["storage"] == "packed" else _read_float
-        state = read(file, config)
-    return Checkpoint(config, state, metadata["license"], metadata["origin"], metadata["storage"], sha256)
+        state = (_read_packed if header.storage == "packed" else _read_float)(file, header.config)
+    return Checkpoint(header.config, state, header.license, header.origin, header.storage, sha256)
 
 
 @contextlib.contextmanager

@@ -9,19 +9,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..configs import ModelConfig
 from ..errors import CheckpointError, ModelError, check_no_pointer
 
 FORMAT = "bidiffsr"
 FORMAT_VERSION = "1"
+BYTES = {"F32": 4, "F16": 2, "U8": 1}
+"""Types of our tensors -> bytes of a number."""
 METADATA = ("format", "format_version", "storage", "config", "license", "origin")
-LONGEST_HEADER = 100_000_000
-"""Bytes; safetensors itself reads no more."""
+LONGEST_HEADER = 1 << 20
+"""Bytes; that of the published network has 56 thousand."""
+
+
+class ForeignFileError(CheckpointError):
+    """It is a file of another program."""
 
 
 @dataclass(frozen=True)
@@ -45,43 +51,40 @@ def read_header(path: Path) -> Header:
 
     Raises:
         ModelError: there is no such file.
-        CheckpointError: the file is damaged, or of another format or version.
+        CheckpointError: the file is damaged, or of another format or version (ForeignFileError: another program's).
     """
     with refusals(path):
-        header = json_header(path)
-        metadata = checked_metadata(header.pop("__metadata__", {}))
+        stated, sizes = _read(path)
+        metadata = checked_metadata(stated)
         config = ModelConfig.from_json(metadata["config"])
-        sizes = {name: end - begin for name, (begin, end) in _places(header).items()}
         return Header(config, metadata["license"], metadata["origin"], metadata["storage"], sizes)
 
 
-def json_header(path: Path) -> dict[str, Any]:
-    """The header of any safetensors file, which is as long as it should be.
-
-    Raises:
-        CheckpointError: it is none, or not whole.
-        OSError: it cannot be read.
-    """
+def _read(path: Path) -> tuple[dict[str, str], dict[str, int]]:
+    """The metadata of any safetensors file, and how many bytes each tensor has; the file is as long as it should be."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            header: dict[str, Any] = json.loads(file.read(length if length <= LONGEST_HEADER else 0))
-            rest = path.stat().st_size - 8 - length
-            texts = header.get("__metadata__", {})
-            places = _places({name: entry for name, entry in header.items() if name != "__metadata__"})
-            sound = all(isinstance(text, str) for text in texts.values())
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
-            raise no_whole_file("its header cannot be read") from None
+        length, whole = int.from_bytes(file.read(8), "little"), path.stat().st_size - 8
+        if LONGEST_HEADER < length <= whole:
+            raise ForeignFileError("its header is too long for a checkpoint of bidiffsr.")
+        text = file.read(min(length, LONGEST_HEADER))
+    try:
+        header = json.loads(text.decode())
+        metadata = header.pop("__metadata__", {})
+        "".join([*metadata, *metadata.values(), *header]).encode()  # texts alone, and whole ones
+        sizes, end, sound = {}, 0, True
+        for name, entry in header.items():
+            first, last = entry["data_offsets"]
+            count = math.prod(entry["shape"]) * BYTES.get(entry["dtype"], 0)
+            sound &= all(type(number) is int and number >= 0 for number in (first, last, *entry["shape"]))
+            sound &= last - first == count or entry["dtype"] not in BYTES
+            sizes[name], end = last - first, max(end, last)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        sound = False
     if not sound:
-        raise no_whole_file("its metadata are no texts")
-    if rest != max((end for _, end in places.values()), default=0):
+        raise no_whole_file("its header cannot be read")
+    if end != whole - length:
         raise no_whole_file("it has another length than its header says")
-    return header
-
-
-def _places(header: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Name of a tensor -> where it begins and ends."""
-    return {name: (int(entry["data_offsets"][0]), int(entry["data_offsets"][1])) for name, entry in header.items()}
+    return metadata, sizes
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
@@ -91,7 +94,7 @@ def checked_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
         CheckpointError: it is not.
     """
     if metadata.get("format") != FORMAT:
-        raise CheckpointError("it is a safetensors file, but not one of bidiffsr.")
+        raise ForeignFileError("it is a safetensors file, but not one of bidiffsr.")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(
@@ -120,7 +123,7 @@ def refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error.message}", error.hint) from None
+        raise type(error)(f"{path.name}: {error.message}", error.hint) from None
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror or error}.", "Check its permissions.") from None
 

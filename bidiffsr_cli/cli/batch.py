@@ -22,7 +22,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -356,7 +356,7 @@ def _engine(
     ray_address: str | None,
     fail_fast: bool,
     watch: Watch,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     if engine == "ray":
         from ..distributed import cluster
 
@@ -366,12 +366,12 @@ def _engine(
     return local.run(left, work, ledger, devices=devices, io_threads=io_threads, fail_fast=fail_fast, watch=watch)
 
 
-def _do(bar: _Bar, outcomes: Iterator[Outcome]) -> list[Outcome]:
+def _do(bar: _Bar, outcomes: Generator[Outcome]) -> list[Outcome]:
     """One line for each picture, or a bar."""
     done: list[Outcome] = []
     if not bar.left:
         return done
-    with bar.shown():
+    with bar.shown(), contextlib.closing(outcomes):
         for outcome in outcomes:
             done.append(outcome)
             bar.finish(outcome.job)
@@ -409,7 +409,7 @@ class _Bar:
         self._finished += 1
         self._passed += job.status.bytes
         self._begun.pop(job, None)
-        self._update(job)
+        self._update(next(iter(self._begun.copy()), job))
 
     def _update(self, job: Job, far: str = "") -> None:
         begun = sum(part * job.status.bytes for job, part in self._begun.copy().items())
@@ -436,7 +436,16 @@ def _planned(parts: Sequence[_Part]) -> None:
     if out.as_json:
         left = [job.name for item in parts for job in item.left]
         counts = {"done": 0, "skipped": sum(len(item.skipped) for item in parts), "failed": 0, "left": len(left)}
-        out.json({"schema": MANY, "status": "planned", "counts": counts, "left_out": _others(parts), "left": left})
+        out.json(
+            {
+                "schema": MANY,
+                "status": "planned",
+                "counts": counts,
+                "closed": _closed(parts),
+                "left_out": _others(parts),
+                "left": left,
+            }
+        )
 
 
 def _not_ours(jobs: Sequence[Job]) -> OutputError:
@@ -449,6 +458,10 @@ def _opening(part: _Part) -> str:
     before = f", {len(part.skipped)} of them done before" if part.skipped else ""
     count = len(part.found.jobs)
     return f"{count} picture{'s' if count != 1 else ''}{before} -> {part.target}"
+
+
+def _closed(parts: Sequence[_Part]) -> list[str]:
+    return [sentence for item in parts for sentence in item.found.closed]
 
 
 def _others(parts: Sequence[_Part]) -> dict[str, int]:
@@ -464,7 +477,7 @@ def _summary(parts: Sequence[_Part], seconds: float) -> dict[str, Any]:
     pixels = sum(item.result["output_size"][0] * item.result["output_size"][1] for item in good)
     counts = {"done": len(good), "skipped": skipped, "failed": sum(len(item.failures) for item in parts)}
     counts["left"] = total - sum(counts.values())
-    closed = [sentence for item in parts for sentence in item.found.closed]
+    closed = _closed(parts)
     return {
         "schema": MANY,
         "status": "done" if len(good) + skipped == total and not closed else "failed",

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ def run(
     address: str | None,
     tell: Callable[[str], None] = lambda _: None,
     fail_fast: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Enlarge pictures on a cluster; outcomes come as they are ready.
 
     Args:
@@ -78,7 +78,7 @@ def _run(
     stop: threading.Event,
     *,
     waits: bool,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     machine = dict(work.machine)
     threads = machine["threads"] or 1
     gpus = 1 if machine["device"].startswith("cuda") else 0

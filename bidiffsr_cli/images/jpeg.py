@@ -13,7 +13,11 @@ from typing import IO
 
 from PIL import Image
 
+from .pixels import bands
+
 SCAN, END = 0xDA, 0xD9
+ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+"""Begin pictures whose data may lack zeros at their end, so that nothing can be put there."""
 ALONE = (0x01, *range(0xD0, 0xD9))
 """Markers that nothing belongs to."""
 MORE = bytes(range(1, 255)) * 2
@@ -37,6 +41,8 @@ def _end(data: bytes) -> int | None:
         marker = data[at + 1]
         if marker == END:
             return at
+        if marker in ARITHMETIC:
+            return None
         if marker == 0xFF:  # a filler
             at += 1
         elif marker in ALONE:
@@ -62,4 +68,7 @@ def _seen(data: bytes) -> bytes:
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         if not image.info.get("progressive"):
             image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
-        return hashlib.sha256(image.tobytes()).digest()
+        seen = hashlib.sha256()
+        for top, bottom in bands(*image.size):
+            seen.update(image.crop((0, top, image.width, bottom)).tobytes())
+        return seen.digest()

@@ -22,8 +22,8 @@ from torch.autograd import Function
 
 JUST_ABOVE_1 = 1.0000001192092896
 JUST_BELOW_0 = -1.1754943508222875e-38
-"""The floats beyond 1 and 0: hardtanh's gradient ends before its bounds, those here include them. What clamp's is on a
-bound depends on the version of torch."""
+"""Floats beyond 1 and 0: hardtanh's gradient ends before its bounds, and on those it has to be here. (What clamp's is
+on a bound depends on the version of torch.)"""
 
 
 class _ApproxSign(Function):

@@ -1,8 +1,8 @@
 """Report files: one row or object for each picture, in the format that the suffix names.
 
-JSON is {"schema": "bidiffsr/1", "images": [...]}, each image as `upscale --json` prints it. CSV has one flat row for
-each image, always with the same columns. Markdown and HTML are a small table, with the conditions under which it was
-measured.
+JSON is {"schema": "bidiffsr-batch/1", "images": [...]}, each image as `upscale --json` prints it. CSV has one flat
+row for each image, always with the same columns. Markdown and HTML are a small table, with the conditions under which
+it was measured.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from bidiffsr_cli.checkpoints.files import (
     serialize_float,
     serialize_packed,
 )
-from bidiffsr_cli.checkpoints.header import read_header
+from bidiffsr_cli.checkpoints.header import LONGEST_HEADER, ForeignFileError, read_header
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError, ModelError
 from bidiffsr_cli.networks.packed import freeze
@@ -208,8 +208,13 @@ def test_whatever_is_wrong_is_named(read, damage, sentence, tmp_path):
         {"__metadata__": {"format": 1}},
         {"x": 1},
         {"x": {"data_offsets": []}},
-        {"x": {"data_offsets": [0, float("inf")]}},
-        {"x": {"data_offsets": [0, 10**30]}},
+        {"x": {"dtype": "U8", "shape": [1], "data_offsets": [0, float("inf")]}},
+        {"x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 10**30]}},
+        {"x": {"dtype": "U8", "shape": [-1], "data_offsets": [1, 0]}},
+        {"x": {"dtype": "U8", "shape": [1], "data_offsets": ["0", "1"]}},
+        {"x": {"dtype": "F16", "shape": [1], "data_offsets": [0, 1]}},
+        {"x": {"data_offsets": [0, 0]}},
+        {"__metadata__": {"license": "\ud800"}},
     ],
 )
 def test_headers_of_another_shape(header, tmp_path):
@@ -217,6 +222,14 @@ def test_headers_of_another_shape(header, tmp_path):
     path.write_bytes(join(header, b""))
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         read_header(path)
+
+
+def test_a_header_without_end_is_another_programs(tmp_path):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes(join({"a": [[]] * (LONGEST_HEADER // 4)}, b""))
+    for read in (read_header, read_checkpoint):
+        with pytest.raises(ForeignFileError, match="too long"):
+            read(path)
 
 
 def test_an_extra_tensor_is_refused(tmp_path):

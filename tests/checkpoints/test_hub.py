@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import threading
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from bidiffsr_cli.checkpoints.hub import (
     download,
     upload,
 )
+from bidiffsr_cli.checkpoints.hub.transfer import MOST_ANSWERS
 from bidiffsr_cli.errors import CheckpointError, ModelError
 
 DATA = bytes(range(256)) * 400
@@ -204,23 +204,41 @@ def test_a_mirror_that_sends_more_than_it_said(hub: Hub, body: str) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_mirror_that_promises_more_than_it_has(hub: Hub) -> None:
+@pytest.mark.parametrize("body", ["long", "short", "portal", "ahead"])
+@pytest.mark.parametrize("begun", [0, 40_000])
+def test_what_a_mirror_sends_instead_is_not_taken(hub: Hub, body: str, begun: int) -> None:
     hub.commit("org/repo", {"model.safetensors": DATA})
-    hub.body, hub.ignore_ranges = "long", True
-    assert download(REPO).read_bytes() == DATA  # it has the size and the hash that it should have
-    assert len(hub.transfers()) == 1
+    if begun:
+        hub.cut_after = [begun, *[0] * 6]
+        with pytest.raises(ModelError, match="cannot be reached"):
+            download(REPO)
+    hub.requests, hub.body, hub.ignore_ranges = [], body, body != "ahead"
+    with pytest.raises(ModelError, match="does not answer as the Hub does"):
+        download(REPO)
+    assert len(hub.transfers()) < 10
+    hub.requests, hub.body, hub.ignore_ranges = [], "", False
+    assert download(REPO).read_bytes() == DATA
+    if begun and body != "short":  # which begins anew, as it may
+        assert hub.transfers() == [f"bytes={begun}-"]
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("ignore_ranges, transfers", [(True, 10), (False, 30)])
-def test_a_mirror_that_never_sends_all(hub: Hub, ignore_ranges: bool, transfers: int) -> None:
-    hub.commit("org/repo", {"model.safetensors": DATA})
-    hub.body, hub.ignore_ranges = "short", ignore_ranges
+def test_a_mirror_that_sends_all_though_a_part_was_asked_for(hub: Hub) -> None:
+    hub.commit("org/other", {"model.safetensors": DATA[::-1]})
+    hub.cut_after, hub.body = [40_000, *[0] * 6], ""
     with pytest.raises(ModelError):
+        download(HubFile("org/other"))
+    hub.cut_after, hub.body = [], "from the start"
+    assert download(HubFile("org/other")).read_bytes() == DATA[::-1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_mirror_that_sends_one_byte_at_a_time(hub: Hub) -> None:
+    hub.commit("org/repo", {"model.safetensors": DATA})
+    hub.cut_after = [1] * 1000
+    with pytest.raises(ModelError, match="cannot be reached"):
         download(REPO)
-    assert len(hub.transfers()) < transfers
-    hub.body = ""
-    assert download(REPO).read_bytes() == DATA
+    assert len(hub.transfers()) == MOST_ANSWERS
 
 
 @pytest.mark.usefixtures("quick")
@@ -335,6 +353,7 @@ def test_a_cache_that_cannot_be_written(hub: Hub) -> None:
 
 
 def test_a_disk_that_takes_no_more(hub: Hub) -> None:
+    resource = pytest.importorskip("resource")
     hub.commit("org/repo", {"model.safetensors": DATA})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))

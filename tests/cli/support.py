@@ -21,7 +21,7 @@ from bidiffsr_cli.checkpoints.files import Checkpoint, serialize_packed
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from bidiffsr_cli.networks.unet import UNet
 
-from .contract import undocumented
+from .contract import mistakes
 
 COMMAND = [sys.executable, "-m", "bidiffsr_cli"]
 WIDTH, HEIGHT = 24, 16
@@ -44,7 +44,7 @@ class Finished:
     def json(self) -> Any:
         """stdout as the one JSON object that it must be, with the fields that are documented."""
         answer = json.loads(self.out)
-        assert not undocumented(answer)
+        assert not mistakes(answer)
         return answer
 
 

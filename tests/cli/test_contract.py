@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bidiffsr_cli
 
-from .contract import documented, never_seen, undocumented
+from .contract import documented, mistakes, never_seen
 from .support import Run, picture
 
 
@@ -25,6 +25,7 @@ def test_every_documented_field_is_there(folder: Path, run: Run, model: Path) ->
     Path("photos").mkdir()
     picture().save("photos/fine.png")
     Path("photos/notes.txt").write_text("no picture")
+    Path("photos/broken.png").write_text("no picture")
     options = ["--model", model, "--json"]
     scoring = ["eval", "--hr", "Set5/HR", "--steps", "1", "--metrics", "psnr_y", *options]
     answers = [
@@ -44,8 +45,13 @@ def test_every_documented_field_is_there(folder: Path, run: Run, model: Path) ->
 
 def test_what_is_not_documented_is_noticed(folder: Path, run: Run, model: Path) -> None:
     answer = run("upscale", "photo.png", "big.png", "--model", model, "--json").json
-    assert not undocumented(answer)
-    assert undocumented(answer | {"colour": "red"}) == ["colour: 'red'"]
-    assert undocumented(answer | {"steps": "two"}) == ["steps: 'two'"]
-    assert undocumented(answer | {"isa": 1, "threads": None}) == ["isa: 1", "threads: None"]
-    assert undocumented(answer | {"tiles": {"shape": 1}}) == ["tiles.shape: 1"]
+    assert not mistakes(answer)
+    assert mistakes(answer | {"colour": "red"}) == ["colour: 'red'"]
+    assert mistakes(answer | {"steps": "two"}) == ["steps: 'two'"]
+    assert mistakes(answer | {"isa": 1, "threads": None}) == ["isa: 1", "threads: None"]
+    assert mistakes(answer | {"tiles": answer["tiles"] | {"shape": 1}}) == ["tiles.shape: 1"]
+    assert mistakes({name: value for name, value in answer.items() if name != "seed"}) == ["seed is missing"]
+    several = {"schema": "bidiffsr-batch/1", "status": "done", "counts": {"done": 1, "failed": 0, "left": 0}}
+    assert mistakes(several | {"images": [answer, answer | {"steps": "two"}]}) == ["steps: 'two'"]
+    failed = {"input": "a", "output": None, "status": "failed", "error": 1}
+    assert mistakes(several | {"images": [failed]}) == ["images.[].error: 1"]

@@ -1,5 +1,6 @@
 """Kinds of files that are rare, large or odd: read right, or refused with the truth."""
 
+import base64
 import contextlib
 import io
 import struct
@@ -351,3 +352,16 @@ def test_a_jpeg_whose_data_end_early(name: str) -> None:
         assert (
             "The file ends early: a part of the picture, mostly the lowest, is missing." in read_picture(cut).warnings
         )
+
+
+ARITHMETIC = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqm"
+    "x5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/yQARCABAAEAD"
+    "ASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD9njxKqJVVrpYqey+GXv1Gm3xqpNuKvXWfnpKJnD5WUTIu8CWnGP/Z"
+)
+"""Of libjpeg-turbo: 64x64, below the twentieth row flat, so that the coder left zeros out at the end."""
+
+
+def test_a_jpeg_of_arithmetic_coding_may_end_early() -> None:
+    picture = read_picture(base64.b64decode(ARITHMETIC))
+    assert picture.size == (64, 64) and not picture.warnings

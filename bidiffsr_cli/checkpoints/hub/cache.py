@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, ModelError, OutputError
-from ..header import FORMAT, json_header, sha256_of
+from ..header import ForeignFileError, read_header, sha256_of
 from .client import explained, library, quiet, words
 from .names import HubFile
 
@@ -169,9 +169,12 @@ def remove_remains(repo: str) -> int:
 def _may_be_ours(path: Path) -> bool:
     """Whether a safetensors header names our format, or cannot be read."""
     try:
-        return json_header(path).get("__metadata__", {}).get("format") == FORMAT
-    except (OSError, CheckpointError):
-        return True
+        read_header(path)
+    except ForeignFileError:
+        return False
+    except ModelError:
+        pass
+    return True
 
 
 def _scan() -> Any:

@@ -58,8 +58,8 @@ def host() -> str:
 def quiet() -> Iterator[None]:
     """For a while without the library's own progress bars and messages, and with bounds.
 
-    An answer is waited for no longer than `LONGEST_SILENCE`, and a mirror that
-    asks for a longer wait than `LONGEST_WAIT` not at all.
+    An answer is waited for no longer than `LONGEST_SILENCE`, and a mirror that asks for a longer wait than
+    `LONGEST_WAIT` not at all.
     """
     hub = library()
     verbosity, without_bars = hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()

@@ -7,6 +7,7 @@ has its hash, and a mirror that lies about sizes is left.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -109,6 +110,8 @@ MOST_REPEATS = 4
 """How often a file may be begun again."""
 MOST_FAILURES = 5
 """How often a connection may fail with nothing new received."""
+MOST_ANSWERS = 100
+"""How often one may be cut."""
 
 
 def _fetch(
@@ -138,15 +141,14 @@ def _fetch(
 def _receive(url: str, file: BinaryIO, size: int, headers: Mapping[str, str], progress: Progress) -> None:
     """Append to a file until it has its size, however often the connection is cut."""
     hub = library()
-    received = failures = 0
+    received = failures = answers = 0
     while (start := file.tell()) < size:
         error: Exception = no_hub_error()  # an answer that ends too early
         asked = {**headers, "accept-encoding": "identity"} | ({"range": f"bytes={start}-"} if start else {})
         try:
             with _answer(url, asked) as response:
-                if response.status_code != 206:  # all of it comes, whatever was asked for
-                    file.seek(0)
-                    file.truncate()
+                file.seek(_beginning(response, start, size))
+                file.truncate()
                 for piece in response.iter_bytes():
                     received += len(piece)
                     # more than was announced, such as what little unpacks to; or the same again and again
@@ -160,8 +162,8 @@ def _receive(url: str, file: BinaryIO, size: int, headers: Mapping[str, str], pr
             raise
         except hub.errors.HTTPError as failed:
             error = failed
-        failures = 0 if file.tell() > start else failures + 1
-        if failures > MOST_FAILURES:
+        answers, failures = answers + 1, 0 if file.tell() > start else failures + 1
+        if failures > MOST_FAILURES or answers == MOST_ANSWERS:
             raise error
         if file.tell() < size:
             time.sleep(1)
@@ -176,6 +178,22 @@ def _answer(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
     with hub.utils.http_stream_backoff("GET", url, headers=headers, retry_on_exceptions=(), **waits) as response:
         hub.utils.hf_raise_for_status(response)
         yield response
+
+
+def _beginning(response: Any, start: int, size: int) -> int:
+    """Which byte of a file an answer begins with: that which was asked for, or an earlier one.
+
+    Raises:
+        ModelError: it is the answer of something else, such as a page that asks for a password.
+    """
+    begin, about = 0, response.headers
+    if response.status_code == 206:
+        stated = re.match(r"bytes (\d+)-", about.get("content-range", ""))
+        begin = int(stated[1]) if stated else start + 1
+    length = about.get("content-length", "") if "content-encoding" not in about else ""
+    if begin > start or (length.isdecimal() and int(length) != size - begin):
+        raise no_hub_error()
+    return begin
 
 
 def _hash_differs(name: HubFile, found: str, expected: str) -> ModelError:
