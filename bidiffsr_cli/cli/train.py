@@ -10,8 +10,9 @@ Examples:
   bidiffsr train fast --system reactnet --data DIV2K/
   torchrun --nproc-per-node 4 -m bidiffsr_cli train base --data DIV2K/
 
-Presets: base, fast, league, paper-x2, paper-x4, smoke. A run is a folder:
-config, log, state, and the model so far (model.safetensors, for upscale).
+Presets: base, fast, league, paper-x2, paper-x4, photo, smoke.
+A run is a folder: config, log, state, and the model so far (model.safetensors,
+for upscale).
 Ctrl-C and SIGTERM save the state first; whatever else happens, it is as old
 as run.save_every seconds at most.
 """

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..configs import ModelConfig, check, check_between, check_one_of, parse_config
 from ..errors import CheckpointError, UsageError
+from ..images.degrading import KERNELS
 from ..systems import find_system
 
 PRESETS = Path(__file__).parent / "presets"
@@ -48,12 +49,22 @@ class DataConfig:
     """Shares of crops from pictures that are made in code: flats, gradients, text, interfaces."""
     augment: bool = True
     """Mirror and transpose at random."""
+    clean: float = 0.0
+    """Share of crops that none of what follows happens to."""
+    kernels: dict[str, float] = field(default_factory=dict)
+    """Shares of small pictures that are made by lanczos, bilinear, area; the rest by bicubic."""
     blur: float = 0.0
-    """Degrade small pictures by a Gaussian of up to this standard deviation, pixels."""
+    """Blur small pictures by a Gaussian of up to this standard deviation, pixels; half of the crops, as the next."""
     noise: float = 0.0
-    """Likewise by noise of up to this standard deviation, levels of 255."""
+    """Noise of up to this standard deviation, levels of 255: grey or coloured, fine or coarse, by light or not."""
+    chroma_blur: float = 0.0
+    """Blur colour, not light, by a Gaussian of up to this standard deviation, pixels."""
+    sharpen: float = 0.0
+    """Sharpen by an unsharp mask of one pixel and up to this strength."""
     jpeg: int = 100
-    """Likewise by JPEG of qualities down to this; 100 leaves it out."""
+    """JPEG of qualities down to this, once or twice; 100 leaves it out."""
+    webp: int = 100
+    """Likewise WebP, of a part of the crops."""
 
     def __post_init__(self) -> None:
         check_between(self, "crop", 16, 4096)
@@ -65,7 +76,20 @@ class DataConfig:
         check(sum(self.synthetic.values()) <= 1, self, "synthetic")
         check_between(self, "blur", 0, 10)
         check_between(self, "noise", 0, 100)
+        check_between(self, "chroma_blur", 0, 10)
+        check_between(self, "sharpen", 0, 3)
         check_between(self, "jpeg", 10, 100)
+        check_between(self, "webp", 1, 100)
+        check_between(self, "clean", 0, 1)
+        check(set(self.kernels) <= set(KERNELS), self, "kernels")
+        check(all(share >= 0 for share in self.kernels.values()), self, "kernels")
+        check(sum(self.kernels.values()) <= 1, self, "kernels")
+
+    @property
+    def degrades(self) -> bool:
+        """Whether small pictures are made worse than bicubic makes them."""
+        soft = self.blur or self.noise or self.chroma_blur or self.sharpen
+        return bool(soft or self.jpeg < 100 or self.webp < 100 or any(self.kernels.values()))
 
 
 @dataclass(frozen=True)

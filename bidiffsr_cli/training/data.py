@@ -46,6 +46,8 @@ SYNTHETIC_SIDE = 512
 """Least side of the pictures that are made in code."""
 MARGIN = 6
 """Pixels of the small picture that a crop is given beyond its edges: two for the bicubic, the rest for the detail."""
+CONTEXT = 16
+"""How many more it is degraded with: a block of JPEG, whose content is shared out over all of it."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,26 @@ def open_pictures(
     return replace(pictures, stored=usable, skipped=skipped)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where crops lie.
+
+    Attributes:
+        which: of the pictures, B.
+        tops, lefts: pixels of the original, B.
+        flips: whether they are mirrored down, right, and transposed, 3×B.
+    """
+
+    which: Tensor
+    tops: Tensor
+    lefts: Tensor
+    flips: Tensor
+
+    def at(self, chosen: Tensor) -> _Places:
+        """Some of them."""
+        return _Places(self.which[chosen], self.tops[chosen], self.lefts[chosen], self.flips[:, chosen])
+
+
 class CropSampler:
     """Draws crops with the small picture around them, on any device.
 
@@ -191,28 +213,28 @@ class CropSampler:
             made = torch.multinomial(self.synthetic_shares, count, replacement=True, generator=generator)
             which = torch.where(synthetic.repeat(config.candidates), made, which)
             plain |= synthetic
-        places = torch.rand(2, count, generator=generator, dtype=torch.float64)
+        at = torch.rand(2, count, generator=generator, dtype=torch.float64)
         flips = torch.randint(2, (3, count), generator=generator, dtype=torch.bool) & config.augment
         tops, lefts = (
             (place * ((sides[which] - size) // scale + 1)).long() * scale
-            for place, sides in zip(places, (self.heights, self.widths), strict=True)
+            for place, sides in zip(at, (self.heights, self.widths), strict=True)
         )
-        hr = self._gather(self.offsets[which], self.widths[which], self._grid(tops, lefts, size, flips))
-        grid = self._grid(tops // scale - MARGIN, lefts // scale - MARGIN, size // scale + 2 * MARGIN, flips)
-        heights, widths = self.heights[which] // scale, self.widths[which] // scale
-        inside = [at.clamp(torch.zeros_like(n), n - 1) for at, n in zip(grid, _columns(heights, widths), strict=True)]
-        low_res = self._gather(self.small[scale][which], widths, inside)
-        if config.blur or config.noise or config.jpeg < 100:
-            low_res = degrade(low_res, config, generator)
-        up = F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
-        if self.diffusion.upsample == "bicubic_075_clipped":
-            up = up.clamp_(0, 1)
+        places = _Places(which, tops, lefts, flips)
+        hr = self._originals(places, 0)
+        up = self._enlarged(self._small(places, scale, MARGIN), scale)
         inner = _trimmed(up, MARGIN * scale)
         if config.candidates > 1:
             detail = (hr - inner).square().mean((1, 2, 3)).view(config.candidates, config.batch)
             best = torch.where(plain.to(self.device), 0, detail.argmax(0))
             chosen = best * config.batch + torch.arange(config.batch, device=self.device)
             hr, up, inner = hr[chosen], up[chosen], inner[chosen]
+            places = places.at(chosen.cpu())
+        if config.degrades:
+            wide = MARGIN + CONTEXT
+            originals = self._originals(places, wide * scale) if any(config.kernels.values()) else None
+            small = degrade(self._small(places, scale, wide), originals, scale, config, generator)
+            up = self._enlarged(_trimmed(small, CONTEXT), scale)
+            inner = _trimmed(up, MARGIN * scale)
 
         def around(radius: int) -> Tensor:
             return _trimmed(up, MARGIN * scale - radius)
@@ -224,6 +246,28 @@ class CropSampler:
             residual_gain = residual_gain_of(around(residual_radius(scale)), scale, diffusion)
         condition = condition_of(around(detail_radius(scale, diffusion)), scale, diffusion)
         return Batch(hr, inner, condition, scale, noise_gain, residual_gain)
+
+    def _originals(self, places: _Places, around: int) -> Tensor:
+        """The originals' crops, with so many pixels around them; beyond a picture its edge goes on."""
+        return self._crops(self.offsets, self.heights, self.widths, places, 1, around)
+
+    def _small(self, places: _Places, scale: int, around: int) -> Tensor:
+        """Likewise the small pictures' crops."""
+        return self._crops(self.small[scale], self.heights // scale, self.widths // scale, places, scale, around)
+
+    def _crops(
+        self, offsets: Tensor, heights: Tensor, widths: Tensor, places: _Places, scale: int, around: int
+    ) -> Tensor:
+        which, side = places.which, self.config.crop // scale + 2 * around
+        grid = self._grid(places.tops // scale - around, places.lefts // scale - around, side, places.flips)
+        sides = _columns(heights[which], widths[which])
+        inside = [at.clamp(torch.zeros_like(n), n - 1) for at, n in zip(grid, sides, strict=True)]
+        return self._gather(offsets[which], widths[which], inside)
+
+    def _enlarged(self, small: Tensor, scale: int) -> Tensor:
+        """up(LR)."""
+        up = F.interpolate(small, scale_factor=scale, mode="bicubic", align_corners=False)
+        return up.clamp_(0, 1) if self.diffusion.upsample == "bicubic_075_clipped" else up
 
     def _grid(self, tops: Tensor, lefts: Tensor, size: int, flips: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column, B×size×size each, that every pixel of a mirrored and transposed crop is taken from."""

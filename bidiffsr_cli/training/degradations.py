@@ -1,56 +1,107 @@
-"""What happens to real photos before they are enlarged: blur, noise, JPEG. Off by default; the paper has none."""
+"""What happens to small pictures before they are enlarged, drawn at random. Off by default; the paper has none.
+
+The terms and their order are a camera's and the web's: a kernel, the lens's blur, noise, the camera's removal of colour
+noise and its sharpening, compression once or twice. Real-ESRGAN (arXiv 2107.10833, section 3) and BSRGAN (arXiv
+2103.14006, section 3) train on the same terms, with more of each; here pictures are to be enlarged, not restored.
+"""
 
 from __future__ import annotations
 
-import io
-
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from ..images.degrading import (
+    KERNELS,
+    blurred,
+    chroma_blurred,
+    compressed,
+    noise_of,
+    sharpened,
+    shrunk,
+)
 from .config import DataConfig
 
+SOMETIMES = 0.5
+"""Share of the crops that each term but the kernel and compression takes part in."""
+COMPRESSED = 0.85
+"""Share of the crops that are compressed; a quarter of these twice."""
+TWICE = 0.25
+FULL_COLOUR = 0.3
+"""Share of JPEGs with colours of full resolution."""
+BEST_QUALITY = 95
+BLOCK = 16
+"""Side of a block whose colours are stored together, pixels."""
 
-def degrade(low_res: Tensor, config: DataConfig, generator: torch.Generator) -> Tensor:
-    """Blur, then noise, then JPEG, each picture by amounts of its own, uniform up to the config's.
+
+def degrade(small: Tensor, hr: Tensor | None, scale: int, config: DataConfig, generator: torch.Generator) -> Tensor:
+    """What small pictures become, each by amounts of its own.
 
     Args:
-        low_res: B×3×h×w in [0, 1].
-        generator: of the amounts and of the noise, on the CPU.
+        small: B×3×h×w in [0, 1], made by bicubic.
+        hr: the originals, B×3×H×W; None where the config has no other kernels.
+        scale: of the originals to the small pictures.
+        generator: of all that is drawn, on the CPU, so that every device sees the same.
 
     Returns:
-        B×3×h×w in [0, 1], on the device of `low_res`.
+        B×3×h×w in [0, 1], in levels of 255.
     """
-    device, amounts = low_res.device, torch.rand(3, len(low_res), generator=generator)
+    count = len(small)
+    amounts, whether = torch.rand(5, count, generator=generator), torch.rand(10, count, generator=generator)
+    worse = whether[0] >= config.clean
+    x = _kernels(small, hr, scale, config, torch.where(worse, whether[1], 1.0))
+
+    def drawn(term: int, most: float) -> Tensor:
+        """Amounts of a term, uniform up to the most, 0 where it takes no part."""
+        return amounts[term] * most * (worse & (whether[2 + term] < SOMETIMES))
+
     if config.blur:
-        low_res = _blurred(low_res, config.blur * amounts[0])
+        x = blurred(x, drawn(0, config.blur))
     if config.noise:
-        noise = torch.randn(low_res.shape, generator=generator).to(device)
-        low_res = low_res + noise * (config.noise / 255 * amounts[1]).view(-1, 1, 1, 1).to(device)
-    low_res = low_res.clamp(0, 1)
-    if config.jpeg < 100:
-        qualities = (100 - (100 - config.jpeg) * amounts[2]).round().int().tolist()
-        low_res = torch.stack([_jpeg(*pair) for pair in zip(low_res.cpu(), qualities, strict=True)]).to(device)
-    return low_res
+        numbers = torch.randn(x.shape, generator=generator).to(x.device)
+        by_light, grey, coarse = whether[6] < 0.5, whether[7] < 0.4, whether[8] < 0.4
+        noise = noise_of(x, numbers, by_light=by_light, grey=grey, coarse=coarse)
+        x = x + noise * drawn(1, config.noise / 255).view(-1, 1, 1, 1).to(x.device)
+    if config.chroma_blur:
+        x = chroma_blurred(x, drawn(2, config.chroma_blur))
+    if config.sharpen:
+        x = sharpened(x, drawn(3, config.sharpen))
+    if config.jpeg < 100 or config.webp < 100:
+        x = _compressions(x, config, worse & (whether[9] < COMPRESSED), generator)
+    return x.clamp(0, 1).mul(255).round_().div_(255)
 
 
-def _blurred(pictures: Tensor, deviations: Tensor) -> Tensor:
-    """Each picture by a Gaussian of its own deviation; edges are repeated."""
-    radius = max(1, int(3 * float(deviations.max())))
-    at = torch.arange(-radius, radius + 1)
-    kernels = torch.exp(-0.5 * (at / deviations.clamp_min(1e-3).view(-1, 1)) ** 2)
-    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, 0).to(pictures)  # (3B, taps)
-    x = F.pad(pictures, (radius,) * 4, mode="replicate").flatten(0, 1)[None]  # (1, 3B, h', w')
-    x = F.conv2d(x, kernels[:, None, :, None], groups=x.shape[1])
-    return F.conv2d(x, kernels[:, None, None, :], groups=x.shape[1]).view_as(pictures)
+def _kernels(small: Tensor, hr: Tensor | None, scale: int, config: DataConfig, drawn: Tensor) -> Tensor:
+    """Small pictures by the config's shares of kernels; the rest stays as it is."""
+    if hr is None:
+        return small
+    small, low = small.clone(), 0.0
+    for kernel in KERNELS:
+        high = low + config.kernels.get(kernel, 0.0)
+        which = ((drawn >= low) & (drawn < high)).nonzero().flatten().to(small.device)
+        if len(which):
+            small[which] = shrunk(hr[which], scale, kernel)
+        low = high
+    return small
 
 
-def _jpeg(picture: Tensor, quality: int) -> Tensor:
-    levels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    height, width, _ = levels.shape
-    stream = io.BytesIO()
-    Image.frombytes("RGB", (width, height), bytes(levels.flatten().tolist())).save(stream, "JPEG", quality=quality)
-    with Image.open(stream) as image:
-        values = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-    return values.view(height, width, 3).permute(2, 0, 1) / 255
+def _compressions(pictures: Tensor, config: DataConfig, which: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures once or twice written and read again."""
+    count = len(pictures)
+    quality, kinds = torch.rand(2, count, generator=generator), torch.rand(3, count, generator=generator).tolist()
+    shifts = torch.randint(BLOCK, (2, count, 2), generator=generator).tolist()
+    shares = [100 - config.jpeg, 100 - config.webp]
+    result = []
+    for index, picture in enumerate(pictures.cpu()):
+        if which[index]:
+            of_webp = kinds[0][index] * sum(shares) < shares[1] * 0.3  # rarer than JPEG
+            worst = config.webp if of_webp else config.jpeg
+            for time in range(1 + (kinds[1][index] < TWICE)):
+                picture = compressed(
+                    picture,
+                    round(worst + float(quality[time, index]) * max(0, BEST_QUALITY - worst)),
+                    format="WEBP" if of_webp else "JPEG",
+                    subsampling="444" if kinds[2][index] < FULL_COLOUR else "420",
+                    shift=(shifts[time][index][0], shifts[time][index][1]),
+                )
+        result.append(picture)
+    return torch.stack(result).to(pictures.device)

@@ -202,8 +202,7 @@ def resumed(trainer: Trainer, folder: Path) -> str:
 
 def describe_data(pictures: Pictures, config: TrainConfig) -> str:
     """One phrase on the pictures of a run."""
-    wild = config.data.blur or config.data.noise or config.data.jpeg < 100
-    degradation = "bicubic with blur, noise or JPEG" if wild else "bicubic"
+    degradation = "bicubic with what happens to photos" if config.data.degrades else "bicubic"
     made = sum(bool(item.synthetic) for item in pictures.stored)
     count = f"{len(pictures.stored) - made} pictures" + (f" and {made} made in code" if made else "")
     return f"{count} (pixels' sha256 {pictures.sha256[:16]}), degradation {degradation}"

@@ -13,7 +13,7 @@ from bidiffsr_cli.training.config import TrainConfig, changed, presets, read_con
 
 def test_the_presets_are_those_of_the_help():
     assert f"Presets: {', '.join(presets())}." in command.__doc__
-    assert set(presets()) == {"fast", "base", "league", "paper-x2", "paper-x4", "smoke"}
+    assert set(presets()) == {"fast", "photo", "base", "league", "paper-x2", "paper-x4", "smoke"}
 
 
 @pytest.mark.parametrize("name", presets())

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain, residual_gain
-from bidiffsr_cli.errors import InputError, UsageError
+from bidiffsr_cli.errors import CheckpointError, InputError, UsageError
+from bidiffsr_cli.images.degrading import shrunk
 from bidiffsr_cli.images.resizing import downscale_bicubic
 from bidiffsr_cli.training.config import KINDS, DataConfig, changed
 from bidiffsr_cli.training.data import CropSampler, open_pictures
-from bidiffsr_cli.training.degradations import degrade
+from bidiffsr_cli.training.degradations import COMPRESSED, SOMETIMES, degrade
 from bidiffsr_cli.training.synthetic import OF_EACH_KIND, synthetic_pictures
 
 
@@ -167,17 +168,58 @@ def test_nothing_to_train_on(tmp_path):
         open_pictures(DataConfig(pictures=(str(tmp_path / "empty"),)), (2,), tmp_path / "cache")
 
 
-@pytest.mark.parametrize(("field", "value"), [("blur", 2.0), ("noise", 20.0), ("jpeg", 20)])
-def test_degradations(field, value):
-    x = torch.rand(3, 3, 24, 20)
-    config = dataclasses.replace(DataConfig(), **{field: value})
-    one, two = degrade(x, config, generator(1)), degrade(x, config, generator(1))
+ALL = {"blur": 2.0, "noise": 20.0, "chroma_blur": 2.0, "sharpen": 1.0, "jpeg": 20, "webp": 10}
+
+
+@pytest.mark.parametrize("fields", [*({name: value} for name, value in ALL.items()), ALL])
+def test_degradations(fields):
+    x = (torch.rand(16, 3, 24, 20) * 255).round() / 255
+    config = dataclasses.replace(DataConfig(), **fields)
+    assert config.degrades and not DataConfig().degrades
+    one, two = degrade(x, None, 2, config, generator(1)), degrade(x, None, 2, config, generator(1))
     assert torch.equal(one, two) and one.shape == x.shape and one.min() >= 0 and one.max() <= 1
-    assert (one - x).abs().mean() > 1e-3
-    flat = torch.full((2, 3, 16, 16), 0.5)
-    if field == "blur":
-        torch.testing.assert_close(degrade(flat, config, generator()), flat)
-        assert one.var() < x.var()
+    torch.testing.assert_close((one * 255).round() / 255, one)
+    touched = (one != x).flatten(1).any(1)
+    assert int(touched.sum()) >= 4 and (len(fields) > 1 or not bool(touched.all()))
+    assert (degrade(x, None, 2, config, generator(2)) != one).any()
+    assert torch.equal(degrade(x, None, 2, dataclasses.replace(config, clean=1.0), generator(1)), x)
+
+
+def test_a_share_stays_clean():
+    x = (torch.rand(400, 3, 8, 8) * 255).round() / 255
+    config = DataConfig(clean=0.3, noise=20.0, jpeg=50)
+    same = (degrade(x, None, 2, config, generator(1)) == x).flatten(1).all(1).float().mean()
+    assert abs(float(same) - (0.3 + 0.7 * (1 - SOMETIMES) * (1 - COMPRESSED))) < 0.06
+
+
+def test_kernels_have_their_shares():
+    hr = torch.rand(300, 3, 16, 16)
+    config = DataConfig(kernels={"lanczos": 0.2, "area": 0.5})
+    small = torch.zeros(300, 3, 8, 8)
+    made = degrade(small, hr, 2, config, generator(1))
+    for kernel, share in {"lanczos": 0.2, "bilinear": 0.0, "area": 0.5}.items():
+        theirs = shrunk(hr, 2, kernel).clamp(0, 1).mul(255).round().div(255)
+        assert abs(float((made == theirs).flatten(1).all(1).float().mean()) - share) < 0.08
+    assert abs(float((made == small).flatten(1).all(1).float().mean()) - 0.3) < 0.08
+    for wrong in ({"sinc": 0.5}, {"lanczos": -0.1}, {"lanczos": 0.6, "area": 0.6}):
+        with pytest.raises(CheckpointError, match="kernels"):
+            DataConfig(kernels=wrong)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_degraded_crops_are_the_same_places(pictures, config, scale):
+    def draw(**changes):
+        data = dataclasses.replace(config.data, batch=32, candidates=2, **changes)
+        sampler = CropSampler(pictures, dataclasses.replace(config, data=data), torch.device("cpu"))
+        return sampler.draw(scale, generator())
+
+    clean, other = draw(), draw(kernels={"lanczos": 0.4, "bilinear": 0.3, "area": 0.3})
+    assert torch.equal(clean.hr, other.hr)
+    off = (clean.up - other.up).square().mean()
+    assert 0 < off < 0.05 * (clean.up - clean.up.mean((2, 3), keepdim=True)).square().mean()
+    touched = draw(clean=1.0, jpeg=50)
+    torch.testing.assert_close(touched.up, clean.up)
+    torch.testing.assert_close(touched.condition, clean.condition)
 
 
 def test_plain_crops_are_taken_as_they_come(pictures, config):
