@@ -9,6 +9,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
+    from ..images.degrading import Degradation
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 UNITS |= {"TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -53,6 +54,33 @@ def parse_shard(text: str) -> tuple[int, int]:
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise UsageError(f"{text!r} is no part of a whole.", "Write it as I/N, such as 3/8.")
     return int(found[1]), int(found[2])
+
+
+def parse_degradation(text: str | None) -> Degradation:
+    """What "blur=0.6,noise=3,jpeg=75" says; nothing happens for None.
+
+    Raises:
+        UsageError: a name or a value is not possible.
+    """
+    from ..images.degrading import KERNELS, Degradation
+
+    known = {"blur": (0, 10), "noise": (0, 100), "chroma": (0, 10), "sharpen": (0, 3)}
+    known |= {"jpeg": (1, 100), "webp": (1, 100)}
+    values: dict[str, Any] = {}
+    for part in text.split(",") if text else []:
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name == "kernel" and value in ("bicubic", *KERNELS):
+            values[name] = value
+            continue
+        number = float(value) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else -1.0
+        if name not in known or not known[name][0] <= number <= known[name][1]:
+            ranges = ", ".join(f"{word}={least}..{most}" for word, (least, most) in known.items())
+            raise UsageError(
+                f"{part.strip()!r} is nothing that happens to pictures.",
+                f"Join some of kernel={'|'.join(KERNELS)}, {ranges} by commas.",
+            )
+        values[name] = round(number) if name in ("jpeg", "webp") else number
+    return Degradation(**values)
 
 
 def parse_seed(text: str) -> int:

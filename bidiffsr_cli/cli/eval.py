@@ -5,11 +5,15 @@ Examples:
   bidiffsr eval --hr photos/ --scale 4 --steps 1,2,5,10 -o report/
   bidiffsr eval --hr photos/ -m fast -m mine.safetensors --json
   bidiffsr eval --hr Set5/HR --sr results/ --label other-tool
+  bidiffsr eval --hr photos/ --degrade blur=0.6,noise=3,jpeg=85
 
 Small pictures are taken from --lr, or made from the originals by MATLAB's
 bicubic. Pictures belong together by name: baby.png, babyx2.png,
 baby_LRBI_x2.png, baby_SRF_2_LR.png. Bicubic interpolation is always scored
-too. With -o everything is kept in a folder: pictures, results.json, .csv,
+too. --degrade makes small pictures worse, the same way every time, in this
+order: kernel (lanczos, bilinear or area instead of bicubic), blur (pixels),
+noise (levels of 255), chroma (blur of colours), sharpen, jpeg or webp
+(quality). With -o everything is kept in a folder: pictures, results.json, .csv,
 .md and .html; run again, it goes on where it was stopped.
 """
 
@@ -28,7 +32,7 @@ import typer
 from ..errors import OutputError, UsageError
 from . import _options as o
 from ._output import out
-from ._values import parse_upscale_options
+from ._values import parse_degradation, parse_upscale_options
 
 if TYPE_CHECKING:
     from ..configs import UpscaleOptions
@@ -70,6 +74,14 @@ def evaluate(
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="The first pictures alone.", rich_help_panel=PICTURES)
+    ] = None,
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT=N,...",
+            help="Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp.",
+            rich_help_panel=PICTURES,
+        ),
     ] = None,
     scale: o.ScaleOption = 2,
     model: Annotated[
@@ -146,9 +158,13 @@ def evaluate(
     out.configure(quiet=quiet, verbose=verbose, json=json, progress=not no_progress, debug=debug)
     if sr is not None and (model or steps or lr):
         raise UsageError("--sr scores finished pictures.", "Leave --model, --steps and --lr out.")
+    if sr is not None and degrade is not None:
+        raise UsageError("--degrade is of small pictures, and --sr scores finished ones.", "Leave one of them out.")
     if sr is None and label is not None:
         raise UsageError("--label is the name of --sr.", "Leave it out, or give --sr.")
-    counts, wanted = _counts(steps), _metrics(metrics)
+    counts, wanted, degradation = _counts(steps), _metrics(metrics), parse_degradation(degrade)
+    if lr is not None and degradation.kernel != "bicubic":
+        raise UsageError("The small pictures of --lr are made already.", "Leave the kernel out, or --lr.")
     from ..evaluation.evaluate import Evaluation
     from ..evaluation.evaluate import evaluate as score_all
     from ..evaluation.protocol import rules
@@ -170,11 +186,11 @@ def evaluate(
     )
     dataset = name or _name_of(hr)
     paper = _paper_set(dataset, hr, scale) if paper_row else ""
-    if paper and (limit or protocol != "paper"):
-        out.warning("The paper's rows are of whole sets and its own protocol: these are not comparable.")
+    if paper and (limit or protocol != "paper" or str(degradation)):
+        out.warning("The paper's rows are of whole, clean sets and its own protocol: these are not comparable.")
     reports = Reports(output, report, pictures, overwrite)
     reports.check()
-    cases = open_test_set(hr, scale, lr=lr, finished=sr, limit=limit, without=output)
+    cases = open_test_set(hr, scale, lr=lr, finished=sr, limit=limit, without=output, degradation=degradation)
     machine = {"device": device, "precision": precision, "backend": backend, "threads": threads}
     runtimes = [choose_runtime(**machine)]  # type: ignore[arg-type]  # each has its own type
     subjects: list[Subject] = [Bicubic()]
@@ -203,7 +219,9 @@ def evaluate(
                 tell=tell,
             )
         where = "; ".join(dict.fromkeys(map(_words, runtimes)))
-        evaluation = Evaluation(dataset, rules(protocol, scale), lr is not None, scores, paper, environment(), where)
+        evaluation = Evaluation(
+            dataset, rules(protocol, scale), lr is not None, scores, paper, environment(), where, str(degradation)
+        )
         reports.write(evaluation, cases, keep)
     for table in tables(evaluation, intervals=False):
         out.table(table.title, table.header, table.rows, table.note, table.words)

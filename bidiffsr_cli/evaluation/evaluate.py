@@ -59,6 +59,7 @@ class Evaluation:
         paper: the paper's set that it is to stand beside, or an empty string.
         environment: versions and machine.
         device: threads, instruction set and the like, in words.
+        degradation: what the small pictures went through, in words; empty for none.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class Evaluation:
     paper: str
     environment: dict[str, str]
     device: str
+    degradation: str = ""
 
     @property
     def count(self) -> int:
@@ -118,7 +120,7 @@ def evaluate(
         keys = [_key(case, subject, rule, wanted) for subject in subjects]
         pixels: Pixels | None = None
         for subject, key in zip(subjects, keys, strict=True):
-            saved = f"{_folder(subject)}/{_slug(case.name)}.png" if keep else None
+            saved = f"{_folder(subject, case)}/{_slug(case.name)}.png" if keep else None
             known = _known(journal.get(key)) if journal else None
             if known is None or (keep and saved and not (keep / saved).is_file()):
                 if pixels is None:
@@ -175,6 +177,7 @@ def _key(case: Case, subject: Subject, rule: Rules, wanted: Sequence[str]) -> st
     """All that a score depends on, as a name."""
     files = [_facts(path) for path in (case.hr, case.lr, case.finished) if path is not None]
     value = [case.name, files, subject.label, subject.identity, dataclasses.astuple(rule), sorted(wanted)]
+    value += [str(case.degradation)] if str(case.degradation) else []
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -186,9 +189,9 @@ def _facts(path: Path) -> tuple[str, int, int]:
     return path.name, status.st_size, status.st_mtime_ns
 
 
-def _folder(subject: Subject) -> str:
+def _folder(subject: Subject, case: Case) -> str:
     """Of a subject's pictures: its label, and a few digits of all that they depend on."""
-    identity = json.dumps(subject.identity, sort_keys=True)
+    identity = json.dumps(subject.identity, sort_keys=True) + str(case.degradation)
     return f"{_slug(subject.label)}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
 
 

@@ -29,15 +29,16 @@ class Rules:
     scale: int
     crop: int
 
-    def describe(self, lr_given: bool) -> dict[str, str]:
+    def describe(self, lr_given: bool, degradation: str = "") -> dict[str, str]:
         """The protocol in words."""
+        small = "given" if lr_given else "made by MATLAB's bicubic (a = -0.5, antialiased)"
         return {
             "name": self.name,
             "border": f"{self.crop} pixels left out of PSNR and SSIM, none of LPIPS",
             "colour": "8-bit RGB; psnr_y, ssim_y on MATLAB's Y (16 to 235)",
             "ssim": "Gaussian window 11x11, sigma 1.5, inside the picture",
             "lpips": "AlexNet, v0.1",
-            "small pictures": "given" if lr_given else "made by MATLAB's bicubic (a = -0.5, antialiased)",
+            "small pictures": f"{small}, then {degradation}" if degradation else small,
         }
 
 

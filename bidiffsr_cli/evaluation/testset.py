@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images import Picture, as_seen, read_picture
+from ..images.degrading import CLEAN, Degradation
 from ..images.listing import list_pictures
 from ..images.pairing import pair
 from ..images.resizing import downscale_bicubic
@@ -28,12 +29,14 @@ class Case:
         hr: the original.
         lr: the given small picture; None if it is made from the original.
         finished: an enlarged one to be scored, by any tool.
+        degradation: what the small picture goes through.
     """
 
     name: str
     hr: Path
     lr: Path | None = None
     finished: Path | None = None
+    degradation: Degradation = CLEAN
 
     def load(self, scale: int) -> Pixels:
         """Decode it.
@@ -49,6 +52,8 @@ class Case:
         else:
             height, width = (side * scale for side in lr.shape[1:])
             pixels = Pixels(original[:, :height, :width], lr)
+        if self.degradation != CLEAN:
+            pixels = replace(pixels, lr=self.degradation.apply(pixels.lr, pixels.hr, self.name))
         height, width = pixels.hr.shape[1:]
         finished = None if finished is None else finished[:, :height, :width]
         return Pixels(pixels.hr, pixels.lr, finished, tuple(remarks))
@@ -82,6 +87,7 @@ def open_test_set(
     finished: Path | None = None,
     limit: int | None = None,
     without: Path | None = None,
+    degradation: Degradation = CLEAN,
 ) -> list[Case]:
     """Find all pictures of a set and their partners, and look whether the sizes are right.
 
@@ -92,6 +98,7 @@ def open_test_set(
         finished: folder of enlarged pictures to be scored.
         limit: take the first ones alone, in the order of their names.
         without: a folder in which originals are not looked for: that of the results.
+        degradation: what the small pictures go through.
 
     Raises:
         InputError: a folder is missing or empty, a file is damaged, an original has no partner or several, or sizes do
@@ -106,7 +113,7 @@ def open_test_set(
         raise InputError(f"Several originals have one name: {', '.join(twice[:5])}.", "Give each a name of its own.")
     small = {} if lr is None else pair(originals, _pictures(lr), scale, str(lr))
     large = {} if finished is None else pair(originals, _pictures(finished), scale, str(finished))
-    cases = [Case(path.stem, path, small.get(path), large.get(path)) for path in originals]
+    cases = [Case(path.stem, path, small.get(path), large.get(path), degradation) for path in originals]
     wrong = [problem for case in cases for problem in _wrong_sizes(case, scale)]
     if wrong:
         more = "" if len(wrong) <= 5 else f"; and {len(wrong) - 5} more"

@@ -6,8 +6,11 @@ Each does one thing to a batch of pictures, B×3×h×w in [0, 1], by an amount o
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
+from dataclasses import dataclass
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +22,69 @@ from .pixels import to_float, to_image
 KERNELS = {"lanczos": 3.0, "bilinear": 1.0, "area": 0.5}
 """What small pictures are made by besides MATLAB's bicubic -> how many pixels of the small picture it reaches."""
 SUBSAMPLING = {"444": 0, "422": 1, "420": 2}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What a small picture goes through, in the order of these fields: that of a camera and of the web.
+
+    Attributes:
+        kernel: that it is made by: bicubic (MATLAB's), or one of `KERNELS`.
+        blur: standard deviation of a Gaussian, pixels of the small picture.
+        noise: standard deviation of Gaussian noise, levels of 255.
+        chroma: standard deviation of a Gaussian for the colours alone, pixels.
+        sharpen: strength of an unsharp mask of one pixel.
+        jpeg, webp: quality of compression, 1 to 100; None for none. JPEG has colours of half the resolution.
+    """
+
+    kernel: str = "bicubic"
+    blur: float = 0.0
+    noise: float = 0.0
+    chroma: float = 0.0
+    sharpen: float = 0.0
+    jpeg: int | None = None
+    webp: int | None = None
+
+    def __str__(self) -> str:
+        """As a user writes it; empty for none."""
+        fields = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return ",".join(
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            for name, (value, default) in fields.items()
+            if value != default
+        )
+
+    def apply(self, small: Tensor, hr: Tensor, name: str) -> Tensor:
+        """What becomes of a picture.
+
+        Args:
+            small: made by bicubic, 3×h×w uint8.
+            hr: the original, 3×H×W uint8.
+            name: of the picture, of which the noise depends.
+
+        Returns:
+            3×h×w uint8.
+        """
+        x = small[None] / 255
+        if self.kernel != "bicubic":
+            x = shrunk(hr[None] / 255, hr.shape[-1] // small.shape[-1], self.kernel)
+        if self.blur:
+            x = blurred(x, torch.tensor([self.blur]))
+        if self.noise:
+            generator = torch.Generator().manual_seed(crc32(name.encode()))
+            x = x + self.noise / 255 * torch.randn(x.shape, generator=generator)
+        if self.chroma:
+            x = chroma_blurred(x, torch.tensor([self.chroma]))
+        if self.sharpen:
+            x = sharpened(x, torch.tensor([self.sharpen]))
+        for format, quality in (("JPEG", self.jpeg), ("WEBP", self.webp)):
+            if quality is not None:
+                x = compressed(x[0], quality, format=format)[None]
+        return x[0].clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+CLEAN = Degradation()
+"""Nothing."""
 
 
 def shrunk(pictures: Tensor, scale: int, kernel: str) -> Tensor:

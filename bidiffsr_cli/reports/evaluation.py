@@ -95,7 +95,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
     first = next((summary for summary in summaries if summary is not baseline), summaries[0])
     return {
         "schema": SCHEMA,
-        "protocol": evaluation.rule.describe(evaluation.lr_given),
+        "protocol": evaluation.rule.describe(evaluation.lr_given, evaluation.degradation),
         "dataset": evaluation.dataset,
         "scale": evaluation.rule.scale,
         "count": evaluation.count,
@@ -164,7 +164,8 @@ def _all_tables(evaluation: Evaluation) -> list[Table]:
 
 def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
     """What the figures depend on."""
-    rows = [(f"protocol, {key}", value) for key, value in evaluation.rule.describe(evaluation.lr_given).items()]
+    protocol = evaluation.rule.describe(evaluation.lr_given, evaluation.degradation)
+    rows = [(f"protocol, {key}", value) for key, value in protocol.items()]
     for summary in summarize(evaluation.scores):
         sha256 = summary.identity.get("sha256")
         if sha256:

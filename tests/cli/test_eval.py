@@ -155,6 +155,34 @@ def test_one_report(run: Run, model: Path, originals: Path, suffix: str) -> None
     assert refused.code == 2 and is_one_sentence(refused.err)
 
 
+def test_small_pictures_that_are_made_worse(run: Run, model: Path, originals: Path) -> None:
+    def scores(*options: str) -> dict[str, float]:
+        args = ["--hr", originals, "-m", model, "--steps", "1", "--metrics", "psnr_y", "-o", "out", "--json"]
+        finished = run("eval", *args, *options)
+        assert finished.code == 0, finished.err
+        worse = finished.json["protocol"]["small pictures"].partition(", then ")[2]
+        assert worse == (options[1] if options else "")
+        assert (", then " in Path("out/results.md").read_text()) == bool(options)
+        return finished.json["baseline"]
+
+    clean, noisy = scores(), scores("--degrade", "noise=20,jpeg=40")
+    assert noisy["psnr_y"] < clean["psnr_y"] - 1
+    folders = {path.name: [file.read_bytes() for file in path.glob("*.png")] for path in Path("out").glob("bicubic*")}
+    assert len(folders) == 2 and len({file for files in folders.values() for file in files}) == 4
+    shutil.rmtree("out")
+    assert scores("--degrade", "noise=20,jpeg=40") == noisy  # the same noise every time
+    given = ["--hr", originals, "--lr", originals, "--degrade"]
+    for args in (
+        ["--hr", originals, "--degrade", "fog=1"],
+        ["--hr", originals, "--degrade", "jpeg=101"],
+        ["--hr", originals, "--degrade", "kernel=sinc"],
+        [*given, "kernel=area"],
+        ["--hr", originals, "--sr", originals, "--degrade", "jpeg=50"],
+    ):
+        finished = run("eval", *args)
+        assert finished.code == 2 and is_one_sentence(finished.err)
+
+
 def test_what_is_refused(run: Run, model: Path, originals: Path) -> None:
     Path("full").mkdir()
     Path("full/x").touch()

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bidiffsr_cli.images.degrading import (
+    CLEAN,
     KERNELS,
+    Degradation,
     blurred,
     chroma_blurred,
     compressed,
@@ -110,3 +112,19 @@ def test_colours_of_a_jpeg(picture: torch.Tensor) -> None:
     colours = F.interpolate(torch.rand(1, 3, 20, 20), scale_factor=2)[0, :, 1:, 1:]
     full, half = (compressed(colours, 95, subsampling=kind) for kind in ("444", "420"))
     assert 4 * (full - colours).abs().mean() < (half - colours).abs().mean()
+
+
+def test_all_of_it(picture: torch.Tensor) -> None:
+    hr = (picture[0] * 255).round().to(torch.uint8)
+    small = F.avg_pool2d(picture, 2)[0].mul(255).round().to(torch.uint8)
+    assert str(CLEAN) == "" and torch.equal(CLEAN.apply(small, hr, "a"), small)
+    everything = Degradation("area", 0.6, 3.0, 1.0, 0.5, 85, 90)
+    assert str(everything) == "kernel=area,blur=0.6,noise=3,chroma=1,sharpen=0.5,jpeg=85,webp=90"
+    result = everything.apply(small, hr, "a")
+    assert result.shape == small.shape and result.dtype == torch.uint8
+    assert torch.equal(result, everything.apply(small, hr, "a"))
+    assert not torch.equal(result, everything.apply(small, hr, "b"))  # each picture has noise of its own
+    for field, value in {"blur": 0.6, "noise": 3.0, "chroma": 1.0, "sharpen": 0.5, "jpeg": 85, "webp": 90}.items():
+        alone = Degradation(**{field: value}).apply(small, hr, "a")  # type: ignore[arg-type]
+        assert 0 < (alone.float() - small.float()).abs().mean() < 15
+    assert (Degradation("lanczos").apply(small, hr, "a").float() - small.float()).abs().max() < 60
