@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from . import colour, jpeg, tiff
+from . import colour, jpeg, tiff, webp
 from .metadata import exif_coding, read_exif, read_resolution
 from .picture import Picture
 from .pixels import to_float, to_levels
@@ -69,8 +69,10 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     dpi, warning = read_resolution(image)
     warnings += [warning] if warning else []
     icc = image.info.get("icc_profile") or None
+    quality = jpeg.quality(getattr(image, "quantization", {}))
     if survey is not None:
         warnings += survey.warnings
+        quality = webp.quality(survey.stream) if image.format == "WEBP" else quality
         if image.format in ("JPEG", "MPO") and jpeg.is_cut(survey.stream):
             warnings.append("The file ends early: a part of the picture, mostly the lowest, is missing.")
         icc = None if survey.coding else survey.icc_profile or icc  # PNG's code points count for more than a profile
@@ -82,6 +84,7 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     picture.exif, picture.dpi = exif, dpi
     if picture.dpi and orientation >= 5:
         picture.dpi = picture.dpi[::-1]  # a quarter turn: across becomes down
+    picture.quality = quality
     picture.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
     picture.warnings += warnings
     if several:

@@ -1,14 +1,16 @@
-"""Whether a JPEG's data end before its picture does, which Pillow does not pass on from libjpeg.
+"""What a JPEG says of its making: how strongly it is compressed, and whether its data end before its picture does.
 
-A file that was cut and has its end marker all the same is decoded without an error: what is missing is made up. So it
-is decoded once more with some data put before the marker. After a whole picture they are ignored, and where a part is
-missing they become one.
+Of the latter libjpeg warns, and Pillow does not pass it on: a file that was cut and has its end marker all the same is
+decoded without an error, and what is missing is made up. So it is decoded once more with some data put before the
+marker. After a whole picture they are ignored, and where a part is missing they become one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import IO
 
 from PIL import Image
@@ -20,7 +22,28 @@ ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 """Begin pictures whose data may lack zeros at their end, so that nothing can be put there."""
 ALONE = (0x01, *range(0xD0, 0xD9))
 """Markers that nothing belongs to."""
+STANDARD = (
+    *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29),
+    *(51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121),
+    *(120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+)
+"""The quantization of light (ITU-T T.81, table K.1)."""
 MORE = bytes(range(1, 255)) * 2
+
+
+def quality(tables: Mapping[int, Sequence[int]]) -> int | None:
+    """The quality 1 to 100 at which libjpeg makes quantization tables like these, by the sum of the first."""
+    if not tables:
+        return None
+    total = sum(tables[min(tables)])
+    return min(range(100, 0, -1), key=lambda quality: abs(_sum_at(quality) - total))
+
+
+@cache
+def _sum_at(quality: int) -> int:
+    """Of the standard table as libjpeg scales it (jcparam.c)."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return sum(min(max((value * percent + 50) // 100, 1), 255) for value in STANDARD)
 
 
 def is_cut(stream: IO[bytes]) -> bool:

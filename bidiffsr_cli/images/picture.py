@@ -22,6 +22,7 @@ class Picture:
         exif: The descriptive EXIF tags, orientation 1; None if there were none.
         dpi: Dots per inch, horizontal and vertical, if the source said so.
         format: Pillow's name of the source's format, such as "JPEG"; "" for arrays.
+        quality: At which a JPEG or lossy WebP seems to have been compressed, 1 to 100; None for others.
         warnings: One plain sentence for each thing that could not be kept.
         converted: Whether `rgb` was converted from `icc_profile` to sRGB, so that `render` must convert back.
         colour_rest: int16, 3×H×W, in the 8-bit levels of `icc_profile`: what the way to sRGB and back loses, which is
@@ -36,6 +37,7 @@ class Picture:
     exif: Image.Exif | None = None
     dpi: tuple[float, float] | None = None
     format: str = ""
+    quality: int | None = None
     warnings: list[str] = field(default_factory=list)
     converted: bool = False
     colour_rest: Tensor | None = None

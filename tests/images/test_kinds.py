@@ -5,6 +5,7 @@ import contextlib
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import ExifTags, Image
 
 from bidiffsr_cli.errors import DeviceError, InputError
-from bidiffsr_cli.images import encode, picture_size, read_picture, render, tiff
+from bidiffsr_cli.images import encode, picture_size, read_picture, render, tiff, webp
 from bidiffsr_cli.images import jpeg as jpeg_survey
 from bidiffsr_cli.images import png as png_survey
 from bidiffsr_cli.images.metadata import _Text, read_resolution
@@ -365,3 +366,32 @@ ARITHMETIC = (
 def test_a_jpeg_of_arithmetic_coding_may_end_early() -> None:
     picture = read_picture(base64.b64decode(ARITHMETIC))
     assert picture.size == (64, 64) and not picture.warnings
+
+
+@pytest.mark.parametrize("quality", [5, 30, 50, 75, 90, 98])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_the_quality_of_a_jpeg(quality: int, options: dict[str, Any]) -> None:
+    for mode in ("RGB", "L", "CMYK"):
+        assert read_picture(encoded(photo(mode=mode), "JPEG", quality=quality, **options)).quality == quality
+
+
+@pytest.mark.parametrize("quality", [5, 30, 50, 75, 90, 98])
+@pytest.mark.parametrize("method", [0, 4, 6])
+def test_the_quality_of_a_webp(quality: int, method: int, pictures: Path) -> None:
+    """Its parts have more and less of it, so that the mean is near what was asked for, and below."""
+    with Image.open(pictures / "parrot.png") as image:
+        found = read_picture(encoded(image, "WEBP", quality=quality, method=method)).quality
+    assert found is not None and quality - 11 <= found <= quality + 2
+
+
+def test_the_quality_of_others() -> None:
+    for format, options in {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "GIF": {}, "TIFF": {}}.items():
+        assert read_picture(encoded(photo(), format, **options)).quality is None
+    several = encoded(photo(), "WEBP", quality=50, save_all=True, append_images=[photo(seed=1)])
+    with_alpha = encoded(photo(mode="RGBA"), "WEBP", quality=50, exif=b"Exif\0\0" + encoded(photo(), "TIFF")[:8])
+    for data in (several, with_alpha):
+        found = read_picture(data).quality
+        assert found is not None and 30 <= found <= 60
+    whole = encoded(photo(), "WEBP", quality=50)
+    for end in range(12, 60):  # whatever is there of it
+        webp.quality(io.BytesIO(whole[:end]))
