@@ -392,6 +392,7 @@ class SuperResolver:
             seconds=seconds or Seconds(),
             peak_memory_bytes=PeakMemory(runtimes.peak_memory(), runtimes.device_peak_memory(runtime.device)),
             warnings=list(picture.warnings),
+            input_quality=picture.quality,
             image=image,
         )
 

@@ -80,6 +80,8 @@ class UpscaleResult:
     seconds: Seconds = field(default_factory=Seconds)
     peak_memory_bytes: PeakMemory = field(default_factory=PeakMemory)
     warnings: list[str] = field(default_factory=list)
+    input_quality: int | None = None
+    """At which a JPEG or WebP seems to have been compressed, 1 to 100; None for others."""
     input: str | None = None
     output: str | None = None
     status: str = "done"

@@ -11,6 +11,10 @@ from typing import Any
 from ..errors import ModelError
 
 BUNDLED = "bundled"
+AUTO = "auto"
+"""In place of a model's name: the one that suits each picture."""
+VISIBLE = 90
+"""Quality of a JPEG or WebP below which its compression is visible once it is enlarged."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class CatalogEntry:
         bf16_psnr: Of pictures in bf16 against those in fp32, dB: the least over the test set's pictures, scales, steps.
         scores: test set -> scale -> steps -> metric -> value.
         sources: where the file is to be had, the best first: "bundled", or ORG/REPO@COMMIT:FILE on the Hub.
+        suits: "compressed" if it is made for pictures that are visibly compressed; empty for others.
     """
 
     name: str
@@ -40,6 +45,7 @@ class CatalogEntry:
     bf16_psnr: float
     scores: dict[str, Any]
     sources: tuple[str, ...]
+    suits: str = ""
 
     @property
     def full_name(self) -> str:
@@ -73,6 +79,20 @@ def catalog() -> tuple[CatalogEntry, ...]:
 def default_model() -> str:
     """Name of the model that is taken where none is named."""
     return catalog()[0].name
+
+
+def suited_model(quality: int | None) -> str:
+    """Name of the model that suits a picture: where it is visibly compressed the one for such, else the default.
+
+    Args:
+        quality: at which the picture was compressed, 1 to 100; None where it was not.
+    """
+    return suited_models()[-1 if quality is not None and quality < VISIBLE else 0]
+
+
+def suited_models() -> list[str]:
+    """All that `suited_model` may name: the default, and that for compressed pictures if there is one."""
+    return [default_model(), *(entry.name for entry in catalog() if entry.suits == "compressed")][:2]
 
 
 def find_entry(name: str, revision: str = "") -> CatalogEntry | None:

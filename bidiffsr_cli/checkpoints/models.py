@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, ModelError
 from . import hub
-from .catalog import CatalogEntry, catalog, find_entry
+from .catalog import AUTO, CatalogEntry, catalog, find_entry
 from .hub import DEFAULT_REVISION, HubFile, Progress
 
 if TYPE_CHECKING:
@@ -114,6 +114,12 @@ def find_model(word: str | Path) -> Model:
             f"There is no model or checkpoint file {text!r}.", f"Models: {known}; a file; or ORG/REPO on the Hub."
         )
     return Model(str(dataclasses.replace(remote, revision=DEFAULT_REVISION)), sources=(remote,))
+
+
+def absolute_word(word: str) -> str:
+    """The same model for a process with another working folder."""
+    found = None if word == AUTO else find_model(word)
+    return str(found.file.absolute()) if found and found.file and not found.entry else word
 
 
 def load_checkpoint(model: str | Path, *, offline: bool = False, progress: Progress = lambda *_: None) -> Checkpoint:

@@ -37,6 +37,7 @@ from ._output import out
 from ._values import parse_shard, parse_upscale_options
 
 if TYPE_CHECKING:
+    from ..checkpoints.files import Checkpoint
     from ..distributed.folder import Found, Job, Selection
     from ..distributed.ledger import Ledger
     from ..distributed.storage import Folder
@@ -177,12 +178,13 @@ def batch(
     selection = Selection(recursive, include or (), exclude or (), limit, part)
     parts = _parts(folders, output, scale, selection, suffix, EXTENSIONS[format], absolute=engine == "ray")
 
-    from ..checkpoints.catalog import default_model
-    from ..checkpoints.models import find_model
+    from ..checkpoints.catalog import AUTO, default_model, suited_models
+    from ..checkpoints.models import absolute_word
     from ..distributed.ledger import Ledger
     from ..distributed.work import SAME, Work
     from ..enlarging import Writing
     from ..images import choose_format
+    from ..reports.terminal import suited_hint
     from ..runtime import choose_runtime, keep_freed_memory
 
     writing = Writing(
@@ -194,21 +196,15 @@ def batch(
     )
     writing.final_size((1000, 1000))
     name = model or default_model()
-    wanted = find_model(name)
-    with out.download(name) as progress:
-        path = wanted.local_path() or wanted.fetch(offline=offline, progress=progress)
-    checkpoint = wanted.read(path)
-    if scale not in checkpoint.config.scales:
-        able = " and ".join(f"x{known}" for known in checkpoint.config.scales)
-        raise UsageError(f"Model {name!r} does not enlarge x{scale}.", f"It enlarges {able}.")
+    checkpoints = [_fetched(word, scale, offline=offline) for word in (suited_models() if name == AUTO else [name])]
+    checkpoint = checkpoints[0]
     runtime = choose_runtime(devices[0], precision, backend, threads, **checkpoint.runtime_facts)
     machine = {"device": str(runtime.device), "precision": PRECISIONS[str(runtime.dtype)], "backend": runtime.backend}
     keep_freed_memory()
-    model_name = str(path.absolute()) if wanted.file and not wanted.entry else name
-    work = Work(model_name, tuple((machine | {"threads": threads}).items()), options, writing, overwrite)
+    work = Work(absolute_word(name), tuple((machine | {"threads": threads}).items()), options, writing, overwrite)
     with contextlib.ExitStack() as ledgers:
         for item in parts:
-            settings = _settings(work, checkpoint.sha256)
+            settings = _settings(work, "+".join(item.sha256 for item in checkpoints))
             item.ledger = ledgers.enter_context(Ledger(item.target, settings, part, read_only=dry_run))
             item.skipped, foreign = item.ledger.survey(item.found.jobs)
             if foreign and not overwrite:
@@ -231,6 +227,8 @@ def batch(
     summary = _summary(parts, seconds)
     _tell(summary, parts)
     images = [image for item in parts for image in item.images()]
+    if model is None and (hint := suited_hint(images)):
+        out.message(hint)
     if report is not None:
         from ..reports import write_report
 
@@ -414,6 +412,20 @@ class _Bar:
     def _update(self, job: Job, far: str = "") -> None:
         begun = sum(part * job.status.bytes for job, part in self._begun.copy().items())
         self._show(self._finished, len(self.left), (self._passed + begun) / self._bytes, job.name, far)
+
+
+def _fetched(name: str, scale: int, *, offline: bool) -> Checkpoint:
+    """A model that enlarges by a scale; what is not on this machine is fetched."""
+    from ..checkpoints.models import find_model
+
+    wanted = find_model(name)
+    with out.download(name) as progress:
+        path = wanted.local_path() or wanted.fetch(offline=offline, progress=progress)
+    checkpoint = wanted.read(path)
+    if scale not in checkpoint.config.scales:
+        able = " and ".join(f"x{known}" for known in checkpoint.config.scales)
+        raise UsageError(f"Model {name!r} does not enlarge x{scale}.", f"It enlarges {able}.")
+    return checkpoint
 
 
 def _settings(work: Work, sha256: str) -> dict[str, Any]:

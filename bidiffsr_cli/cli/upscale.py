@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import StorageError
+from ..errors import ModelError, StorageError
 from . import _options as o
 from . import batch
 from ._errors import SOME_FAILED, explain, some_failed
@@ -137,10 +137,11 @@ def upscale(
         check_pipes(files, json=json, dry_run=dry_run)
         check_names(files)
 
-    from ..checkpoints.catalog import default_model
+    from ..checkpoints.catalog import AUTO, default_model, suited_model
     from ..enlarging import Writing
     from ..images import choose_format
     from ..pipeline import SuperResolver
+    from ..reports.terminal import suited_hint
     from ..runtime import keep_freed_memory
 
     tasks = []
@@ -151,35 +152,42 @@ def upscale(
         tasks.append(_Task(files, writing, options))
     first = tasks[0].read() if len(tasks) == 1 else None  # a picture that cannot be read is told before a model is had
     keep_freed_memory()
-    name = model or default_model()
-    with out.download(name) as on_download:
-        resolver = SuperResolver.from_pretrained(
-            name,
-            offline=offline,
-            on_download=on_download,
-            device=device,
-            precision=precision,
-            backend=backend,
-            threads=threads,
-        )
+    machine = {"device": device, "precision": precision, "backend": backend, "threads": threads}
+    loaded: dict[str, SuperResolver] = {}
+    used: set[str] = set()
+
+    def resolver_of(name: str) -> SuperResolver:
+        if name not in loaded:
+            with out.download(name) as on_download:
+                loaded[name] = SuperResolver.from_pretrained(name, offline=offline, on_download=on_download, **machine)
+        return loaded[name]
+
+    if model != AUTO:
+        resolver_of(model or default_model())  # one that cannot be had is told before several pictures are read
     results = []
     for task in tasks:
         try:
             picture, seconds_to_read = first or task.read()
+            name = suited_model(picture.quality) if model == AUTO else model or default_model()
+            seconds_to_load = 0.0 if name in used else resolver_of(name).seconds_to_load
+            resolver = resolver_of(name)
+            used.add(name)
             if dry_run:
                 results.append(_plan(resolver, picture, task))
                 continue
             result = _enlarge(resolver, picture, task)
         except Exception as error:
-            if first or isinstance(error, StorageError):
+            if first or isinstance(error, StorageError | ModelError):
                 raise
             results.append(_failed(task, error))
             continue
-        result.seconds.load_model = resolver.seconds_to_load
+        result.seconds.load_model = seconds_to_load
         result.seconds.decode += seconds_to_read
-        result.seconds.total += seconds_to_read + resolver.seconds_to_load
+        result.seconds.total += seconds_to_read + seconds_to_load
         _tell(result, with_seed=seed == "random", one_of_several=len(tasks) > 1)
         results.append(result.to_dict())
+    if model is None and (hint := suited_hint(results)):
+        out.message(hint)
     _report(results, jobs[0], one=len(tasks) == 1, dry_run=dry_run)
 
 

@@ -58,6 +58,8 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         BidiffsrError, OSError: as of any picture.
     """
     started = time.perf_counter()
+    picture = decode(job, work)
+    work = work.for_picture(picture)
     resolver = work.resolver()
     here = resolver.runtime
     task, how = ray.remote(**options)(_predict), ray.put(work)
@@ -67,7 +69,6 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         return found
 
     place = Windows(torch.device("cpu"), here.dtype, here.backend, here.isa, windows)
-    picture = decode(job, work)
     result = sample(job, picture, work, resolver.elsewhere(place, network))
     result.device, result.threads = str(here.device), here.threads
     return write(job, picture, result, work, replace=replace, started=started)

@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..checkpoints.catalog import AUTO, default_model, suited_model
 from ..configs import UpscaleOptions
 from ..enlarging import Writing, encode_result
 from ..errors import BidiffsrError, InputError, StorageError, is_out_of_memory, out_of_memory
@@ -29,7 +30,7 @@ class Work:
     """How every picture is enlarged.
 
     Attributes:
-        model: as `--model` takes it.
+        model: as `--model` takes it; auto is each picture's own.
         machine: device, precision, backend and threads, as for `choose_runtime`.
         options: of the diffusion.
         writing: of the files.
@@ -49,9 +50,22 @@ class Work:
         return replace(self.writing, format=choose_format("auto", Path(job.result)))
 
     def resolver(self, device: str | None = None) -> SuperResolver:
-        """The model, ready to run; one for each device and process."""
+        """The model, ready to run; one for each device and process. Of `auto` it is the default one."""
         machine = dict(self.machine)
-        return _resolver(self.model, tuple((machine | ({"device": device} if device else {})).items()))
+        name = default_model() if self.model == AUTO else self.model
+        return _resolver(name, tuple((machine | ({"device": device} if device else {})).items()))
+
+    def for_picture(self, picture: Picture) -> Work:
+        """The same with a model of its own instead of `auto`."""
+        return replace(self, model=suited_model(picture.quality)) if self.model == AUTO else self
+
+    def suited(self, resolver: SuperResolver, picture: Picture) -> SuperResolver:
+        """In place of a model that was loaded for all pictures the one that suits this one."""
+        chosen = self.for_picture(picture)
+        if chosen is self or chosen.model == default_model():
+            return resolver
+        other = chosen.resolver(str(resolver.runtime.device))
+        return other.elsewhere(resolver.runtime, other.network)
 
 
 @lru_cache(maxsize=16)
@@ -116,7 +130,7 @@ def sample(
     job: Job, picture: Picture, work: Work, resolver: SuperResolver, watch: Watch = lambda *_: None
 ) -> UpscaleResult:
     """Enlarge it."""
-    result = resolver.upscale(picture, work.options, progress=partial(watch, job))
+    result = work.suited(resolver, picture).upscale(picture, work.options, progress=partial(watch, job))
     result.input, result.output = job.source, job.target
     return result
 

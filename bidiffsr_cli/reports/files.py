@@ -28,6 +28,7 @@ COLUMNS: dict[str, tuple[str | int, ...]] = {
     "status": ("status",),
     "input_width": ("input_size", 0),
     "input_height": ("input_size", 1),
+    "input_quality": ("input_quality",),
     "output_width": ("output_size", 0),
     "output_height": ("output_size", 1),
     "scale": ("scale",),

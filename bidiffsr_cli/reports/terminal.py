@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.catalog import AUTO, default_model, suited_model
 from ..results import UpscaleResult
 from .pictures import model_name
 
@@ -46,6 +48,24 @@ def phases(result: UpscaleResult) -> Rows:
     if memory.device is not None:
         rows.append(("device memory", f"{memory.device / 1e6:.0f} MB"))
     return rows
+
+
+def suited_hint(results: Sequence[dict[str, Any]]) -> str:
+    """Which model would suit pictures better than the default one that they had; empty where none would.
+
+    Args:
+        results: as of `UpscaleResult.to_dict`; those that failed say nothing.
+    """
+    lower = [quality for result in results if suited_model(quality := result.get("input_quality")) != default_model()]
+    if not lower:
+        return ""
+    better = suited_model(lower[0])
+    if len(results) == 1:
+        return f"The picture is visibly compressed (quality about {lower[0]}): --model {better} is made for such."
+    return (
+        f"{len(lower)} of {len(results)} pictures are visibly compressed: --model {better} is made for such, "
+        f"--model {AUTO} takes it for these alone."
+    )
 
 
 def planned(result: UpscaleResult, plan: Plan, seconds: float, format: str) -> Rows:

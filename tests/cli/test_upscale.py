@@ -15,7 +15,20 @@ from bidiffsr_cli.images import read_provenance
 from .support import HEIGHT, WIDTH, Run, decoded, picture
 
 KEYS = {
-    *("schema", "input", "output", "status", "input_size", "output_size", "scale", "model", "steps", "sampler", "seed"),
+    *(
+        "schema",
+        "input",
+        "output",
+        "status",
+        "input_size",
+        "input_quality",
+        "output_size",
+        "scale",
+        "model",
+        "steps",
+        "sampler",
+        "seed",
+    ),
     *("device", "dtype", "backend", "isa", "threads", "tiles", "seconds", "peak_memory_bytes", "warnings"),
     *("environment", "eta", "temperature"),
 }
