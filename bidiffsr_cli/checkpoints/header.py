@@ -26,6 +26,10 @@ LONGEST_HEADER = 1 << 20
 """Bytes; that of the published network has 56 thousand."""
 
 
+MOST_SIDES = 8
+"""Of a tensor."""
+
+
 class ForeignFileError(CheckpointError):
     """It is a file of another program."""
 
@@ -73,10 +77,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, int]]:
         "".join([*metadata, *metadata.values(), *header]).encode()  # texts alone, and whole ones
         sizes, end, sound = {}, 0, True
         for name, entry in header.items():
-            first, last = entry["data_offsets"]
-            count = math.prod(entry["shape"]) * BYTES.get(entry["dtype"], 0)
-            sound &= all(type(number) is int and number >= 0 for number in (first, last, *entry["shape"]))
-            sound &= last - first == count or entry["dtype"] not in BYTES
+            (first, last), shape = entry["data_offsets"], entry["shape"]
+            numbers = (first, last, *shape[:MOST_SIDES])
+            if not all(type(number) is int and number >= 0 for number in numbers) or len(shape) > MOST_SIDES:
+                raise ValueError
+            size = BYTES.get(entry["dtype"])
+            sound &= first <= last and (size is None or last - first == size * math.prod(shape))
             sizes[name], end = last - first, max(end, last)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         sound = False

@@ -214,6 +214,8 @@ def test_whatever_is_wrong_is_named(read, damage, sentence, tmp_path):
         {"x": {"dtype": "U8", "shape": [1], "data_offsets": ["0", "1"]}},
         {"x": {"dtype": "F16", "shape": [1], "data_offsets": [0, 1]}},
         {"x": {"data_offsets": [0, 0]}},
+        {"x": {"dtype": "U8", "shape": [10**6, 10**6, [None]], "data_offsets": [0, 0]}},
+        {"x": {"dtype": "U8", "shape": [1] * 9, "data_offsets": [0, 1]}},
         {"__metadata__": {"license": "\ud800"}},
     ],
 )
