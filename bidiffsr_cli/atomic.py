@@ -16,6 +16,8 @@ from pathlib import Path
 from .errors import DiskFullError, OutputError
 
 TEMPORARY = ".bidiffsr-"
+A_DAY = 86_400
+"""Seconds after which nobody is still at work on a temporary file."""
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -149,6 +151,7 @@ def _write_named(data: bytes, target: Path, overwrite: bool) -> None:
             temporary.replace(target)
         else:
             _rename_to_new(temporary, target)
+        sweep(target.parent, older_than=A_DAY)
     except BaseException:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
         raise

@@ -244,3 +244,13 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {".bidiffsr-new.tmp", "mine.tmp", ".bidiffsr"}
     atomic.sweep(tmp_path, older_than=0)
     assert {path.name for path in tmp_path.iterdir()} == {"mine.tmp", ".bidiffsr"}
+
+
+def test_they_are_swept_where_a_file_needs_a_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_write_nameless", lambda *_: False)
+    for name, age in {"old": atomic.A_DAY + 60, "young": 60}.items():
+        left = tmp_path / f"{atomic.TEMPORARY}{name}.tmp"
+        left.touch()
+        os.utime(left, (time.time() - age,) * 2)
+    atomic.write_atomic(DATA, tmp_path / "a.png", overwrite=False)
+    assert names(tmp_path) == [f"{atomic.TEMPORARY}young.tmp", "a.png"]

@@ -22,7 +22,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,6 +31,7 @@ import typer
 
 from ..errors import OutputError, UsageError
 from . import _options as o
+from ._bar import FolderBar
 from ._errors import SOME_FAILED, some_failed
 from ._files import is_file
 from ._output import out
@@ -201,10 +202,11 @@ def batch(
     runtime = choose_runtime(devices[0], precision, backend, threads, **checkpoint.runtime_facts)
     machine = {"device": str(runtime.device), "precision": PRECISIONS[str(runtime.dtype)], "backend": runtime.backend}
     keep_freed_memory()
+    sha256 = "+".join(item.sha256 for item in checkpoints)
     work = Work(absolute_word(name), tuple((machine | {"threads": threads}).items()), options, writing, overwrite)
     with contextlib.ExitStack() as ledgers:
         for item in parts:
-            settings = _settings(work, "+".join(item.sha256 for item in checkpoints))
+            settings = _settings(work, sha256)
             item.ledger = ledgers.enter_context(Ledger(item.target, settings, part, read_only=dry_run))
             item.skipped, foreign = item.ledger.survey(item.found.jobs)
             if foreign and not overwrite:
@@ -217,7 +219,7 @@ def batch(
         started = time.perf_counter()
         for item in parts:
             out.message(_opening(item))
-            bar = _Bar(item.left)
+            bar = FolderBar(item.left)
             item.outcomes = _do(
                 bar, _engine(engine, work, item.ledger, item.left, devices, jobs, ray_address, fail_fast, bar.watch)
             )
@@ -364,7 +366,7 @@ def _engine(
     return local.run(left, work, ledger, devices=devices, io_threads=io_threads, fail_fast=fail_fast, watch=watch)
 
 
-def _do(bar: _Bar, outcomes: Generator[Outcome]) -> list[Outcome]:
+def _do(bar: FolderBar, outcomes: Generator[Outcome]) -> list[Outcome]:
     """One line for each picture, or a bar."""
     done: list[Outcome] = []
     if not bar.left:
@@ -379,39 +381,6 @@ def _do(bar: _Bar, outcomes: Generator[Outcome]) -> list[Outcome]:
                 seconds, count = outcome.result["seconds"]["sample"], f"{len(done)}/{len(bar.left)}"
                 out.message(f"[{count}] {outcome.job.name} -> {outcome.job.target} in {seconds:.1f} s")
     return done
-
-
-class _Bar:
-    """How far a folder is. The time that is left goes by the files' sizes, as small pictures come first."""
-
-    def __init__(self, left: Sequence[Job]) -> None:
-        self.left = left
-        self._bytes = sum(job.status.bytes for job in left) or 1
-        self._finished = self._passed = 0
-        self._begun: dict[Job, float] = {}
-        self._show: Callable[..., None] = lambda *_: None
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """While the work is done."""
-        with out.count("pictures", "pictures") as self._show:
-            yield
-
-    def watch(self, job: Job, passes: int, total: int) -> None:
-        """A window of a picture is done."""
-        self._begun[job] = passes / total
-        self._update(job, f", {passes}/{total} windows")
-
-    def finish(self, job: Job) -> None:
-        """A picture is written, or has failed."""
-        self._finished += 1
-        self._passed += job.status.bytes
-        self._begun.pop(job, None)
-        self._update(next(iter(self._begun.copy()), job))
-
-    def _update(self, job: Job, far: str = "") -> None:
-        begun = sum(part * job.status.bytes for job, part in self._begun.copy().items())
-        self._show(self._finished, len(self.left), (self._passed + begun) / self._bytes, job.name, far)
 
 
 def _fetched(name: str, scale: int, *, offline: bool) -> Checkpoint:

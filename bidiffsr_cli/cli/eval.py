@@ -13,8 +13,8 @@ baby_LRBI_x2.png, baby_SRF_2_LR.png. Bicubic interpolation is always scored
 too. --degrade makes small pictures worse, the same way every time, in this
 order: kernel (lanczos, bilinear or area instead of bicubic), blur (pixels),
 noise (levels of 255), chroma (blur of colours), sharpen, jpeg or webp
-(quality). With -o everything is kept in a folder: pictures, results.json, .csv,
-.md and .html; run again, it goes on where it was stopped.
+(quality). With -o everything is kept in a folder: pictures, results.json,
+.csv, .md and .html; run again, it goes on where it was stopped.
 """
 
 from __future__ import annotations

@@ -169,8 +169,8 @@ def upscale(
         try:
             picture, seconds_to_read = first or task.read()
             name = suited_model(picture.quality) if model == AUTO else model or default_model()
-            seconds_to_load = 0.0 if name in used else resolver_of(name).seconds_to_load
             resolver = resolver_of(name)
+            seconds_to_load = 0.0 if name in used else resolver.seconds_to_load
             used.add(name)
             if dry_run:
                 results.append(_plan(resolver, picture, task))

@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..atomic import read_plain, sweep, write_atomic
+from ..atomic import A_DAY, read_plain, sweep, write_atomic
 from ..errors import InputError, OutputError
 from ..images.listing import list_folder
 from ..journal import Journal, read_entries
 
 LONGEST_NAME = 255  # bytes
-A_DAY = 86_400.0  # seconds
 LONGEST_CLAIM = 1 << 16
 NOTES = ".bidiffsr"
 """Folder in that of the results which remembers what is done."""

@@ -28,6 +28,8 @@ STANDARD = (
     *(120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
 )
 """The quantization of light (ITU-T T.81, table K.1)."""
+LONGEST = 64 << 20
+"""Bytes in which a picture must end to be looked at: what follows it may be without end."""
 MORE = bytes(range(1, 255)) * 2
 
 
@@ -49,10 +51,13 @@ def _sum_at(quality: int) -> int:
 def is_cut(stream: IO[bytes]) -> bool:
     """Whether data are missing at the end of a JPEG that can be decoded; of several pictures in it, the first."""
     stream.seek(0)
-    data = stream.read()
+    data = stream.read(LONGEST)
     end = _end(data)
+    if end is None:
+        return False
+    data, marker = data[:end], data[end : end + 2]
     try:
-        return end is not None and _seen(data) != _seen(data[:end] + MORE + data[end:])
+        return _seen(data + marker) != _seen(data + MORE + marker)
     except (OSError, SyntaxError, ValueError):  # it is damaged in another way
         return False
 

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -395,3 +396,16 @@ def test_the_quality_of_others() -> None:
     whole = encoded(photo(), "WEBP", quality=50)
     for end in range(12, 60):  # whatever is there of it
         webp.quality(io.BytesIO(whole[:end]))
+
+
+def test_what_follows_a_jpeg_is_not_read_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg())
+    with path.open("r+b") as file:
+        file.truncate(20 << 30)  # a file of gigabytes that takes no room
+    tracemalloc.start()
+    try:
+        assert read_picture(path).size == (160, 120)
+        assert tracemalloc.get_traced_memory()[1] < 3 * jpeg_survey.LONGEST
+    finally:
+        tracemalloc.stop()
