@@ -32,11 +32,6 @@ needs_native = pytest.mark.skipif(
     native.why_unavailable() is not None, reason=f"the native engine is not here: {native.why_unavailable()}"
 )
 
-needs_native_bf16 = pytest.mark.skipif(
-    native.why_unavailable() is not None or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-    reason="the native engine is not here, or torch has no bf16 convolutions for this processor",
-)
-
 settings.register_profile("bidiffsr", deadline=None)  # the machine may be busy
 settings.load_profile("bidiffsr")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import needs_native, needs_native_bf16, psnr, to_tensor
+from conftest import needs_native, psnr, to_tensor
 from PIL import Image
 from safetensors import safe_open
 
@@ -43,7 +43,7 @@ def luma(image: Image.Image) -> torch.Tensor:
     [
         {"backend": "reference"},
         pytest.param({"backend": "native", "precision": "fp32"}, marks=needs_native),
-        pytest.param({"backend": "native", "precision": "bf16"}, marks=needs_native_bf16),
+        pytest.param({"backend": "native", "precision": "bf16"}, marks=needs_native),
     ],
     ids=str,
 )
@@ -454,24 +454,17 @@ def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multipli
 
 @needs_native
 @pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
-def test_bf16_is_not_chosen_where_torch_is_kept_from_it(isa):
+def test_torch_is_not_asked_for_bf16_where_it_is_kept_from_it(isa):
     code = (
-        "import torch; from bidiffsr_cli.runtime import choose_runtime; "
-        "assert choose_runtime(device='cpu', bf16_psnr=60.0).dtype == torch.float32"
+        "import torch; from bidiffsr_cli.runtime import multiplies_bfloat16; "
+        "assert not multiplies_bfloat16(torch.device('cpu'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa})
 
 
-@needs_native
-@pytest.mark.parametrize("supported", [True, False])
-def test_bf16_by_word_needs_a_torch_that_has_it(supported, monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
-    if supported:
-        assert choose_runtime(device="cpu", precision="bf16").dtype == torch.bfloat16
-    else:
-        with pytest.raises(UsageError, match="bf16"):
-            choose_runtime(device="cpu", precision="bf16")
-    assert choose_runtime(device="cpu", precision="bf16", backend="reference").dtype == torch.bfloat16
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_bf16_by_word_is_taken_everywhere(backend):
+    assert choose_runtime(device="cpu", precision="bf16", backend=backend).dtype == torch.bfloat16
 
 
 @needs_native
@@ -484,7 +477,7 @@ def test_the_environment_chooses_the_instruction_set(monkeypatch):
         choose_runtime(device="cpu")
 
 
-@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_native_bf16), "fp16"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_native), "fp16"])
 def test_reduced_precision_stays_close(resolver, small, precision):
     expected = to_tensor(resolver.upscale(small, steps=1).image)
     reduced = SuperResolver.from_pretrained("fast", device="cpu", precision=precision)

@@ -3,24 +3,21 @@
 BI-DiffSR's network has a twin for every block; of SR3's, whose blocks are others, the binary convolutions alone run on
 the engine (`NativeConvs`).
 
-Binary convolutions run on packed bits (`ops.native`), each with the GroupNorm, Swish and shortcuts around it.
-Full-precision convolutions stay with torch and see bands of rows, which the native engine activates before and finishes
-behind them while they are in the cache. Bands have the same height whatever the number of threads, and torch computes
-each with one thread: the threads change no byte.
+Binary convolutions run on packed bits, full-precision ones on blocks of floats (`ops.native`), each with the GroupNorm,
+Swish and shortcuts around it; so does attention. The threads change no byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import BinaryConv, Segment, native
-from ..ops.threads import parallel, threads
+from ..ops import BinaryConv, FullConv, Segment, native
+from ..ops.threads import threads
 from .binary_conv import FullPrecisionConv
 from .blocks import (
     AddFusion,
@@ -37,11 +34,6 @@ from .blocks import (
 from .packed import PackedBIConv, swap
 from .time_aware import TimestepContext
 from .unet import DecoderLevel, UNet
-
-QUERIES = 256
-"""Positions of a picture whose attention is computed at once."""
-BAND = 2**18
-"""About how many values of a feature map a full-precision convolution sees at once (1 MB)."""
 
 
 @dataclass(frozen=True)
@@ -85,30 +77,10 @@ class NativeUNet(UNet):
         self.requires_grad_(False).eval()
 
     def enter(self, x_t: Tensor, condition: Tensor) -> Features:
-        r, stem = self.config.pixel_unshuffle, self.stem
-        batch, _, height, width = x_t.shape
-        planes = condition.contiguous(), x_t.contiguous()
-        result = empty_features(batch, stem.outputs, height // r, width // r)
-
-        def band(picture: int, first: int, last: int) -> None:
-            seen = native.unshuffle_rows([part[picture] for part in planes], r, first - stem.margin, last + stem.margin)
-            finish(self.engine, stem.convolve(seen), stem.bias, result, picture, first, None)
-
-        in_bands(band, result.data)
-        return result
+        return self.stem(condition.contiguous(), x_t.contiguous(), unshuffle=self.config.pixel_unshuffle)
 
     def leave(self, x: Features) -> Tensor:
-        r, head, isa = self.config.pixel_unshuffle, self.head, self.engine.isa
-        batch, _, height, width = x.data.shape
-        norm = norm_coefficients(self.head_norm, x)
-        result = torch.empty(batch, head.outputs // r**2, height * r, width * r)
-
-        def band(picture: int, first: int, last: int) -> None:
-            seen = activate(isa, [x.data], norm, picture, first - head.margin, last + head.margin, head.weight.dtype)
-            native.shuffle_rows(head.convolve(seen), head.bias, r, first, result[picture])
-
-        in_bands(band, x.data)
-        return result
+        return self.head(x.data, norm=norm_coefficients(self.head_norm, x), shuffle=self.config.pixel_unshuffle).data
 
 
 class NativeConvs(nn.Module):
@@ -128,44 +100,25 @@ class NativeConvs(nn.Module):
 
 
 class NativeConv(nn.Module):
-    """A full-precision convolution, with what surrounds it: residual + bias + conv(Swish(scale x + shift))."""
+    """A full-precision convolution, with what surrounds it (`ops.reference.full_conv`)."""
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, conv: nn.Conv2d, engine: Engine) -> None:
         super().__init__()
-        self.engine = engine
-        weight = conv.weight.detach().to(engine.dtype).contiguous(memory_format=torch.channels_last)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        assert conv.bias is not None
-        self.bias = conv.bias
-        self.outputs, self.margin = conv.out_channels, conv.kernel_size[0] // 2
+        self.engine, self.kernel = engine, conv.kernel_size[0]
+        self.register_buffer("weight", native.prepare_full(engine.isa, conv.weight, engine.dtype))
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
+        self.register_buffer("bias", bias)
 
-    def convolve(self, seen: Tensor) -> Tensor:
-        """The convolution of rows that bring their own margin above and below."""
-        if torch.backends.mkldnn.is_available():
-            # conv2d would leave some of these to a slower library where torch has one thread
-            y = torch.mkldnn_convolution(seen, self.weight, None, (0, self.margin), (1, 1), (1, 1), 1)
-        else:
-            y = F.conv2d(seen, self.weight, padding=(0, self.margin))
-        return y.contiguous(memory_format=torch.channels_last)
+    @property
+    def conv(self) -> FullConv:
+        """What the engine takes."""
+        return FullConv(self.weight, self.bias, self.kernel, self.engine.dtype)
 
-    def forward(
-        self,
-        *sources: Tensor,
-        norm: tuple[Tensor, Tensor] | None = None,
-        addend: Tensor | None = None,
-        residual: Tensor | None = None,
-    ) -> Features:
-        batch, _, height, width = sources[0].shape
-        bias = self.bias.expand(batch, -1) if addend is None else self.bias + addend
-        result = empty_features(batch, self.outputs, height, width)
-
-        def band(picture: int, first: int, last: int) -> None:
-            margin, dtype = self.margin, self.engine.dtype
-            seen = activate(self.engine.isa, sources, norm, picture, first - margin, last + margin, dtype)
-            finish(self.engine, self.convolve(seen), bias[picture], result, picture, first, residual)
-
-        in_bands(band, result.data)
-        return result
+    def forward(self, *sources: Tensor, **around: Any) -> Features:
+        return Features(*native.full_conv(self.engine.isa, threads(), sources, self.conv, **around))
 
 
 class NativeResBlock(nn.Module):
@@ -200,44 +153,16 @@ class NativeFullResBlock(nn.Module):
 
 
 class NativeAttention(nn.Module):
-    """Twin of SelfAttention; a band is some rows of queries."""
+    """Twin of SelfAttention."""
 
     def __init__(self, attention: Any, engine: Engine) -> None:
         super().__init__()
-        self.engine, self.norm = engine, attention.norm
-        self.qkv, self.out = (
-            nn.Parameter(conv.weight.detach().flatten(1).to(engine.dtype), requires_grad=False)
-            for conv in (attention.qkv, attention.out)
-        )
-        self.bias = attention.out.bias
+        self.norm, engine = attention.norm, replace(engine, dtype=torch.float32)
+        self.qkv, self.out = NativeConv(attention.qkv, engine), NativeConv(attention.out, engine)
 
     def forward(self, x: Features) -> Features:
-        batch, channels, height, width = x.data.shape
-        scale, shift = norm_coefficients(self.norm, x)
-        result = empty_features(batch, channels, height, width)
-        qkv = torch.empty(3, batch, height, width, channels, dtype=self.engine.dtype)
-        tokens = x.data.permute(0, 2, 3, 1)  # (B, H, W, C)
-        rows = max(1, QUERIES // width)
-        bands = [(picture, first) for picture in range(batch) for first in range(0, height, rows)]
-
-        def project(item: tuple[int, int]) -> None:
-            picture, first = item
-            normed = tokens[picture, first : first + rows] * scale[picture] + shift[picture]
-            projected = F.linear(normed.to(self.engine.dtype), self.qkv).unflatten(2, (3, channels))
-            qkv[:, picture, first : first + rows] = projected.permute(2, 0, 1, 3)
-
-        def attend(item: tuple[int, int]) -> None:
-            picture, first = item
-            _, keys, values = qkv[:, picture].reshape(3, height * width, channels)
-            queries = qkv[0, picture, first : first + rows].reshape(-1, channels) * channels**-0.5
-            scores = (queries @ keys.T).softmax(1, torch.float32).to(self.engine.dtype)
-            y = F.linear(scores @ values, self.out)
-            y = y.view(1, -1, width, channels).permute(0, 3, 1, 2)
-            finish(self.engine, y, self.bias, result, picture, first, x.data)
-
-        parallel(project, bands)
-        parallel(attend, bands)
-        return result
+        norm, engine = norm_coefficients(self.norm, x), self.out.engine
+        return Features(*native.attention(engine.isa, threads(), x.data, norm, self.qkv.conv, self.out.conv))
 
 
 class NativeResample(nn.Module):
@@ -412,45 +337,3 @@ def binary_block(engine: Engine, sources: list[Features], convs: list[BinaryConv
 def norm_coefficients(norm: nn.GroupNorm, x: Features) -> tuple[Tensor, Tensor]:
     """A GroupNorm as a scale and a shift, B×C each."""
     return native.norm_coefficients(x.moments, x.data.shape[3], norm.num_groups, norm.eps, norm.weight, norm.bias)
-
-
-def empty_features(batch: int, channels: int, height: int, width: int) -> Features:
-    """Features that are yet to be computed."""
-    return Features(native.new_map(batch, channels, height, width), torch.empty(batch, height, 2, channels))
-
-
-def in_bands(band: Callable[[int, int, int], None], like: Tensor) -> None:
-    """Call band(picture, first row, last row + 1) for all bands of a map, on the threads of this context."""
-    batch, channels, height, width = like.shape
-    rows = max(8, min(BAND // (width * channels), -(-height // 4)))
-    bands = [(picture, first) for picture in range(batch) for first in range(0, height, rows)]
-    parallel(lambda item: band(*item, min(item[1] + rows, height)), bands)
-
-
-def activate(
-    isa: str,
-    sources: Sequence[Tensor],
-    norm: tuple[Tensor, Tensor] | None,
-    picture: int,
-    first: int,
-    last: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """`ops.native.activate_rows` of one picture."""
-    coefficients = None if norm is None else (norm[0][picture, None], norm[1][picture, None])
-    return native.activate_rows(isa, [source[picture, None] for source in sources], coefficients, first, last, dtype)
-
-
-def finish(
-    engine: Engine, y: Tensor, bias: Tensor, result: Features, picture: int, first: int, residual: Tensor | None
-) -> None:
-    """Put a band of a convolution's result in its place, from row `first` of one picture on."""
-    native.finish_rows(
-        engine.isa,
-        y,
-        bias,
-        result.data[picture, None],
-        result.moments[picture, None],
-        first,
-        None if residual is None else residual[picture, None],
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -43,3 +44,20 @@ class BinaryConv:
     kernel: int
     identity: str
     segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class FullConv:
+    """A full-precision convolution.
+
+    Attributes:
+        weight: for `reference` O×I×k×k, for `native` what `native.prepare_full` made of it.
+        bias: O.
+        kernel: k, 1 or 3.
+        dtype: to which inputs and weight are rounded before they are multiplied, float32 or bfloat16; sums are float32.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    kernel: int
+    dtype: torch.dtype = torch.float32

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from . import BinaryConv, Segment
+from . import BinaryConv, FullConv, Segment
 from . import __path__ as FOLDERS
 
-ABI = 2
+ABI = 3
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
@@ -60,11 +60,8 @@ def choose_isa() -> str:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself, and torch's convolutions gain from it.
-
-    ONEDNN_MAX_CPU_ISA can keep them from it.
-    """
-    return bool(_library().bidiffsr_multiplies_bfloat16()) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether this processor multiplies bfloat16 itself; others widen it first, which gains nothing."""
+    return bool(_library().bidiffsr_multiplies_bfloat16())
 
 
 def prepare(isa: str, signs: Tensor, inputs: int, kernel: int) -> Tensor:
@@ -183,140 +180,108 @@ def norm_coefficients(
     return scale, shift
 
 
-def activate_rows(
-    isa: str, sources: Sequence[Tensor], norm: tuple[Tensor, Tensor] | None, first: int, last: int, dtype: torch.dtype
-) -> Tensor:
-    """Rows first..last-1 of SiLU(scale x + shift), or of x itself; rows outside of the picture are zeros.
+def prepare_full(isa: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring a full-precision convolution's weight, O×I×k×k, into the layout of an instruction set: bytes.
 
     Args:
-        isa: what computes.
-        sources: 1×C×H×W each, channels last; their channels come to lie side by side.
-        norm: scale and shift, 1×C each; of the only source.
-        first, last: may reach over the picture by any number of rows.
-        dtype: float32 or bfloat16.
-
-    Returns:
-        1×ΣC×(last - first)×W, channels last.
+        isa: whose layout.
+        weight: float32.
+        dtype: of what will be multiplied, float32 or bfloat16.
     """
-    _, _, height, width = sources[0].shape
-    total = sum(source.shape[1] for source in sources)
-    out = new_map(1, total, last - first, width, dtype)
-    scale, shift = (None, None) if norm is None else (_pointer(coefficient, (1, total)) for coefficient in norm)
-    at = out.data_ptr()
-    for source in sources:
-        channels = source.shape[1]
-        _check(
-            _library().bidiffsr_activate_rows(
-                ISAS[isa],
-                _map_pointer(source, (1, channels, height, width)),
-                height,
-                width,
-                channels,
-                scale,
-                shift,
-                first,
-                last,
-                at,
-                total,
-                dtype == torch.bfloat16,
-            )
-        )
-        at += channels * dtype.itemsize
-    return out
+    outputs, inputs, kernel, _ = weight.shape
+    of = ISAS[isa], dtype == torch.bfloat16
+    library = _library()
+    prepared = torch.empty(library.bidiffsr_prepared_full_bytes(*of, outputs, inputs, kernel), dtype=torch.uint8)
+    taps = weight.detach().permute(0, 2, 3, 1).contiguous()
+    pointer = _pointer(taps, (outputs, kernel, kernel, inputs))
+    _check(library.bidiffsr_prepare_full(*of, pointer, outputs, inputs, kernel, prepared.data_ptr()))
+    return prepared
 
 
-def unshuffle_rows(planes: Sequence[Tensor], r: int, first: int, last: int) -> Tensor:
-    """Rows first..last-1 of the pixel-unshuffled planes, side by side; rows outside of the picture are zeros.
+def full_conv(
+    isa: str,
+    threads: int,
+    sources: Sequence[Tensor],
+    conv: FullConv,
+    *,
+    norm: tuple[Tensor, Tensor] | None = None,
+    addend: Tensor | None = None,
+    residual: Tensor | None = None,
+    unshuffle: int = 0,
+    shuffle: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """`reference.full_conv`, and the `reference.moments` of its result (empty where that is shuffled).
 
     Args:
-        planes: C×(H·r)×(W·r) each, float32.
-        r: what they are unshuffled by; 1 only makes them channels last.
-        first, last: may reach over the picture by any number of rows.
-
-    Returns:
-        1×(ΣC·r²)×(last - first)×W, channels last.
+        isa: whose layout the weights have.
+        threads: how many may work on it; the result is the same.
     """
-    _, height, width = planes[0].shape
+    channels = [source.shape[1] for source in sources]
+    batch, _, height, width = sources[0].shape
+    r = max(1, unshuffle)
     if height % r or width % r:
         raise ValueError(f"{height}×{width} cannot be pixel-unshuffled by {r}")
-    total = sum(part.shape[0] for part in planes) * r * r
-    out = new_map(1, total, last - first, width // r)
-    at = out.data_ptr()
-    for part in planes:
-        channels = part.shape[0]
-        _library().bidiffsr_unshuffle_rows(
-            _pointer(part, (channels, height, width)), channels, height // r, width // r, r, first, last, at, total
-        )
-        at += 4 * channels * r * r
-    return out
-
-
-def shuffle_rows(y: Tensor, bias: Tensor, r: int, first: int, out: Tensor) -> None:
-    """Write rows of a convolution's result, pixel-shuffled, to their place in planes: y + bias.
-
-    Args:
-        y: 1×(C·r²)×h×W, channels last, float32 or bfloat16.
-        bias: C·r².
-        r: what y is shuffled by.
-        first: the row of y's picture where y begins.
-        out: C×(H·r)×(W·r), float32.
-    """
-    _, all_channels, rows, width = y.shape
-    channels, height = all_channels // (r * r), out.shape[1] // r
-    if first < 0 or first + rows > height:
-        raise ValueError(f"rows {first} to {first + rows} of {height}")
-    _library().bidiffsr_shuffle_rows(
-        _map_pointer(y, tuple(y.shape), y.dtype),
-        y.dtype == torch.bfloat16,
-        _pointer(bias, (channels * r * r,)),
-        rows,
-        width,
-        channels,
-        r,
-        first,
-        height,
-        _pointer(out, (channels, height * r, width * r)),
+    height, width, inputs = height // r, width // r, sum(channels) * r * r
+    outputs = conv.bias.shape[0]
+    call = _FullConv(
+        isa=ISAS[isa],
+        threads=threads,
+        bfloat16=conv.dtype == torch.bfloat16,
+        batch=batch,
+        height=height,
+        width=width,
+        kernel=conv.kernel,
+        outputs=outputs,
+        unshuffle=unshuffle,
+        shuffle=shuffle,
     )
+    for index, source in enumerate(sources):
+        shape = (batch, channels[index], height * r, width * r)
+        call.source[index] = _pointer(source, shape) if unshuffle else _map_pointer(source, shape)
+        call.source_channels[index] = channels[index]
+    if norm is not None:
+        if len(sources) > 1 or unshuffle:
+            raise ValueError("a norm is of a single map")
+        call.norm_scale, call.norm_shift = (_pointer(coefficient, (batch, channels[0])) for coefficient in norm)
+    size = _library().bidiffsr_prepared_full_bytes(ISAS[isa], call.bfloat16, outputs, inputs, conv.kernel)
+    call.weights, call.bias = _pointer(conv.weight, (size,), torch.uint8), _pointer(conv.bias, (outputs,))
+    if addend is not None:
+        call.addend = _pointer(addend, (batch, outputs))
+    if shuffle:
+        if outputs % shuffle**2 or residual is not None:
+            raise ValueError(f"{outputs} channels cannot be pixel-shuffled by {shuffle}, or something is added to them")
+        output = torch.empty(batch, outputs // shuffle**2, height * shuffle, width * shuffle)
+        sums = torch.empty(0)
+    else:
+        if residual is not None:
+            call.residual = _map_pointer(residual, (batch, outputs, height, width))
+        output, sums = new_map(batch, outputs, height, width), torch.empty(batch, height, 2, outputs)
+        call.moments = sums.data_ptr()
+    call.output = output.data_ptr()
+    _check(_library().bidiffsr_run_full_conv(ctypes.byref(call)))
+    return output, sums
 
 
-def finish_rows(
-    isa: str, y: Tensor, bias: Tensor, out: Tensor, sums: Tensor, first: int, residual: Tensor | None = None
-) -> None:
-    """Write rows of a convolution's result to their place: y + bias [+ residual], and their moments.
-
-    Args:
-        isa: what computes.
-        y: 1×C×h×W, channels last, float32 or bfloat16.
-        bias: C.
-        out: 1×C×H×W, channels last.
-        sums: 1×H×2×C, the moments of `out`.
-        first: the row of `out` where y begins.
-        residual: like out.
-    """
-    _, channels, rows, width = y.shape
-    shape = (1, channels, out.shape[2], width)
-    if first < 0 or first + rows > out.shape[2]:
-        raise ValueError(f"rows {first} to {first + rows} of {out.shape[2]}")
-    at = 4 * first * width * channels
-    _check(
-        _library().bidiffsr_finish_rows(
-            ISAS[isa],
-            _map_pointer(y, tuple(y.shape), y.dtype),
-            y.dtype == torch.bfloat16,
-            rows,
-            width,
-            channels,
-            _pointer(bias, (channels,)),
-            None if residual is None else _map_pointer(residual, shape) + at,
-            _map_pointer(out, shape) + at,
-            _pointer(sums, (1, out.shape[2], 2, channels)) + 4 * first * 2 * channels,
-        )
-    )
+def attention(
+    isa: str, threads: int, x: Tensor, norm: tuple[Tensor, Tensor], qkv: FullConv, out: FullConv
+) -> tuple[Tensor, Tensor]:
+    """`reference.attention`, and the `reference.moments` of its result; both convolutions are float32."""
+    batch, channels, height, width = x.shape
+    output, sums = new_map(batch, channels, height, width), torch.empty(batch, height, 2, channels)
+    call = _Attention(ISAS[isa], threads, batch, height, width, channels, _map_pointer(x, tuple(x.shape)))
+    call.norm_scale, call.norm_shift = (_pointer(coefficient, (batch, channels)) for coefficient in norm)
+    for name, conv, outputs in (("qkv", qkv, 3 * channels), ("out", out, channels)):
+        size = _library().bidiffsr_prepared_full_bytes(ISAS[isa], 0, outputs, channels, 1)
+        setattr(call, name, _pointer(conv.weight, (size,), torch.uint8))
+    call.bias = _pointer(out.bias, (channels,))
+    call.output, call.moments = output.data_ptr(), sums.data_ptr()
+    _check(_library().bidiffsr_run_attention(ctypes.byref(call)))
+    return output, sums
 
 
-def new_map(batch: int, channels: int, height: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def new_map(batch: int, channels: int, height: int, width: int) -> Tensor:
     """A feature map without values, channels last."""
-    return torch.empty((batch, channels, height, width), dtype=dtype, memory_format=torch.channels_last)
+    return torch.empty((batch, channels, height, width), memory_format=torch.channels_last)
 
 
 def peak_rate(isa: str) -> float:
@@ -350,6 +315,26 @@ class _Block(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("conv_count", "concatenate", "arrangement")),
         *((name, ctypes.c_void_p) for name in ("addend", "residual", "output", "moments")),
         ("convs", _Conv * 2),
+    ]
+
+
+class _FullConv(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("isa", "threads", "bfloat16", "batch", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("kernel", "outputs", "unshuffle")),
+        ("source_channels", ctypes.c_int32 * 2),
+        ("source", ctypes.c_void_p * 2),
+        *((name, ctypes.c_void_p) for name in ("norm_scale", "norm_shift", "weights", "bias", "addend", "residual")),
+        ("shuffle", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("output", "moments")),
+    ]
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("isa", "threads", "batch", "height", "width", "channels")),
+        *((name, ctypes.c_void_p) for name in ("x", "norm_scale", "norm_shift", "qkv", "out", "bias")),
+        *((name, ctypes.c_void_p) for name in ("output", "moments")),
     ]
 
 
@@ -389,10 +374,10 @@ def _pointer(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.
     return tensor.data_ptr()
 
 
-def _map_pointer(tensor: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+def _map_pointer(tensor: Tensor, shape: Sequence[int]) -> int:
     """Likewise the address of a feature map, channels last."""
-    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise ValueError(f"expected {dtype} {tuple(shape)} on the CPU, not {tensor.dtype} {tuple(tensor.shape)}")
+    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise ValueError(f"expected float32 {tuple(shape)} on the CPU, not {tensor.dtype} {tuple(tensor.shape)}")
     if not tensor.is_contiguous(memory_format=torch.channels_last):
         raise ValueError("the map is not channels last")
     return tensor.data_ptr()
@@ -421,10 +406,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_run_block": (_I32, [_P]),
     "bidiffsr_moments": (_I32, [_I32, _I32, _P, _I64, _I64, _I64, _P]),
     "bidiffsr_norm_coefficients": (None, [_P, _I64, _I64, _I64, _I64, _F64, _P, _P, _P, _P]),
-    "bidiffsr_activate_rows": (_I32, [_I32, _P, _I64, _I64, _I64, _P, _P, _I64, _I64, _P, _I64, _I32]),
-    "bidiffsr_unshuffle_rows": (None, [_P, _I64, _I64, _I64, _I64, _I64, _I64, _P, _I64]),
-    "bidiffsr_shuffle_rows": (None, [_P, _I32, _P, _I64, _I64, _I64, _I64, _I64, _I64, _P]),
-    "bidiffsr_finish_rows": (_I32, [_I32, _P, _I32, _I64, _I64, _I64, _P, _P, _P, _P]),
+    "bidiffsr_prepared_full_bytes": (_I64, [_I32] * 5),
+    "bidiffsr_prepare_full": (_I32, [_I32, _I32, _P, _I32, _I32, _I32, _P]),
+    "bidiffsr_run_full_conv": (_I32, [_P]),
+    "bidiffsr_run_attention": (_I32, [_P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),
 }

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import BinaryConv, Segment
+from . import BinaryConv, FullConv, Segment
 
 
 def binarize(x: Tensor, shift: Tensor) -> Tensor:
@@ -120,6 +120,54 @@ def binary_block(
     if addend is not None:
         y = y + addend[:, :, None, None]
     return y if residual is None else y + residual
+
+
+def full_conv(
+    sources: Sequence[Tensor],
+    conv: FullConv,
+    *,
+    norm: tuple[Tensor, Tensor] | None = None,
+    addend: Tensor | None = None,
+    residual: Tensor | None = None,
+    unshuffle: int = 0,
+    shuffle: int = 0,
+) -> Tensor:
+    """A full-precision convolution with all that surrounds it.
+
+    Args:
+        sources: one or two, B×C×H×W, whose channels come to lie side by side.
+        conv: its weight O×I×k×k.
+        norm: scale and shift, B×C each: the (one) source becomes SiLU(scale x + shift).
+        addend: B×O, added to every pixel of the result.
+        residual: added to the result.
+        unshuffle: pixel-unshuffle of the sources, by so much; 0 leaves it out.
+        shuffle: pixel-shuffle of the result likewise.
+
+    Returns:
+        B×O×H×W, float32.
+    """
+    x = torch.cat(list(sources), dim=1)
+    if unshuffle:
+        x = F.pixel_unshuffle(x, unshuffle)
+    if norm is not None:
+        x = F.silu(x * norm[0][:, :, None, None] + norm[1][:, :, None, None])
+    x, weight = x.to(conv.dtype).float(), conv.weight.to(conv.dtype).float()
+    y = F.conv2d(x, weight, conv.bias, padding=conv.kernel // 2)
+    if addend is not None:
+        y = y + addend[:, :, None, None]
+    if residual is not None:
+        y = y + residual
+    return F.pixel_shuffle(y, shuffle) if shuffle else y
+
+
+def attention(x: Tensor, norm: tuple[Tensor, Tensor], qkv: FullConv, out: FullConv) -> Tensor:
+    """x + out(attention over all pixels of scale x + shift), with one head: B×C×H×W."""
+    batch, channels, height, width = x.shape
+    normed = x * norm[0][:, :, None, None] + norm[1][:, :, None, None]
+    tokens = F.conv2d(normed, qkv.weight).flatten(2).transpose(1, 2)
+    q, k, v = tokens.chunk(3, dim=2)
+    y = F.scaled_dot_product_attention(q, k, v)
+    return x + F.conv2d(y.transpose(1, 2).reshape(batch, channels, height, width), out.weight, out.bias)
 
 
 def _channels(source: Tensor, segment: Segment) -> Tensor:

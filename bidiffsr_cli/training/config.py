@@ -54,7 +54,7 @@ class DataConfig:
     kernels: dict[str, float] = field(default_factory=dict)
     """Shares of small pictures that are made by lanczos, bilinear, area; the rest by bicubic."""
     blur: float = 0.0
-    """Blur small pictures by a Gaussian of up to this standard deviation, pixels; half of the crops, as the next."""
+    """Blur small pictures by a Gaussian of up to this standard deviation, pixels; 3 crops of 10, as the next three."""
     noise: float = 0.0
     """Noise of up to this standard deviation, levels of 255: grey or coloured, fine or coarse, by light or not."""
     chroma_blur: float = 0.0

@@ -21,7 +21,7 @@ from ..images.degrading import (
 )
 from .config import DataConfig
 
-SOMETIMES = 0.5
+SOMETIMES = 0.3
 """Share of the crops that each term but the kernel and compression takes part in."""
 COMPRESSED = 0.85
 """Share of the crops that are compressed; a quarter of these twice."""

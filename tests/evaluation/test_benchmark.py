@@ -7,7 +7,7 @@ import gc
 
 import pytest
 import torch
-from conftest import needs_native, needs_native_bf16
+from conftest import needs_native
 from networks.test_unet import TINY, randomized
 
 from bidiffsr_cli.errors import BidiffsrError, UsageError
@@ -110,7 +110,7 @@ def test_rows_of_a_layer_without_the_native_engine():
     assert reference.what == "reference" and reference.mac_per_cycle is None
 
 
-@needs_native_bf16
+@needs_native
 def test_rows_of_steps(monkeypatch):
     monkeypatch.setattr(native, "multiplies_bfloat16", lambda: True)
     runtimes = choose_runtimes("cpu", "auto", "auto", 2)
@@ -160,8 +160,7 @@ def test_there_is_no_profile_of_the_reference():
     assert steps.profile_step(workload(), REFERENCE, 1) == []
 
 
-def test_runtimes_end_with_the_reference(monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)  # as no convolution runs
+def test_runtimes_end_with_the_reference():
     for precision in ("auto", "fp32", "bf16"):
         *others, last = choose_runtimes("cpu", precision, "auto", 1)
         assert (last.backend, last.dtype) == ("reference", torch.float32)

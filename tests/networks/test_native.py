@@ -5,14 +5,14 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import needs_native, needs_native_bf16
+from conftest import needs_native
 
 from bidiffsr_cli.networks import native as twins
 from bidiffsr_cli.networks import packed as forms
 from bidiffsr_cli.networks.native import Engine, NativeUNet
 from bidiffsr_cli.networks.packed import freeze, pack, unpack
-from bidiffsr_cli.ops import native, reference
-from bidiffsr_cli.ops.threads import parallel, threads, using_threads
+from bidiffsr_cli.ops import FullConv, native, reference
+from bidiffsr_cli.ops.threads import threads, using_threads
 from bidiffsr_cli.runtime import one_torch_thread
 from networks.test_unet import SWITCHES, TINY, randomized
 
@@ -63,17 +63,20 @@ def test_every_switch(switch, monkeypatch):
         torch.testing.assert_close(engine(*drawn), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_native_bf16)])
-def test_threads_and_instruction_sets_do_not_change_a_byte(fast, dtype):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_do_not_change_a_byte(fast, dtype):
     drawn = inputs(1, 112, 80)
-    results = []
+    results = {}
     for isa in ISAS:
         network = NativeUNet(fast.build_packed(), Engine(isa, dtype))
         for count in (1, 2, 5):
             with using_threads(count):
-                results.append(network(*drawn))
-    assert all(torch.equal(result, results[0]) for result in results)
+                result = network(*drawn)
+            assert torch.equal(result, results.setdefault(isa, result))
     assert threads() == 1
+    if dtype == torch.float32:  # nor do instruction sets that multiply and add at once
+        fused = [result for isa, result in results.items() if isa != "portable"]
+        assert all(torch.equal(result, fused[0]) for result in fused)
 
 
 def test_one_picture_of_a_batch_is_that_picture_alone(fast):
@@ -82,6 +85,13 @@ def test_one_picture_of_a_batch_is_that_picture_alone(fast):
     for i, whole in enumerate(network(x, condition, t)):
         alone = network(x[i : i + 1], condition[i : i + 1], t[i : i + 1])[0]
         assert (whole - alone).square().mean() < 1e-4 * alone.square().mean()  # the time embedding's sums differ
+
+
+def activated(isa, x, norm):
+    """SiLU(scale x + shift) as the engine computes it, handed through by a convolution that changes nothing."""
+    channels = x.shape[1]
+    weight = native.prepare_full(isa, torch.eye(channels).view(channels, channels, 1, 1), torch.float32)
+    return native.full_conv(isa, 1, [x], FullConv(weight, torch.zeros(channels), 1), norm=norm)[0]
 
 
 def test_few_signs_flip(fast, monkeypatch):
@@ -96,7 +106,7 @@ def test_few_signs_flip(fast, monkeypatch):
     def binary_block(engine, sources, convs, **around):
         data = [source.data for source in sources]
         if around.get("norm") is not None:
-            data = [native.activate_rows(engine.isa, data, around["norm"], 0, data[0].shape[2], torch.float32)]
+            data = [activated(engine.isa, data[0], around["norm"])]
         for conv in convs:
             x = torch.cat([reference._channels(data[segment.source], segment) for segment in conv.segments], dim=1)
             seen["native"].append(reference.binarize(x, conv.tar.view(-1, 1, 1)) > 0)
@@ -130,13 +140,3 @@ def test_packed_and_unpacked_again(switch):
     assert again.state_dict().keys() == network.state_dict().keys()
     drawn = inputs(1, 8, 16)
     torch.testing.assert_close(again(*drawn), network(*drawn))
-
-
-def test_a_task_that_fails_is_told():
-    def task(item):
-        if item == 3:
-            raise ValueError("three")
-
-    for count in (1, 2, 7):
-        with using_threads(count), pytest.raises(ValueError, match="three"):
-            parallel(task, range(50))

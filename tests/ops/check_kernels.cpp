@@ -336,7 +336,7 @@ void check_callers(Random& random, int isa) {
   for (auto& caller : callers) caller.get();
 }
 
-// ---- The passes around full-precision convolutions -----------------------------------------------------------------
+// ---- Full-precision convolutions and attention ---------------------------------------------------------------------
 
 float to_bfloat16(float x) {  // eight significant bits, to nearest even
   int exponent;
@@ -344,112 +344,229 @@ float to_bfloat16(float x) {  // eight significant bits, to nearest even
   return float(ldexp(nearbyint(fraction * 256), exponent - 8));
 }
 
-Floats widen(const std::vector<uint16_t>& halves) {
-  Floats values(halves.size());
-  for (size_t i = 0; i < halves.size(); i++) {
-    const uint32_t bits = uint32_t(halves[i]) << 16;
-    memcpy(&values[i], &bits, 4);
-  }
-  return values;
+std::vector<uint8_t> prepare_full(int isa, bool bfloat16, const Floats& weights, int outputs, int inputs, int kernel) {
+  std::vector<uint8_t> prepared(bidiffsr_prepared_full_bytes(isa, bfloat16, outputs, inputs, kernel));
+  check(bidiffsr_prepare_full(isa, bfloat16, weights.data(), outputs, inputs, kernel, prepared.data()) == 0, "prepare_full");
+  return prepared;
 }
 
-struct Picture {
-  int height, width, channels, first, last;  // rows first..last-1 are activated
-  Floats x, scale, shift, bias, residual;
+// Sums of products in float32 of `terms` values err by at most so much where those are at most 1, in any order.
+double rounding(int64_t terms) { return 1e-7 * double(terms); }
+
+// A call of bidiffsr_run_full_conv without isa, threads, weights and outputs, and what it points to.
+struct FullCase {
+  bidiffsr_full_conv c = {};
+  int inputs = 0;
+  std::vector<Floats> owned;
+  Floats weights;  // outputs × kernel × kernel × inputs
+
+  float* own(Floats values) { return owned.emplace_back(std::move(values)).data(); }
+  int64_t pixels() const { return int64_t(c.batch) * c.height * c.width; }
 };
 
-Picture draw_picture(Random& random) {
-  Picture p;
-  p.height = random(1, 12), p.width = random(8, 24), p.channels = random(1, 130);
-  p.first = random(-5, p.height + 3), p.last = random(p.first + 1, p.height + 5);  // at times wholly outside
-  p.x = random.reals(p.height * p.width * p.channels, -9, 9);
-  p.scale = random.reals(p.channels, -12, 12), p.shift = random.reals(p.channels, -2, 2);
-  p.bias = random.reals(p.channels, -2, 2), p.residual = random.reals(int64_t(p.x.size()), -2, 2);
-  return p;
+FullCase draw_full_case(Random& random) {
+  FullCase f;
+  bidiffsr_full_conv& c = f.c;
+  c.bfloat16 = random.coin(), c.batch = random(1, 2), c.kernel = random.coin() ? 3 : 1;
+  const int kind = random(0, 3);  // narrow and of several bands, so wide that rows fall into strips, small
+  c.height = kind == 0 ? random(9, 40) : random(1, 4), c.width = kind == 1 ? random(60, 200) : random(1, 14);
+  c.unshuffle = random(0, 3) ? 0 : random(1, 2), c.shuffle = random(0, 3) ? 0 : random(1, 2);
+  const int r = c.unshuffle ? c.unshuffle : 1;
+  c.source_channels[0] = random(1, c.unshuffle ? 9 : 70);
+  c.source_channels[1] = random.coin() ? random(1, c.unshuffle ? 9 : 70) : 0;
+  f.inputs = (c.source_channels[0] + c.source_channels[1]) * r * r;
+  c.outputs = random(1, 70) * (c.shuffle ? c.shuffle * c.shuffle : 1);
+  for (int i = 0; i < 2; i++)
+    if (c.source_channels[i]) c.source[i] = f.own(random.reals(f.pixels() * c.source_channels[i] * r * r, -1, 1));
+  if (!c.unshuffle && !c.source_channels[1] && random.coin()) {
+    c.norm_scale = f.own(random.reals(c.batch * f.inputs, 0.5f, 1));
+    c.norm_shift = f.own(random.reals(c.batch * f.inputs, -0.2f, 0));
+  }
+  f.weights = random.reals(int64_t(c.outputs) * c.kernel * c.kernel * f.inputs, -1, 1);
+  c.bias = f.own(random.reals(c.outputs, -1, 1));
+  if (random.coin()) c.addend = f.own(random.reals(c.batch * c.outputs, -1, 1));
+  if (!c.shuffle && random.coin()) c.residual = f.own(random.reals(f.pixels() * c.outputs, -1, 1));
+  return f;
 }
 
-Floats activate_rows(const Picture& p, int isa, bool norm, bool bfloat16) {
-  const int64_t row = p.width * p.channels, size = (p.last - p.first) * row;
-  Floats wanted(size), out(bfloat16 ? 0 : size, NAN);
-  std::vector<uint16_t> halves(bfloat16 ? size : 0, 0xffff);  // NaN as well
-  for (int64_t i = 0; i < size; i++) {
-    const int64_t at = p.first * row + i, c = i % p.channels;
-    if (at < 0 || at >= int64_t(p.x.size())) continue;
-    wanted[i] = norm ? silu(p.x[at] * p.scale[c] + p.shift[c]) : bfloat16 ? to_bfloat16(p.x[at]) : p.x[at];
+// What channel `i` of a pixel of the convolution's input is.
+float full_input(const FullCase& f, int64_t image, int64_t y, int64_t x, int i) {
+  const bidiffsr_full_conv& c = f.c;
+  const int r = c.unshuffle, each = r ? r * r : 1, first = c.source_channels[0] * each, source = i >= first;
+  const int channels = c.source_channels[source], at = i - source * first;
+  float value;
+  if (r) {
+    const int64_t row = ((image * channels + at / each) * c.height + y) * r + at % each / r;
+    value = c.source[source][(row * c.width + x) * r + at % r];
+  } else {
+    value = c.source[source][((image * c.height + y) * c.width + x) * channels + at];
   }
-  check(bidiffsr_activate_rows(isa, p.x.data(), p.height, p.width, p.channels, norm ? p.scale.data() : nullptr,
-                               norm ? p.shift.data() : nullptr, p.first, p.last,
-                               bfloat16 ? static_cast<void*>(halves.data()) : out.data(), p.channels, bfloat16) == 0,
-        "activate_rows");
-  if (bfloat16) out = widen(halves);
-  const double relative = !norm ? 0 : bfloat16 ? 0x1p-8 : 2e-5;  // exp inherits the rounding of its argument
-  check_close("activate_rows", wanted, out, relative, norm ? 1e-35 : 0);  // SiLU(-90) is no normal float any more
-  return out;
+  if (c.norm_scale) value = silu(value * c.norm_scale[image * channels + at] + c.norm_shift[image * channels + at]);
+  return c.bfloat16 ? to_bfloat16(value) : value;
 }
 
-Result finish_rows(const Picture& p, int isa, bool bfloat16, bool with_residual) {
-  Result result{Floats(p.x.size(), NAN), Floats(p.height * 2 * p.channels, NAN)};
-  std::vector<uint16_t> halves(p.x.size());  // the upper halves of x, which lie behind the lower ones
-  for (size_t i = 0; i < halves.size(); i++) memcpy(&halves[i], reinterpret_cast<const char*>(&p.x[i]) + 2, 2);
-  Floats wanted = bfloat16 ? widen(halves) : p.x;
-  for (size_t i = 0; i < wanted.size(); i++) {
-    wanted[i] += p.bias[i % p.channels];
-    if (with_residual) wanted[i] += p.residual[i];
-  }
-  const void* y = bfloat16 ? static_cast<const void*>(halves.data()) : p.x.data();
-  for (float* moments : {static_cast<float*>(nullptr), result.moments.data()}) {
-    check(bidiffsr_finish_rows(isa, y, bfloat16, p.height, p.width, p.channels, p.bias.data(),
-                               with_residual ? p.residual.data() : nullptr, result.output.data(), moments) == 0,
-          "finish_rows");
-    check_close("finish_rows", wanted, result.output);
-  }
-  check_moments(wanted, p.height, p.width, p.channels, result.moments);
+Floats naive_full_conv(const FullCase& f) {
+  const bidiffsr_full_conv& c = f.c;
+  Floats y(f.pixels() * c.outputs), u;
+  for (int64_t pixel = 0; pixel < f.pixels(); pixel++)
+    for (int i = 0; i < f.inputs; i++) {
+      const int64_t row = pixel / c.width;
+      u.push_back(full_input(f, row / c.height, row % c.height, pixel % c.width, i));
+    }
+  for (int64_t pixel = 0; pixel < f.pixels(); pixel++)
+    for (int64_t o = 0; o < c.outputs; o++) {
+      const int64_t row = pixel / c.width, image = row / c.height;
+      double sum = c.bias[o] + (c.addend ? c.addend[image * c.outputs + o] : 0.f);
+      for (int tap = 0; tap < c.kernel * c.kernel; tap++) {
+        const int64_t dy = tap / c.kernel - c.kernel / 2, dx = tap % c.kernel - c.kernel / 2;
+        const int64_t y_at = row % c.height + dy, x_at = pixel % c.width + dx;
+        if (y_at < 0 || y_at >= c.height || x_at < 0 || x_at >= c.width) continue;
+        for (int i = 0; i < f.inputs; i++) {
+          const float weight = f.weights[((o * c.kernel * c.kernel) + tap) * f.inputs + i];
+          sum += double(u[(pixel + dy * c.width + dx) * f.inputs + i]) * (c.bfloat16 ? to_bfloat16(weight) : weight);
+        }
+      }
+      if (c.residual) sum += c.residual[pixel * c.outputs + o];
+      const int64_t r = c.shuffle;
+      const int64_t to = !r ? pixel * c.outputs + o
+                            : (((image * (c.outputs / (r * r)) + o / (r * r)) * c.height + row % c.height) * r + o / r % r) * c.width * r +
+                                  pixel % c.width * r + o % r;
+      y[to] = float(sum);
+    }
+  return y;
+}
+
+Result run_full_conv(const FullCase& f, int isa, int threads) {
+  bidiffsr_full_conv c = f.c;
+  Result result{Floats(f.pixels() * c.outputs, NAN), Floats(c.shuffle ? 0 : c.batch * c.height * 2 * c.outputs, NAN)};
+  const std::vector<uint8_t> weights = prepare_full(isa, c.bfloat16, f.weights, c.outputs, f.inputs, c.kernel);
+  c.isa = isa, c.threads = threads, c.weights = weights.data();
+  c.output = result.output.data(), c.moments = c.shuffle ? nullptr : result.moments.data();
+  check(bidiffsr_run_full_conv(&c) == BIDIFFSR_OK, "run_full_conv");
   return result;
 }
 
-// GroupNorm's coefficients from the moments, against mean and variance of the values themselves.
-void check_norm(const Picture& p, const Floats& moments, int groups) {
-  const int size = p.channels / groups;
-  const double eps = 1e-5, count = double(p.height) * p.width * size;
-  Floats scale(p.channels, NAN), shift(p.channels, NAN), wanted_scale, wanted_shift;
-  bidiffsr_norm_coefficients(moments.data(), p.height, p.width, p.channels, groups, eps, p.scale.data(), p.bias.data(),
-                             scale.data(), shift.data());
-  std::vector<double> mean(groups), variance(groups);
-  for (size_t i = 0; i < p.x.size(); i++) mean[i % p.channels / size] += p.x[i] / count;
-  for (size_t i = 0; i < p.x.size(); i++) {
-    const int group = int(i) % p.channels / size;
-    variance[group] += (p.x[i] - mean[group]) * (p.x[i] - mean[group]) / count;
-  }
-  for (int c = 0; c < p.channels; c++) {
-    const double slope = p.scale[c] / sqrt(variance[c / size] + eps);
-    wanted_scale.push_back(float(slope)), wanted_shift.push_back(float(p.bias[c] - mean[c / size] * slope));
-  }
-  check_close("norm_coefficients: scale", wanted_scale, scale, 1e-4, 1e-5);
-  check_close("norm_coefficients: shift", wanted_shift, shift, 1e-4, 1e-4);
-}
-
-void check_passes(Random& random, const std::vector<int>& isas) {
-  const Picture p = draw_picture(random);
-  std::vector<Result> portable;
+// Instruction sets that multiply and add at once give the same bytes; a pair of bfloat16 is added in an own order.
+void check_full_conv(Random& random, const std::vector<int>& isas) {
+  const FullCase f = draw_full_case(random);
+  const int64_t terms = f.inputs * f.c.kernel * f.c.kernel + 3;
+  // behind SiLU some values are on the other side of the middle between two of bfloat16
+  const double tolerance = f.c.bfloat16 && f.c.norm_scale ? 0.003 * sqrt(double(terms)) + 0.02 : rounding(terms);
+  const Floats wanted = naive_full_conv(f);
+  std::vector<Result> fused;
   for (int isa : isas) try {
-      std::vector<Result> all;
-      for (int way = 0; way < 4; way++) {
-        all.push_back({activate_rows(p, isa, way & 1, way & 2), {}});
-        all.push_back(finish_rows(p, isa, way & 1, way & 2));
-      }
-      Floats moments(p.height * 2 * p.channels, NAN);
-      check(bidiffsr_moments(isa, 3, p.x.data(), p.height, p.width, p.channels, moments.data()) == 0, "moments");
-      check_moments(p.x, p.height, p.width, p.channels, moments);
-      for (int groups : {1, p.channels % 4 ? p.channels : 4}) check_norm(p, moments, groups);
-      all.push_back({moments, {}});
-      if (portable.empty()) portable = all;
-      check(all == portable, "other bytes than portable");
+      const Result result = run_full_conv(f, isa, 1);
+      check_close("output", wanted, result.output, 0, tolerance);
+      if (!f.c.shuffle) check_moments(result.output, f.c.batch * f.c.height, f.c.width, f.c.outputs, result.moments);
+      check(result == run_full_conv(f, isa, 3), "other bytes on several threads");
+      if (isa == BIDIFFSR_PORTABLE || f.c.bfloat16) continue;
+      fused.push_back(result);
+      check(result == fused[0], "other bytes than another instruction set");
     } catch (const std::runtime_error& error) {
       std::ostringstream text;
-      text << NAMES[isa] << ": " << error.what() << "\n  picture of " << p.height << "x" << p.width << "x"
-           << p.channels << ", rows " << p.first << " to " << p.last;
+      text << NAMES[isa] << ": " << error.what() << "\n  full-precision convolution, bfloat16 " << f.c.bfloat16 << ", batch "
+           << f.c.batch << ", " << f.c.height << "x" << f.c.width << ", kernel " << f.c.kernel << ", "
+           << f.c.source_channels[0] << " and " << f.c.source_channels[1] << " -> " << f.c.outputs << ", unshuffle "
+           << f.c.unshuffle << ", shuffle " << f.c.shuffle << ", norm " << !!f.c.norm_scale;
       throw std::runtime_error(text.str());
     }
+}
+
+void check_attention(Random& random, const std::vector<int>& isas) {
+  bidiffsr_attention a = {};
+  a.batch = random(1, 2), a.height = random(1, 20), a.width = random(1, 40), a.channels = random(1, 40);
+  const int64_t channels = a.channels, tokens = int64_t(a.height) * a.width, size = a.batch * tokens * channels;
+  const Floats x = random.reals(size, -1, 1), scale = random.reals(a.batch * channels, 0, 2);
+  const Floats shift = random.reals(a.batch * channels, -1, 1), bias = random.reals(channels, -1, 1);
+  const Floats qkv = random.reals(3 * channels * channels, -1, 1), out = random.reals(channels * channels, -1, 1);
+  Floats wanted(size);
+  for (int64_t image = 0; image < a.batch; image++) {
+    std::vector<double> made(tokens * 3 * channels), shares(tokens), mixed(channels);
+    for (int64_t t = 0; t < tokens; t++)
+      for (int64_t o = 0; o < 3 * channels; o++)
+        for (int64_t i = 0; i < channels; i++)
+          made[t * 3 * channels + o] += double(qkv[o * channels + i]) * (x[(image * tokens + t) * channels + i] * scale[image * channels + i] + shift[image * channels + i]);
+    for (int64_t t = 0; t < tokens; t++) {
+      double most = -1e30, total = 0;
+      for (int64_t u = 0; u < tokens; u++) {
+        shares[u] = 0;
+        for (int64_t i = 0; i < channels; i++)
+          shares[u] += made[t * 3 * channels + i] * made[u * 3 * channels + channels + i] / sqrt(double(channels));
+        most = fmax(most, shares[u]);
+      }
+      for (double& share : shares) total += share = exp(share - most);
+      for (int64_t i = 0; i < channels; i++) {
+        mixed[i] = 0;
+        for (int64_t u = 0; u < tokens; u++) mixed[i] += shares[u] / total * made[u * 3 * channels + 2 * channels + i];
+      }
+      for (int64_t o = 0; o < channels; o++) {
+        const int64_t at = (image * tokens + t) * channels + o;
+        double sum = x[at] + bias[o];
+        for (int64_t i = 0; i < channels; i++) sum += out[o * channels + i] * mixed[i];
+        wanted[at] = float(sum);
+      }
+    }
+  }
+  a.x = x.data(), a.norm_scale = scale.data(), a.norm_shift = shift.data(), a.bias = bias.data();
+  std::vector<Result> fused;
+  for (int isa : isas) try {
+      const std::vector<uint8_t> first = prepare_full(isa, false, qkv, 3 * a.channels, a.channels, 1);
+      const std::vector<uint8_t> last = prepare_full(isa, false, out, a.channels, a.channels, 1);
+      a.isa = isa, a.qkv = first.data(), a.out = last.data();
+      std::vector<Result> results;
+      for (int threads : {1, 3}) {
+        results.push_back({Floats(size, NAN), Floats(a.batch * a.height * 2 * channels, NAN)});
+        a.threads = threads, a.output = results.back().output.data(), a.moments = results.back().moments.data();
+        check(bidiffsr_run_attention(&a) == BIDIFFSR_OK, "run_attention");
+      }
+      check_close("attention", wanted, results[0].output, 0, 3e-5 * double(channels));
+      check_moments(results[0].output, a.batch * a.height, a.width, channels, results[0].moments);
+      check(results[0] == results[1], "other bytes on several threads");
+      if (isa == BIDIFFSR_PORTABLE) continue;
+      fused.push_back(results[0]);
+      check(results[0] == fused[0], "other bytes than another instruction set");
+    } catch (const std::runtime_error& error) {
+      std::ostringstream text;
+      text << NAMES[isa] << ": " << error.what() << "\n  attention, batch " << a.batch << ", " << a.height << "x" << a.width
+           << "x" << a.channels;
+      throw std::runtime_error(text.str());
+    }
+}
+
+// ---- What GroupNorm needs ------------------------------------------------------------------------------------------
+
+// GroupNorm's coefficients from the moments, against mean and variance of the values themselves.
+void check_norm(Random& random, const std::vector<int>& isas) {
+  const int height = random(1, 12), width = random(8, 24), channels = random(1, 130);
+  const Floats x = random.reals(height * width * channels, -9, 9);
+  const Floats gamma = random.reals(channels, -12, 12), beta = random.reals(channels, -2, 2);
+  Floats portable;
+  for (int isa : isas) {
+    Floats moments(height * 2 * channels, NAN);
+    check(bidiffsr_moments(isa, 3, x.data(), height, width, channels, moments.data()) == 0, "moments");
+    check_moments(x, height, width, channels, moments);
+    if (portable.empty()) portable = moments;
+    check(same_bytes(moments, portable), std::string(NAMES[isa]) + ": moments of other bytes than portable");
+  }
+  for (int groups : {1, channels % 4 ? channels : 4}) {
+    const int size = channels / groups;
+    const double eps = 1e-5, count = double(height) * width * size;
+    Floats scale(channels, NAN), shift(channels, NAN), wanted_scale, wanted_shift;
+    bidiffsr_norm_coefficients(portable.data(), height, width, channels, groups, eps, gamma.data(), beta.data(),
+                               scale.data(), shift.data());
+    std::vector<double> mean(groups), variance(groups);
+    for (size_t i = 0; i < x.size(); i++) mean[i % channels / size] += x[i] / count;
+    for (size_t i = 0; i < x.size(); i++) {
+      const int group = int(i) % channels / size;
+      variance[group] += (x[i] - mean[group]) * (x[i] - mean[group]) / count;
+    }
+    for (int c = 0; c < channels; c++) {
+      const double slope = gamma[c] / sqrt(variance[c / size] + eps);
+      wanted_scale.push_back(float(slope)), wanted_shift.push_back(float(beta[c] - mean[c / size] * slope));
+    }
+    check_close("norm_coefficients: scale", wanted_scale, scale, 1e-4, 1e-5);
+    check_close("norm_coefficients: shift", wanted_shift, shift, 1e-4, 1e-4);
+  }
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------------------
@@ -483,7 +600,8 @@ int main(int argc, char** argv) {
     for (; number < cases; number++) {
       Random random{std::mt19937_64(seed + number)};  // so case n is also case 0 of seed + n
       check_block(random, isas);
-      if (number % 4 == 0) check_passes(random, isas);
+      if (number % 4 == 0) check_full_conv(random, isas), check_norm(random, isas);
+      if (number % 16 == 0) check_attention(random, isas);
       if (number % 50 == 0)
         for (int isa : isas) check_callers(random, isa);
     }

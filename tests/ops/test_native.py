@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bidiffsr_cli.ops import BinaryConv, Segment, native, reference
+from bidiffsr_cli.ops import BinaryConv, FullConv, Segment, native, reference
 from bidiffsr_cli.ops.packing import pack_signs
 from bidiffsr_cli.runtime import one_torch_thread
 
@@ -143,87 +143,108 @@ def test_normalized_and_activated(channels, height, width, threads):
     assert flipped.sum() <= 9 * channels  # one flipped sign reaches nine pixels
 
 
-def test_silu_of_huge_values():
-    x = torch.tensor([1e25, 90.0, 88.0, -88.0, -90.0, -1e25, float("inf"), float("nan")]).view(1, 8, 1, 1)
+def prepared_full(conv: FullConv, isa: str) -> FullConv:
+    return dataclasses.replace(conv, weight=native.prepare_full(isa, conv.weight, conv.dtype))
+
+
+def silu(isa: str, x: Tensor) -> Tensor:
+    """What the engine makes of one channel, which a convolution of weight 1 hands through."""
+    one = prepared_full(FullConv(torch.ones(1, 1, 1, 1), torch.zeros(1), 1), isa)
+    return native.full_conv(isa, 1, [x.view(1, 1, 1, -1)], one, norm=(torch.ones(1, 1), torch.zeros(1, 1)))[0].flatten()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_silu_of_huge_values(isa):
+    x = torch.tensor([1e25, 90.0, 88.0, -88.0, -90.0, -1e25, float("inf"), float("nan")])
     expected = torch.tensor([1e25, 90.0, 88.0, 0.0, 0.0, 0.0, float("inf"), float("nan")])
-    for isa in ISAS:
-        y = native.activate_rows(isa, [x], (torch.ones(1, 8), torch.zeros(1, 8)), 0, 1, torch.float32)
-        torch.testing.assert_close(y.flatten(), expected, atol=1e-10, rtol=0, equal_nan=True)
+    torch.testing.assert_close(silu(isa, x), expected, atol=1e-10, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@given(st.integers(-80, 80), st.integers(1, 40))
-def test_silu_is_exact_to_a_few_roundings(isa, first, width):
-    x = (first + torch.rand(1, 16, 1, width) * 3).contiguous(memory_format=torch.channels_last)
-    one, zero = torch.ones(1, 16), torch.zeros(1, 16)
-    y = native.activate_rows(isa, [x], (one, zero), 0, 1, torch.float32)
+@given(st.integers(-80, 80), st.integers(1, 640))
+def test_silu_is_exact_to_a_few_roundings(isa, first, count):
+    x = first + torch.rand(count) * 3
     # exp(-x) inherits the rounding of x itself
-    torch.testing.assert_close(y.double(), F.silu(x.double()), rtol=3e-7 + 1e-7 * abs(first), atol=1e-35)
+    torch.testing.assert_close(silu(isa, x).double(), F.silu(x.double()), rtol=3e-7 + 1e-7 * abs(first), atol=1e-35)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+def random_full_conv(inputs: int, outputs: int, kernel: int, dtype: torch.dtype) -> FullConv:
+    weight = torch.randn(outputs, inputs, kernel, kernel) / (inputs**0.5 * kernel)
+    return FullConv(weight, torch.randn(outputs), kernel, dtype)
+
+
+def assert_full_conv_equals_reference(sources, conv: FullConv, threads: int, **around) -> None:
+    """Up to the order of sums; the same bytes on all threads, and on instruction sets that multiply and add at once."""
+    expected = reference.full_conv(sources, conv, **around)
+    fused = []
+    for isa in ISAS:
+        own = prepared_full(conv, isa)
+        y, moments = native.full_conv(isa, threads, sources, own, **around)
+        # a value that lies between two of bfloat16 is rounded to either, as its SiLU differs by a last bit
+        tolerance = 3e-2 if conv.dtype == torch.bfloat16 and around.get("norm") is not None else 2e-5
+        torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
+        assert torch.equal(y, native.full_conv(isa, 1, sources, own, **around)[0])
+        if not around.get("shuffle"):
+            torch.testing.assert_close(moments, reference.moments(y), rtol=1e-4, atol=1e-3)
+        fused += [y] if isa != "portable" and conv.dtype == torch.float32 else []
+    assert all(torch.equal(y, fused[0]) for y in fused)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@given(data=st.data())
-def test_rows_are_activated_and_those_outside_are_zero(isa, dtype, data):
-    height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(CHANNELS)
-    first = data.draw(st.integers(-2, height - 1))
-    last = data.draw(st.integers(max(first, 0) + 1, height + 2))
-    x = feature_map(1, channels, height, width)
-    norm = (torch.rand(1, channels), torch.randn(1, channels)) if data.draw(st.booleans()) else None
-    whole = x if norm is None else F.silu(x * norm[0][:, :, None, None] + norm[1][:, :, None, None])
-    padded = F.pad(whole, (0, 0, 2, 2))[:, :, first + 2 : last + 2]
-    rows = native.activate_rows(isa, [x], norm, first, last, dtype)
-    if norm is None:
-        assert torch.equal(rows, padded.to(dtype))  # rounded as torch rounds
-    else:
-        torch.testing.assert_close(rows, padded.to(dtype), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+@given(data=st.data(), kernel=st.sampled_from([1, 3]), threads=THREADS)
+def test_a_full_precision_convolution_with_everything_around_it(dtype, data, kernel, threads):
+    batch, height, width = data.draw(st.integers(1, 2)), data.draw(SIDES), data.draw(SIDES)
+    inputs, outputs = data.draw(CHANNELS), data.draw(CHANNELS)
+    around = {}
+    if data.draw(st.booleans()):
+        around["norm"] = torch.rand(batch, inputs) * 2, torch.randn(batch, inputs)
+    if data.draw(st.booleans()):
+        around["addend"] = torch.randn(batch, outputs)
+    if data.draw(st.booleans()):
+        around["residual"] = feature_map(batch, outputs, height, width)
+    conv = random_full_conv(inputs, outputs, kernel, dtype)
+    assert_full_conv_equals_reference([feature_map(batch, inputs, height, width)], conv, threads, **around)
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@given(st.lists(CHANNELS, min_size=2, max_size=2), SIDES, SIDES)
-def test_rows_of_two_sources_lie_side_by_side(isa, dtype, channels, height, width):
-    sources = [feature_map(1, count, height, width) for count in channels]
-    rows = native.activate_rows(isa, sources, None, -1, height + 1, dtype)
-    assert torch.equal(rows, F.pad(torch.cat(sources, dim=1), (0, 0, 1, 1)).to(dtype))
+@given(inputs=st.lists(CHANNELS, min_size=2, max_size=2), outputs=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
+def test_channels_of_two_sources_lie_side_by_side(dtype, inputs, outputs, height, width, threads):
+    sources = [feature_map(2, count, height, width) for count in inputs]
+    assert_full_conv_equals_reference(sources, random_full_conv(sum(inputs), outputs, 1, dtype), threads)
 
 
-@given(data=st.data(), r=st.integers(1, 3))
-def test_planes_are_unshuffled_and_shuffled_back(data, r):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(data=st.data(), r=st.integers(1, 3), threads=THREADS)
+def test_planes_are_unshuffled_and_shuffled_back(dtype, data, r, threads):
     height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(st.integers(1, 9))
-    planes = [torch.randn(count, height * r, width * r) for count in (channels, 3)]
-    expected = F.pixel_unshuffle(torch.cat(planes)[None], r)
-    assert torch.equal(native.unshuffle_rows(planes, r, -2, height + 1), F.pad(expected, (0, 0, 2, 1)))
-    bias = torch.randn(3 * r * r)
-    for dtype in (torch.float32, torch.bfloat16):
-        y = feature_map(1, 3 * r * r, height, width).to(dtype)
-        out = torch.full((3, height * r, width * r), 7.0)
-        middle = height // 2
-        native.shuffle_rows(y[:, :, middle:], bias, r, middle, out)
-        assert bool((out[:, : middle * r] == 7).all())
-        if middle:
-            native.shuffle_rows(y[:, :, :middle], bias, r, 0, out)
-        assert torch.equal(out, F.pixel_shuffle(y.float() + bias.view(-1, 1, 1), r)[0])
+    planes = [torch.randn(2, count, height * r, width * r) for count in (channels, 3)]
+    conv = random_full_conv((channels + 3) * r**2, 3 * r**2, 3, dtype)
+    assert_full_conv_equals_reference(planes, conv, threads, unshuffle=r, shuffle=r)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@given(data=st.data())
-def test_rows_are_finished_in_their_place(isa, dtype, data):
-    height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(CHANNELS)
-    first = data.draw(st.integers(0, height - 1))
-    rows = data.draw(st.integers(1, height - first))
-    y, bias = feature_map(1, channels, rows, width).to(dtype), torch.randn(channels)
-    residual = feature_map(1, channels, height, width) if data.draw(st.booleans()) else None
-    out, sums = torch.full_like(feature_map(1, channels, height, width), 7.0), torch.full((1, height, 2, channels), 7.0)
-    native.finish_rows(isa, y, bias, out, sums, first, residual)
-    expected = y.float() + bias.view(-1, 1, 1)
-    if residual is not None:
-        expected = expected + residual[:, :, first : first + rows]
-    assert torch.equal(out[:, :, first : first + rows], expected)
-    torch.testing.assert_close(sums[:, first : first + rows], reference.moments(expected), rtol=1e-4, atol=1e-3)
-    rest = [*range(first), *range(first + rows, height)]
-    assert bool((out[:, :, rest] == 7).all()) and bool((sums[:, rest] == 7).all())
+@given(batch=st.integers(1, 2), channels=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
+def test_attention(isa, batch, channels, height, width, threads):
+    x, norm = feature_map(batch, channels, height, width), (torch.rand(batch, channels), torch.randn(batch, channels))
+    convs = [random_full_conv(channels, outputs, 1, torch.float32) for outputs in (3 * channels, channels)]
+    expected = reference.attention(x, norm, *convs)
+    own = [prepared_full(conv, isa) for conv in convs]
+    y, moments = native.attention(isa, threads, x, norm, *own)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(moments, reference.moments(y), rtol=1e-4, atol=1e-3)
+    assert torch.equal(y, native.attention(isa, 1, x, norm, *own)[0])
+
+
+def test_attention_to_scores_far_apart():
+    """One key takes everything; the others' shares are below what a float holds."""
+    x = torch.zeros(1, 4, 1, 40).contiguous(memory_format=torch.channels_last)
+    x[0, :, 0, 17] = 30.0
+    weight = torch.eye(4).repeat(3, 1).view(12, 4, 1, 1)
+    convs = FullConv(weight, torch.zeros(12), 1), FullConv(torch.eye(4).view(4, 4, 1, 1), torch.zeros(4), 1)
+    norm = torch.ones(1, 4), torch.zeros(1, 4)
+    for isa in ISAS:
+        y, _ = native.attention(isa, 2, x, norm, *(prepared_full(conv, isa) for conv in convs))
+        torch.testing.assert_close(y, reference.attention(x, norm, *convs))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -314,6 +335,30 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
     for sources, convs, around in wrong:
         with pytest.raises(ValueError):
             native.binary_block(isa, 1, sources, convs, **around)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_full_precision_operations_refuse_it_too(isa):
+    x = feature_map(1, 8, 6, 6)
+    conv = prepared_full(random_full_conv(8, 8, 3, torch.float32), isa)
+    wrong = [
+        ([torch.randn(1, 8, 6, 6)], conv, {}),  # not channels last
+        ([x.double()], conv, {}),
+        ([x, feature_map(1, 8, 6, 5)], conv, {}),
+        ([x], dataclasses.replace(conv, weight=conv.weight[:-1]), {}),
+        ([x], dataclasses.replace(conv, dtype=torch.bfloat16), {}),
+        ([x], conv, {"residual": feature_map(1, 8, 6, 7)}),
+        ([x], conv, {"addend": torch.zeros(2, 8)}),
+        ([x], conv, {"norm": (torch.zeros(1, 7), torch.zeros(1, 7))}),
+        ([x, x], conv, {"norm": (torch.zeros(1, 8), torch.zeros(1, 8))}),
+        ([x], conv, {"shuffle": 3}),
+        ([x.contiguous()], conv, {"unshuffle": 4}),
+    ]
+    for sources, own, around in wrong:
+        with pytest.raises(ValueError):
+            native.full_conv(isa, 1, sources, own, **around)
+    with pytest.raises(ValueError):
+        native.attention(isa, 1, x, (torch.zeros(1, 8), torch.zeros(1, 8)), conv, conv)
 
 
 def test_the_figures_that_bench_divides_by_are_sane():

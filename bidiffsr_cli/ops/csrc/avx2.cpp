@@ -2,6 +2,8 @@
 // channels of one pixel, selects one of 16 constant tables T[a][w] = popcount(a ^ w); the nibbles of 32 output channels'
 // weights are the shuffle's indices: shuffle and add make 128 binary multiply-adds.
 //
+// Full-precision convolutions multiply and add at once (FMA, which every processor with AVX2 but a few of VIA's has).
+//
 // A word is 8 nibbles, low ones first, a byte each: activations as nibble << 4, which is their table's offset; weights as
 // they are, those of 32 outputs side by side.
 #if defined(__x86_64__)
@@ -10,9 +12,9 @@
 #include "kernels.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 #endif
 
 namespace bidiffsr {
@@ -104,6 +106,22 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
   count_blocks<4, 1>(args, count_blocks<4, 2>(args, 0));
 }
 
+INLINE vf fused(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+
+#include "conv.inl"
+
+void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
+              int64_t pixels, float* out) {
+  const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<8, 1>(args, convolve_blocks<6, 2>(args, 0));
+}
+
+void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
+                   int64_t blocks, int64_t pixels, float* out) {
+  const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<8, 1>(args, convolve_blocks<4, 2>(args, 0));
+}
+
 double peak(int64_t repeats) {
   constexpr int N = 12;
   __m256i sum[N];
@@ -118,8 +136,8 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2",          WORD_BYTES, BLOCK,   store_weights,    pack_row, count, finish,
-                              activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
+const Kernels avx2_kernels = {"avx2",          WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
+                              activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr
 

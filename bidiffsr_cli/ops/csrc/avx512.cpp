@@ -71,6 +71,24 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
   count_blocks<8, 1>(args, count_blocks<8, 2>(args, count_blocks<4, 4>(args, 0)));
 }
 
+INLINE vf fused(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+
+#include "conv.inl"
+
+void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
+              int64_t pixels, float* out) {
+  const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<8, 1>(args, convolve_blocks<12, 2>(args, convolve_blocks<6, 4>(args, 0)));
+}
+
+void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
+                   int64_t blocks, int64_t pixels, float* out) {
+  static const bool pairs = __builtin_cpu_supports("avx512bf16");
+  if (pairs) return convolve_by_avx512bf16(runs, rows, run, stride, weights, blocks, pixels, out);
+  const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<8, 1>(args, convolve_blocks<6, 2>(args, 0));
+}
+
 double peak(int64_t repeats) {
   constexpr int N = 16;
   __m512i sum[N];
@@ -86,8 +104,8 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512",        WORD_BYTES, BLOCK,   store_weights,    pack_row, count, finish,
-                                activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
+const Kernels avx512_kernels = {"avx512",        WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
+                                activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr
 

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 2  // raised with every change in here
+#define BIDIFFSR_ABI 3  // raised with every change in here
 
 typedef enum { BIDIFFSR_OK = 0, BIDIFFSR_OUT_OF_MEMORY = 1, BIDIFFSR_UNSUPPORTED = 2 } bidiffsr_status;
 typedef enum {
@@ -67,6 +67,39 @@ typedef struct {
   bidiffsr_conv convs[2];
 } bidiffsr_block;
 
+// A full-precision convolution with all that surrounds it: conv(u) + bias [+ addend] [+ residual], where u is SiLU(scale x
+// + shift), or x. Channels of the second source follow those of the first.
+typedef struct {
+  int32_t isa, threads;
+  int32_t bfloat16;              // whether u and the weights are rounded to bfloat16; sums are float32
+  int32_t batch, height, width;  // of the convolution
+  int32_t kernel, outputs;       // kernel is 1 or 3
+  // 0: sources are feature maps. r > 0: planes, batch×channels×(height r)×(width r), which are pixel-unshuffled by r.
+  int32_t unshuffle;
+  int32_t source_channels[2];    // the second may be 0
+  const float* source[2];
+  const float *norm_scale, *norm_shift;  // batch × source_channels[0], of the only source, a map; or null
+  const void* weights;           // from bidiffsr_prepare_full, for this isa, bfloat16, outputs, inputs and kernel
+  const float* bias;             // outputs
+  const float* addend;           // batch × outputs, or null
+  const float* residual;         // like the output, or null; not where that is shuffled
+  int32_t shuffle;               // 0: the output is a map. r > 0: batch×(outputs / r²)×(height r)×(width r), pixel-shuffled
+  float* output;                 // not one of the inputs
+  float* moments;                // batch × height × 2 × outputs: each row's sums of y and y²; null where it is shuffled
+} bidiffsr_full_conv;
+
+// Self-attention over all pixels, with one head: x + out(softmax(q kᵀ / √channels) v) + bias, where q, k and v are 1×1
+// convolutions of scale x + shift. In float32.
+typedef struct {
+  int32_t isa, threads;
+  int32_t batch, height, width, channels;
+  const float* x;                        // a map
+  const float *norm_scale, *norm_shift;  // batch × channels
+  const void *qkv, *out;                 // from bidiffsr_prepare_full: channels -> 3 channels, and -> channels
+  const float* bias;                     // channels
+  float *output, *moments;               // like x, and not x; batch × height × 2 × channels
+} bidiffsr_attention;
+
 BIDIFFSR_API int32_t bidiffsr_abi(void);
 
 // Whether this library has the instruction set, and this processor and operating system can run it.
@@ -85,6 +118,16 @@ BIDIFFSR_API int32_t bidiffsr_prepare(int32_t isa, const uint8_t* signs, int64_t
 
 BIDIFFSR_API int32_t bidiffsr_run_block(const bidiffsr_block* block);
 
+// Bring the weights of a full-precision convolution (outputs × kernel × kernel × inputs) into the layout of an instruction
+// set, of so many bytes; 0 where the library does not have it.
+BIDIFFSR_API int64_t bidiffsr_prepared_full_bytes(int32_t isa, int32_t bfloat16, int32_t outputs, int32_t inputs,
+                                                  int32_t kernel);
+BIDIFFSR_API int32_t bidiffsr_prepare_full(int32_t isa, int32_t bfloat16, const float* weights, int32_t outputs,
+                                           int32_t inputs, int32_t kernel, void* prepared);
+
+BIDIFFSR_API int32_t bidiffsr_run_full_conv(const bidiffsr_full_conv* conv);
+BIDIFFSR_API int32_t bidiffsr_run_attention(const bidiffsr_attention* attention);
+
 // Each row's sums of x and x² per channel: x is rows×width×channels, moments rows×2×channels.
 BIDIFFSR_API int32_t bidiffsr_moments(int32_t isa, int32_t threads, const float* x, int64_t rows, int64_t width,
                                       int64_t channels, float* moments);
@@ -93,29 +136,6 @@ BIDIFFSR_API int32_t bidiffsr_moments(int32_t isa, int32_t threads, const float*
 BIDIFFSR_API void bidiffsr_norm_coefficients(const float* moments, int64_t rows, int64_t width, int64_t channels,
                                              int64_t groups, double eps, const float* gamma, const float* beta,
                                              float* scale, float* shift);
-
-// Rows first..last-1 of one picture (height×width×channels), as float32 or, rounded to nearest even, bfloat16; rows
-// outside of the picture are zeros. With scale and shift (channels each, or both null): SiLU(scale x + shift). Pixels of
-// `out` are out_channels >= channels values apart.
-BIDIFFSR_API int32_t bidiffsr_activate_rows(int32_t isa, const float* x, int64_t height, int64_t width, int64_t channels,
-                                            const float* scale, const float* shift, int64_t first, int64_t last,
-                                            void* out, int64_t out_channels, int32_t bfloat16);
-
-// Pixel-unshuffled rows first..last-1 of a picture of planes, channels×(height r)×(width r): channel c, row y r + i,
-// column x r + j go to row y, column x, channel c r² + i r + j of `out`, whose pixels are out_channels values apart. Rows
-// outside of the picture are zeros.
-BIDIFFSR_API void bidiffsr_unshuffle_rows(const float* planes, int64_t channels, int64_t height, int64_t width, int64_t r,
-                                          int64_t first, int64_t last, float* out, int64_t out_channels);
-
-// The way back: y + bias, `rows` rows of width×(channels r²), y float32 or bfloat16, to rows first r.. of planes,
-// channels×(height r)×(width r).
-BIDIFFSR_API void bidiffsr_shuffle_rows(const void* y, int32_t bfloat16, const float* bias, int64_t rows, int64_t width,
-                                        int64_t channels, int64_t r, int64_t first, int64_t height, float* planes);
-
-// out = y + bias [+ residual], rows×width×channels, where y is float32 or bfloat16; and each row's moments, or null.
-BIDIFFSR_API int32_t bidiffsr_finish_rows(int32_t isa, const void* y, int32_t bfloat16, int64_t rows, int64_t width,
-                                          int64_t channels, const float* bias, const float* residual, float* out,
-                                          float* moments);
 
 // Binary multiply-adds per second of one core on registers alone: what the kernels could reach at best. And the
 // processor's clock, cycles per second. Both take some milliseconds.

@@ -4,12 +4,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <atomic>
 #include <memory>
-#include <new>
 
+#include "bands.h"
 #include "kernels.h"
-#include "pool.h"
 
 namespace bidiffsr {
 namespace {
@@ -28,11 +26,6 @@ struct Prepared {
     blocks = reinterpret_cast<const uint8_t*>(tap_counts + kernel * kernel * padded);
   }
 };
-
-template <class T>
-std::unique_ptr<T[]> scratch(int64_t count) {
-  return std::unique_ptr<T[]>(new T[size_t(count)]);
-}
 
 // One convolution of the block on its way down a band of rows.
 class Branch {
@@ -125,8 +118,8 @@ class Branch {
   void gather(int64_t y, float* row) {
     if (b.norm_scale) {
       const int64_t at = image * conv.inputs;
-      k.activate(source_row(conv.segments[0], y), b.width, conv.inputs, b.norm_scale + at, b.norm_shift + at, row,
-                 conv.inputs);
+      k.activate(source_row(conv.segments[0], y), b.width, conv.inputs, b.norm_scale + at, b.norm_shift + at,
+                 true, row, conv.inputs);
       return;
     }
     for (int i = 0; i < conv.segment_count; i++) {
@@ -278,30 +271,6 @@ class Band {
   std::unique_ptr<float[]> made;  // two rows that are shuffled
 };
 
-struct Bands {
-  const Kernels& k;
-  const bidiffsr_block& b;
-  int64_t rows, per_image;
-  std::atomic<bool> failed{false};
-
-  static void run(void* context, int64_t task) {
-    Bands& all = *static_cast<Bands*>(context);
-    const int64_t begin = task % all.per_image * all.rows, end = begin + all.rows;
-    try {
-      Band(all.k, all.b).run(task / all.per_image, begin, end < all.b.height ? end : all.b.height);
-    } catch (const std::bad_alloc&) {
-      all.failed = true;
-    }
-  }
-};
-
-// Rows of a band: three bands for each thread even out their speeds; a band packs up to two rows of its neighbours.
-int64_t band_rows(const bidiffsr_block& b) {
-  const int64_t bands = b.threads < 2 ? 1 : int64_t(3) * b.threads;
-  const int64_t rows = (b.height + bands - 1) / bands;
-  return rows < 8 ? 8 : (rows + 1) / 2 * 2;
-}
-
 }  // namespace
 }  // namespace bidiffsr
 
@@ -346,14 +315,7 @@ int32_t bidiffsr_prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, i
 int32_t bidiffsr_run_block(const bidiffsr_block* block) {
   const Kernels* k = kernels(block->isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
-  const int64_t rows = band_rows(*block), per_image = (block->height + rows - 1) / rows;
-  Bands bands{*k, *block, rows, per_image};
-  try {
-    parallel(block->threads, block->batch * per_image, Bands::run, &bands);
-  } catch (const std::bad_alloc&) {
-    return BIDIFFSR_OUT_OF_MEMORY;
-  }
-  return bands.failed ? BIDIFFSR_OUT_OF_MEMORY : BIDIFFSR_OK;
+  return in_bands(block->threads, block->batch, block->height, [&] { return Band(*k, *block); });
 }
 
 }  // extern "C"

@@ -10,7 +10,7 @@ const Kernels* kernels(int32_t isa) {
       return &portable_kernels;
 #if defined(__x86_64__)
     case BIDIFFSR_AVX2:  // the compiler's run-time library asks CPUID, and XGETBV for the operating system
-      return __builtin_cpu_supports("avx2") ? &avx2_kernels : nullptr;
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2_kernels : nullptr;
     case BIDIFFSR_AVX512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

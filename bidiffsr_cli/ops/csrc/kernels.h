@@ -36,6 +36,7 @@ struct FinishArgs {
 struct Kernels {
   const char* name;
   int word_bytes, block;
+  int lanes;  // float32 values of a vector
 
   // One word of weights of each of `block` outputs: bit i of words[o] is the sign of channel i.
   void (*store_weights)(const uint32_t* words, uint8_t* out);
@@ -50,17 +51,27 @@ struct Kernels {
 
   void (*finish)(const FinishArgs& args);
 
-  // SiLU(scale x + shift) of pixels × channels without gaps to pixels `stride` values apart; scale and shift null: x.
-  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, float* out,
-                   int64_t stride);
+  // scale x + shift, or its SiLU, of pixels × channels without gaps to pixels `stride` values apart; scale and shift
+  // null: x.
+  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, bool swish,
+                   float* out, int64_t stride);
   void (*activate_bf16)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
-                        uint16_t* out, int64_t stride);
+                        bool swish, uint16_t* out, int64_t stride);
 
-  // out = y + bias [+ residual], and sums, of pixels × channels without gaps.
-  void (*add_bias)(const float* y, int64_t pixels, int64_t channels, const float* bias, const float* residual, float* out,
-                   float* sum, float* square);
-  void (*add_bias_bf16)(const uint16_t* y, int64_t pixels, int64_t channels, const float* bias, const float* residual,
-                        float* out, float* sum, float* square);
+  // A full-precision convolution: sums over a pixel's taps, which lie in `rows` runs of `run` values, runs[r] + pixel ·
+  // stride, for blocks · lanes outputs. Weights are [blocks][rows · run][lanes]; out is pixels × (blocks · lanes).
+  void (*convolve)(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
+                   int64_t pixels, float* out);
+  // Likewise of bfloat16 values, added in float32: run and stride are even, weights [blocks][rows · run / 2][lanes][2].
+  void (*convolve_bf16)(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
+                        int64_t blocks, int64_t pixels, float* out);
+
+  // out = y + bias [+ residual], and sums, of pixels × channels without gaps, but for y, whose pixels are y_stride apart.
+  void (*add_bias)(const float* y, int64_t y_stride, int64_t pixels, int64_t channels, const float* bias,
+                   const float* residual, float* out, float* sum, float* square);
+
+  // exp(x - max) over their sum, of `count` values, in place.
+  void (*softmax)(float* x, int64_t count);
 
   void (*moments)(const float* x, int64_t pixels, int64_t channels, float* sum, float* square);
 
@@ -71,6 +82,8 @@ struct Kernels {
 extern const Kernels portable_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels, avx512_kernels;
+void convolve_by_avx512bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
+                            int64_t blocks, int64_t pixels, float* out);  // avx512_kernels.convolve_bf16, quicker
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 #endif
@@ -78,7 +91,15 @@ extern const Kernels neon_kernels;
 // The table of an instruction set that can run here, else null.
 const Kernels* kernels(int32_t isa);
 
+// The bfloat16 that is nearest to a value, to even where two are.
+inline uint16_t to_bfloat16(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 inline int64_t words_of(int64_t channels) { return (channels + 31) / 32; }
+inline int64_t vectors_of(const Kernels& k, int64_t outputs) { return (outputs + k.lanes - 1) / k.lanes; }
 inline int64_t blocks_of(const Kernels& k, int64_t outputs) { return (outputs + k.block - 1) / k.block; }
 
 }  // namespace bidiffsr

@@ -1,4 +1,4 @@
-// Passes over feature maps around the full-precision convolutions, which torch computes; and the machine's own speed.
+// What GroupNorm needs of a feature map, and the machine's own speed.
 #include <string.h>
 
 #include <chrono>
@@ -24,19 +24,6 @@ struct MomentsArgs {
     a.k.moments(a.x + row * a.width * a.channels, a.width, a.channels, sum, sum + a.channels);
   }
 };
-
-// Zeros in `channels` of every pixel of a row, from value `at` on, pixels being `stride` values of some bytes apart.
-void clear(void* out, int64_t at, int64_t width, int64_t channels, int64_t stride, int64_t bytes) {
-  for (int64_t x = 0; x < width; x++)
-    memset(static_cast<uint8_t*>(out) + (at + x * stride) * bytes, 0, channels * bytes);
-}
-
-float widened(uint16_t bfloat16) {
-  const uint32_t bits = uint32_t(bfloat16) << 16;
-  float value;
-  memcpy(&value, &bits, 4);
-  return value;
-}
 
 template <class Work>
 double seconds(Work work) {
@@ -81,75 +68,6 @@ void bidiffsr_norm_coefficients(const float* moments, int64_t rows, int64_t widt
       shift[c] = float(beta[c] - mean * gamma[c] * rate);
     }
   }
-}
-
-int32_t bidiffsr_activate_rows(int32_t isa, const float* x, int64_t height, int64_t width, int64_t channels,
-                               const float* scale, const float* shift, int64_t first, int64_t last, void* out,
-                               int64_t out_channels, int32_t bfloat16) {
-  const Kernels* k = kernels(isa);
-  if (!k) return BIDIFFSR_UNSUPPORTED;
-  for (int64_t row = first; row < last; row++) {
-    const bool inside = 0 <= row && row < height;
-    const float* from = inside ? x + row * width * channels : nullptr;
-    const int64_t at = (row - first) * width * out_channels;
-    if (!inside)
-      clear(out, at, width, channels, out_channels, bfloat16 ? 2 : 4);
-    else if (bfloat16)
-      k->activate_bf16(from, width, channels, scale, shift, static_cast<uint16_t*>(out) + at, out_channels);
-    else
-      k->activate(from, width, channels, scale, shift, static_cast<float*>(out) + at, out_channels);
-  }
-  return BIDIFFSR_OK;
-}
-
-void bidiffsr_unshuffle_rows(const float* planes, int64_t channels, int64_t height, int64_t width, int64_t r,
-                             int64_t first, int64_t last, float* out, int64_t out_channels) {
-  for (int64_t row = first; row < last; row++, out += width * out_channels) {
-    if (row < 0 || row >= height) {
-      clear(out, 0, width, channels * r * r, out_channels, 4);
-      continue;
-    }
-    for (int64_t c = 0; c < channels; c++)
-      for (int64_t i = 0; i < r; i++) {
-        const float* from = planes + ((c * height + row) * r + i) * width * r;
-        float* to = out + c * r * r + i * r;
-        for (int64_t x = 0; x < width; x++, to += out_channels)
-          for (int64_t j = 0; j < r; j++) to[j] = *from++;
-      }
-  }
-}
-
-void bidiffsr_shuffle_rows(const void* y, int32_t bfloat16, const float* bias, int64_t rows, int64_t width,
-                           int64_t channels, int64_t r, int64_t first, int64_t height, float* planes) {
-  const int64_t all = channels * r * r;
-  for (int64_t row = 0; row < rows; row++)
-    for (int64_t c = 0; c < channels; c++)
-      for (int64_t i = 0; i < r; i++) {
-        float* to = planes + ((c * height + first + row) * r + i) * width * r;
-        for (int64_t x = 0; x < width; x++)
-          for (int64_t j = 0; j < r; j++) {
-            const int64_t channel = c * r * r + i * r + j, at = (row * width + x) * all + channel;
-            *to++ = bias[channel] + (bfloat16 ? widened(static_cast<const uint16_t*>(y)[at]) : static_cast<const float*>(y)[at]);
-          }
-      }
-}
-
-int32_t bidiffsr_finish_rows(int32_t isa, const void* y, int32_t bfloat16, int64_t rows, int64_t width, int64_t channels,
-                             const float* bias, const float* residual, float* out, float* moments) {
-  const Kernels* k = kernels(isa);
-  if (!k) return BIDIFFSR_UNSUPPORTED;
-  for (int64_t row = 0; row < rows; row++) {
-    const int64_t at = row * width * channels;
-    float* sum = moments ? moments + row * 2 * channels : nullptr;
-    if (sum) memset(sum, 0, 2 * channels * sizeof(float));
-    float* square = sum ? sum + channels : nullptr;
-    const float* added = residual ? residual + at : nullptr;
-    if (bfloat16)
-      k->add_bias_bf16(static_cast<const uint16_t*>(y) + at, width, channels, bias, added, out + at, sum, square);
-    else
-      k->add_bias(static_cast<const float*>(y) + at, width, channels, bias, added, out + at, sum, square);
-  }
-  return BIDIFFSR_OK;
 }
 
 double bidiffsr_peak_rate(int32_t isa) {

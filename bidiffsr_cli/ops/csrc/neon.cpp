@@ -70,6 +70,22 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
   count_blocks<2, 1>(args, 0);
 }
 
+INLINE vf fused(vf a, vf b, vf c) { return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+
+#include "conv.inl"
+
+void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
+              int64_t pixels, float* out) {
+  const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<8, 1>(args, convolve_blocks<6, 4>(args, 0));
+}
+
+void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
+                   int64_t blocks, int64_t pixels, float* out) {
+  const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<8, 1>(args, convolve_blocks<4, 4>(args, 0));
+}
+
 double peak(int64_t repeats) {
   constexpr int N = 16;
   uint8x16_t sum[N];
@@ -84,8 +100,8 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon",          WORD_BYTES, BLOCK,   store_weights,    pack_row, count, finish,
-                              activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
+const Kernels neon_kernels = {"neon",          WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
+                              activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr
 #endif

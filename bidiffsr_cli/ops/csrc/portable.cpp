@@ -44,12 +44,30 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
   }
 }
 
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE vf fused(vf a, vf b, vf c) { return a * b + c; }  // not fused: a processor without it would take a hundred times as long
+
+#include "conv.inl"
+
+void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
+              int64_t pixels, float* out) {
+  const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<4, 1>(args, convolve_blocks<4, 2>(args, 0));
+}
+
+void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
+                   int64_t blocks, int64_t pixels, float* out) {
+  const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
+  convolve_blocks<4, 1>(args, convolve_blocks<4, 2>(args, 0));
+}
+
 double peak(int64_t) { return 0; }  // plain C++ has no port limit
 
 }  // namespace
 
 const Kernels portable_kernels = {
-    "portable",      4,        16,      store_weights,    pack_row, count, finish,
-    activate<float>, activate<uint16_t>, add_bias<float>, add_bias<uint16_t>, moments, peak};
+    "portable",      4,        16,            LANES,    store_weights, pack_row, count,   finish,
+    activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

@@ -1,35 +1,16 @@
 // The float loops, written once with the compiler's vectors and compiled for each instruction set: included by its file
 // behind the target pragma, with LANES defined, inside an anonymous namespace.
 //
-// No multiply-add is fused (-ffp-contract=off) and every channel's sum runs in the order of the pixels, so that all
-// instruction sets give the same bytes.
+// No multiply-add is fused (-ffp-contract=off) but in full-precision convolutions (`conv.inl`), and every channel's sum
+// runs in the order of the pixels, so that all instruction sets give the same bytes.
 
-typedef float vf __attribute__((vector_size(4 * LANES)));
-typedef int32_t vi __attribute__((vector_size(4 * LANES)));
-typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
-typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
+#include "vectors.inl"
 
-#define INLINE static inline __attribute__((always_inline))
+constexpr float LOG2_E = 1.44269504f;
 
-// The first n <= LANES elements; the rest is zero. n is LANES but for a picture's last channels.
-template <class V, class T>
-INLINE V load(const T* p, int64_t n = LANES) {
-  V v = {};
-  __builtin_memcpy(&v, p, n == LANES ? sizeof v : n * sizeof(T));
-  return v;
-}
-
-template <class V, class T>
-INLINE void store(T* p, const V& v, int64_t n = LANES) {
-  __builtin_memcpy(p, &v, n == LANES ? sizeof v : n * sizeof(T));
-}
-
-// x / (1 + exp(-x)). With t = -x log2(e) split into an integer n and a rest f in [-1/2, 1/2], exp(-x) = 2^n 2^f; the
-// polynomial is the one of degree 5 with the least relative error on that interval, 7.5e-8 (Remez' algorithm).
-INLINE vf silu(vf x) {
-  vf t = x * -1.44269504f;
-  t = t < 125.f ? t : vf{} + 125.f;
-  t = t > -125.f ? t : vf{} - 125.f;
+// 2^t of t within ±125. Split into an integer n and a rest f in [-1/2, 1/2] it is 2^n 2^f; the polynomial is the one of
+// degree 5 with the least relative error on that interval, 7.5e-8 (Remez' algorithm).
+INLINE vf power_of_two(vf t) {
   const float round = 12582912.f;  // 1.5 · 2^23: adding it leaves n in the low bits
   const vf shifted = t + round;
   const vf f = t - (shifted - round);
@@ -38,11 +19,16 @@ INLINE vf silu(vf x) {
   p = p * f + 0.2402212f;
   p = p * f + 0.69314697f;
   p = p * f + 1.00000007f;
-  const vf power = (vf)((vu)p + ((vu)shifted << 23));  // n is added to the exponent
-  return x / (1.f + power);
+  return (vf)((vu)p + ((vu)shifted << 23));  // n is added to the exponent
 }
 
-INLINE vf widen(vh v) { return (vf)(__builtin_convertvector(v, vu) << 16); }
+// x / (1 + exp(-x)).
+INLINE vf silu(vf x) {
+  vf t = x * -LOG2_E;
+  t = t < 125.f ? t : vf{} + 125.f;
+  t = t > -125.f ? t : vf{} - 125.f;
+  return x / (1.f + power_of_two(t));
+}
 
 // To nearest even, as the processor's own conversion; a NaN that arithmetic makes stays one.
 INLINE vh narrow(vf v) {
@@ -50,41 +36,33 @@ INLINE vh narrow(vf v) {
   return __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, vh);
 }
 
-INLINE vf load_as_float(const float* p, int64_t n) { return load<vf>(p, n); }
-INLINE vf load_as_float(const uint16_t* p, int64_t n) { return widen(load<vh>(p, n)); }
 INLINE void store_float(float* p, vf v, int64_t n) { store(p, v, n); }
 INLINE void store_float(uint16_t* p, vf v, int64_t n) { store(p, narrow(v), n); }
 
-// Whether channels [c, c + n) are whole vectors is known at the call, so that the compiler drops the partial loads.
-#define FOR_CHANNELS(channels, body)                              \
-  do {                                                            \
-    const int64_t whole_ = (channels) / LANES * LANES;            \
-    for (int64_t c = 0; c < whole_; c += LANES) body(c, LANES);   \
-    if (whole_ < (channels)) body(whole_, (channels) - whole_);   \
-  } while (0)
-
 template <class Out>
-static void activate(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, Out* out,
-                     int64_t stride) {
+static void activate(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, bool swish,
+                     Out* out, int64_t stride) {
   for (int64_t pixel = 0; pixel < pixels; pixel++, x += channels, out += stride) {
     const auto step = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       vf v = load<vf>(x + c, n);
-      if (scale) v = silu(v * load<vf>(scale + c, n) + load<vf>(shift + c, n));
+      if (scale) v = v * load<vf>(scale + c, n) + load<vf>(shift + c, n);
+      if (swish) v = silu(v);
       store_float(out + c, v, n);
     };
     FOR_CHANNELS(channels, step);
   }
 }
 
-template <bool with_moments, class In>
-static void add_bias_loop(const In* y, int64_t pixels, int64_t channels, const float* bias, const float* residual,
-                          float* out, float* sum, float* square) {
+template <bool with_moments>
+static void add_bias_loop(const float* y, int64_t y_stride, int64_t pixels, int64_t channels, const float* bias,
+                          const float* residual, float* out, float* sum, float* square) {
   const auto column = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     const vf b = load<vf>(bias + c, n);
     vf s = {}, q = {};
     if (with_moments) s = load<vf>(sum + c, n), q = load<vf>(square + c, n);
-    for (int64_t i = c; i < pixels * channels; i += channels) {
-      vf v = load_as_float(y + i, n) + b;
+    const float* from = y + c;
+    for (int64_t i = c; i < pixels * channels; i += channels, from += y_stride) {
+      vf v = load<vf>(from, n) + b;
       if (residual) v += load<vf>(residual + i, n);
       store(out + i, v, n);
       if (with_moments) s += v, q += v * v;
@@ -94,13 +72,35 @@ static void add_bias_loop(const In* y, int64_t pixels, int64_t channels, const f
   FOR_CHANNELS(channels, column);
 }
 
-template <class In>
-static void add_bias(const In* y, int64_t pixels, int64_t channels, const float* bias, const float* residual, float* out,
-                     float* sum, float* square) {
+static void add_bias(const float* y, int64_t y_stride, int64_t pixels, int64_t channels, const float* bias,
+                     const float* residual, float* out, float* sum, float* square) {
   if (sum)
-    add_bias_loop<true>(y, pixels, channels, bias, residual, out, sum, square);
+    add_bias_loop<true>(y, y_stride, pixels, channels, bias, residual, out, sum, square);
   else
-    add_bias_loop<false>(y, pixels, channels, bias, residual, out, sum, square);
+    add_bias_loop<false>(y, y_stride, pixels, channels, bias, residual, out, sum, square);
+}
+
+// Sums run over sixteen values side by side, whatever the number of lanes, so that all instruction sets add alike.
+static void softmax(float* x, int64_t count) {
+  constexpr int SIDE = 16;
+  float most = x[0];
+  for (int64_t i = 1; i < count; i++) most = x[i] > most ? x[i] : most;
+  float sums[SIDE] = {};
+  const auto step = [&](int64_t i, int64_t n) __attribute__((always_inline)) {
+    vf t = (load<vf>(x + i, n) - most) * LOG2_E;
+    t = t > -125.f ? t : vf{} - 125.f;
+    store(x + i, power_of_two(t), n);
+    float* sum = sums + i % SIDE;
+    store(sum, load<vf>(sum) + load<vf>(x + i, n));
+  };
+  FOR_CHANNELS(count, step);
+  for (int side = SIDE / 2; side; side /= 2)
+    for (int i = 0; i < side; i++) sums[i] += sums[i + side];
+  const float rate = 1 / sums[0];
+  const auto scaled = [&](int64_t i, int64_t n) __attribute__((always_inline)) {
+    store(x + i, load<vf>(x + i, n) * rate, n);
+  };
+  FOR_CHANNELS(count, scaled);
 }
 
 static void moments(const float* x, int64_t pixels, int64_t channels, float* sum, float* square) {

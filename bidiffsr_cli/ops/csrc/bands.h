@@ -1,0 +1,56 @@
+// Pictures in bands of rows, each of them one thread's, and memory for what a band has to remember on its way down.
+#pragma once
+
+#include <stdint.h>
+
+#include <atomic>
+#include <memory>
+#include <new>
+
+#include "bidiffsr_ops.h"
+#include "pool.h"
+
+namespace bidiffsr {
+
+template <class T>
+std::unique_ptr<T[]> scratch(int64_t count) {
+  return std::unique_ptr<T[]>(new T[size_t(count)]);
+}
+
+// Rows of a band: three bands for each thread even out their speeds. A band computes up to two rows of its neighbours
+// anew, so there are at least eight; their number is even, as pairs of rows are unshuffled.
+inline int64_t band_rows(int64_t height, int threads) {
+  const int64_t bands = threads < 2 ? 1 : int64_t(3) * threads;
+  const int64_t rows = (height + bands - 1) / bands;
+  return rows < 8 ? 8 : (rows + 1) / 2 * 2;
+}
+
+// Calls make().run(image, first row, last row + 1) for all bands of `batch` pictures.
+template <class Make>
+bidiffsr_status in_bands(int threads, int64_t batch, int64_t height, const Make& make) {
+  struct Bands {
+    const Make& make;
+    int64_t height, rows, per_image;
+    std::atomic<bool> failed{false};
+
+    static void run(void* context, int64_t task) {
+      Bands& all = *static_cast<Bands*>(context);
+      const int64_t begin = task % all.per_image * all.rows, end = begin + all.rows;
+      try {
+        all.make().run(task / all.per_image, begin, end < all.height ? end : all.height);
+      } catch (const std::bad_alloc&) {
+        all.failed = true;
+      }
+    }
+  };
+  const int64_t rows = band_rows(height, threads);
+  Bands bands{make, height, rows, (height + rows - 1) / rows};
+  try {
+    parallel(threads, batch * bands.per_image, Bands::run, &bands);
+  } catch (const std::bad_alloc&) {
+    return BIDIFFSR_OUT_OF_MEMORY;
+  }
+  return bands.failed ? BIDIFFSR_OUT_OF_MEMORY : BIDIFFSR_OK;
+}
+
+}  // namespace bidiffsr
