@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import __version__, cgroups
 from .configs import UNetConfig
@@ -63,8 +63,8 @@ class Runtime:
     isa: str | None
     threads: int
 
-    def prepare(self, network: UNet) -> nn.Module:
-        """Bring a network into the form that runs here; the given one is used up."""
+    def prepare(self, network: UNet) -> Callable[..., Tensor]:
+        """Bring a network into the form that runs here, called as `UNet.forward`; the given one is used up."""
         if self.device.type == "cuda" and self.dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
         if self.isa is not None:

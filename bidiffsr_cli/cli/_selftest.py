@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -71,7 +72,7 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, str]:
     return data, f"its predictions agree with the float weights' to {snr:.0f} dB"
 
 
-def _predictions(config: ModelConfig, network: nn.Module, runtime: Runtime) -> Tensor:
+def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: Runtime) -> Tensor:
     """What a network predicts for the test picture, at one time step of each TaR/TaA group."""
     scale = config.scales[0]
     groups = math.lcm(config.network.tar_groups, config.network.taa_groups)

@@ -15,14 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import ops
 from ..configs import UNetConfig
-from ..networks import native as twins
-from ..networks.binary_conv import binary_conv
+from ..networks import binary_conv as methods
 from ..networks.blocks import CSFusion, ResBlock
+from ..networks.native import binary_conv, fusion_segments, linear_of, norm_of
 from ..networks.packed import freeze, pack
 from ..networks.time_aware import TimestepContext
-from ..ops import native
-from ..ops.threads import using_threads
+from ..networks.unet import TimeEmbedding
+from ..ops import BinaryBlock, Program, native
+from ..ops.threads import threads, using_threads
 from ..runtime import Runtime, torch_threads
 from .benchmark import NATIVE, REFERENCE, Candidate, Row, clock_rate, measure
 
@@ -79,8 +81,8 @@ def measure_layer(layer: Layer, runtime: Runtime, repeats: int, limit: float | N
     if runtime.isa is None:
         return measure("layer", layer.name, candidates, repeats, macs=layer.macs)
     run = _in_one_torch_thread(native_run(layer, runtime.isa))
-    for threads in sorted({1, runtime.threads}):
-        candidates.append(Candidate(NATIVE, "float32", runtime.isa, threads, _in_threads(run, threads)))
+    for count in sorted({1, runtime.threads}):
+        candidates.append(Candidate(NATIVE, "float32", runtime.isa, count, _in_threads(run, count)))
     clock = clock_rate()
     rows = measure("layer", layer.name, candidates, repeats, macs=layer.macs)
     clock = (clock + clock_rate()) / 2  # it may change meanwhile
@@ -104,34 +106,50 @@ def reference_run(layer: Layer) -> Callable[[], Tensor]:
 
 
 def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
-    """The layer on the native engine, on the threads of the calling context."""
+    """The layer on the native engine, on the threads of the calling context.
+
+    With a norm, the sums that it needs are taken in a pass of their own; in a network the operation before does that.
+    """
     block, maps, ctx = _subject(layer)
-    engine = twins.Engine(isa, torch.float32)
-    twin: Any = twins.twin(pack(block), engine).requires_grad_(False)
-    features = [twins.Features(x, native.moments(isa, 1, x)) for x in maps]
+    pack(block)
+    if layer.kernel == 1:
+        halves = fusion_segments(block, layer.channels)
+        convs = tuple(binary_conv(conv, *seen) for conv, seen in zip((block.conv1, block.conv2), halves, strict=True))
+        operation = BinaryBlock((0, 1), convs)
+    else:
+        time = linear_of(block.time)
+        operation = BinaryBlock((0,), (binary_conv(block.conv1),), norm=norm_of(block.norm1), time=time)
+    channels, of_time = (layer.channels,) * len(maps), time_embedding()
+    embedding = ops.TimeEmbedding(linear_of(of_time.linear1), linear_of(of_time.linear2), swish=True)
+    network = native.Network(isa, Program(channels, (operation,), ctx.total_steps, embedding))
 
     @torch.inference_mode()
     def run() -> Tensor:
-        if layer.kernel == 1:
-            return twin(*features, ctx).data
-        norm, addend = twins.norm_coefficients(twin.norm1, features[0]), twin.time(ctx.embedding)
-        return twins.binary_block(engine, features, [twin.conv1.at(ctx)], norm=norm, addend=addend).data
+        return network(maps, [ctx.t], ctx.t, threads())
 
     return run
 
 
 def _subject(layer: Layer) -> tuple[Any, list[Tensor], TimestepContext]:
     """(the block in its trained form, its inputs, a time step): the same for every way to compute it."""
-    conv = binary_conv(CONFIG)
+    conv = methods.binary_conv(CONFIG)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         both = layer.channels, layer.channels
         block = CSFusion(*both, conv) if layer.kernel == 1 else ResBlock(*both, CONFIG, conv)
         shape = 1, layer.channels, layer.size, layer.size
         maps = [torch.randn(shape) for _ in range(2 if layer.kernel == 1 else 1)]
-        embedding = torch.randn(1, CONFIG.inner_channel)
+    with torch.inference_mode():
+        embedding = F.silu(time_embedding()(torch.tensor([CONTEXT_STEP])))
     ctx = TimestepContext(embedding, CONTEXT_STEP, CONFIG.total_steps)
     return block, [x.contiguous(memory_format=torch.channels_last) for x in maps], ctx
+
+
+def time_embedding() -> TimeEmbedding:
+    """What tells the layers their time step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return TimeEmbedding(CONFIG.inner_channel)
 
 
 def _with_rates(row: Row, macs: int, clock: float, limit: float | None) -> Row:

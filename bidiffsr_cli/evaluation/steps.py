@@ -7,21 +7,17 @@ itself, as its users get them. A profile says where the time of a native step go
 from __future__ import annotations
 
 import copy
-import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
-from ..networks import native as twins
+from ..networks.native import NativeUNet
 from ..networks.packed import unpack
 from ..networks.unet import UNet
 from ..ops.threads import using_threads
@@ -33,19 +29,17 @@ PUBLISHED_SIZE = 256
 UPSTREAM_REPEATS = 3
 STEP = 900
 
-PARTS: dict[type[nn.Module], str] = {
-    twins.NativeResBlock: "binary blocks",
-    twins.NativeFullResBlock: "full-precision blocks",
-    twins.NativeAttention: "attention",
-    twins.NativeFusion: "fusions",
-    twins.NativeFullFusion: "fusions",
-    twins.NativeAdd: "fusions",
-    twins.NativeResample: "resampling",
-}
-"""What kind of work a module of the native network does; a module inside of another one counts by itself."""
-METHODS = {"enter": "stem", "leave": "head"}
-"""Likewise of what its methods do."""
-ORDER = ("stem", *dict.fromkeys(PARTS.values()), "head", "rest")
+ORDER = (
+    "stem",
+    "binary blocks",
+    "full-precision blocks",
+    "attention",
+    "fusions",
+    "resampling",
+    "head",
+    "rest",
+)
+"""The kinds of work in a step on the native engine."""
 
 
 @dataclass(frozen=True)
@@ -143,65 +137,24 @@ def upstream_step(workload: Workload, network: UNet, device: torch.device) -> Ca
 
 
 def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
-    """Rows of the kinds of work in one step on a native runtime; empty on any other."""
-    if runtime.isa is None:
-        return []
+    """Rows of the kinds of work in one step on a native runtime; empty on any other, and of networks of SR3's kind."""
     network = runtime.prepare(workload.build())
+    if not isinstance(network, NativeUNet):
+        return []
     inputs = workload.inputs(runtime.device)
     runs = []
     with running(runtime):
         for _ in range(repeats + 2):
-            with timed_parts(network) as parts:
-                started = time.perf_counter()
-                network(*inputs)
-                parts["rest"] = time.perf_counter() - started - sum(parts.values())
+            started = time.perf_counter()
+            parts = network.profile(*inputs)
+            parts["rest"] = time.perf_counter() - started - sum(parts.values())
             runs.append(parts)
     candidate = Candidate(NATIVE, dtype_name(runtime.dtype), runtime.isa, runtime.threads, lambda: None)
     return [
         describe("profile", workload.name, candidate, [parts[part] for parts in runs[2:]], part=part)
         for part in ORDER
-        if statistics.median(parts[part] for parts in runs) > 0
+        if part in runs[0]
     ]
-
-
-@contextmanager
-def timed_parts(network: nn.Module) -> Iterator[dict[str, float]]:
-    """Add up the seconds of each kind of work while the network runs, those of modules inside of others apart.
-
-    The methods `enter` and `leave` of the network are its stem and its head.
-    """
-    parts: defaultdict[str, float] = defaultdict(float)
-    running: list[list[float]] = []  # of all that has begun: when, and the seconds of what was inside of it
-
-    def begin(*_: object) -> None:
-        running.append([time.perf_counter(), 0.0])
-
-    def end(part: str, *_: object) -> None:
-        started, inside = running.pop()
-        seconds = time.perf_counter() - started
-        parts[part] += seconds - inside
-        if running:
-            running[-1][1] += seconds
-
-    def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any) -> Any:
-            begin()
-            result = method(*args)
-            end(part)
-            return result
-
-        return wrapped
-
-    with ExitStack() as stack:
-        for name, part in METHODS.items():
-            if hasattr(network, name):
-                setattr(network, name, timed(part, getattr(network, name)))
-                stack.callback(delattr, network, name)
-        for module in network.modules():
-            if type(module) in PARTS:
-                stack.callback(module.register_forward_pre_hook(begin).remove)
-                stack.callback(module.register_forward_hook(partial(end, PARTS[type(module)])).remove)
-        yield parts
 
 
 @contextmanager

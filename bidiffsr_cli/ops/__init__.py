@@ -1,4 +1,4 @@
-"""The few operations of 1-bit inference, and the layout of their bits.
+"""The operations of 1-bit inference, and programs of them: what a network comes to once it is packed.
 
 `reference` is their definition in plain torch, `native` computes the same with XOR and popcount on packed bits.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Segment:
-    """Channels first, first + step, ..., `count` of them, of one of a block's sources."""
+    """Channels first, first + step, ..., `count` of them, of one of an operation's sources."""
 
     source: int
     first: int
@@ -23,19 +23,19 @@ class Segment:
 
 @dataclass(frozen=True)
 class BinaryConv:
-    """One binary convolution of a block, its time step's parameters selected.
+    """One binary convolution of a block, with the parameters of all groups that time is cut into.
 
     Attributes:
-        weight: for `reference` O×I×k×k of +1.0 and -1.0, for `native` what `native.prepare` made of them.
+        signs: O rows of bits, as `packing.pack_signs` makes them.
         alpha: O, the scales.
-        tar: I, TaR's bias; free of -0.0.
-        shift, slope, offset: O each, TaA's RPReLU.
+        tar: G×I, TaR's bias; free of -0.0.
+        shift, slope, offset: G×O each, TaA's RPReLU.
         kernel: k, 1 or 3.
         identity: where the input is added to the output: "none", "before" or "after" the RPReLU.
         segments: one or two, whose channels one behind the other are the input.
     """
 
-    weight: Tensor
+    signs: Tensor
     alpha: Tensor
     tar: Tensor
     shift: Tensor
@@ -45,19 +45,135 @@ class BinaryConv:
     identity: str
     segments: tuple[Segment, ...]
 
+    @property
+    def inputs(self) -> int:
+        """I."""
+        return sum(segment.count for segment in self.segments)
+
 
 @dataclass(frozen=True)
-class FullConv:
-    """A full-precision convolution.
+class Norm:
+    """GroupNorm: weight and bias are C each."""
 
-    Attributes:
-        weight: for `reference` O×I×k×k, for `native` what `native.prepare_full` made of it.
-        bias: O.
-        kernel: k, 1 or 3.
-        dtype: to which inputs and weight are rounded before they are multiplied, float32 or bfloat16; sums are float32.
-    """
+    groups: int
+    eps: float
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Linear:
+    """weight (O×I) x + bias (O)."""
 
     weight: Tensor
     bias: Tensor
-    kernel: int
+
+
+@dataclass(frozen=True)
+class BinaryBlock:
+    """One or two binary convolutions, with all that surrounds them.
+
+    Attributes:
+        sources: one or two maps; the convolutions' segments choose channels of them.
+        convs: side by side in the channels if `concatenate`, else added.
+        norm: of the (one) source, of which every convolution then sees SiLU(norm(x)), all channels.
+        time: of the time embedding, added to every pixel; plain only.
+        residual: a map that is added; plain only.
+        arrangement: plain; shuffle or unshuffle: pixel-(un)shuffle by 2 of the result.
+        part: what kind of work it is, for profiles.
+    """
+
+    sources: tuple[int, ...]
+    convs: tuple[BinaryConv, ...]
+    norm: Norm | None = None
+    time: Linear | None = None
+    residual: int | None = None
+    concatenate: bool = False
+    arrangement: str = "plain"
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class FullConv:
+    """A full-precision convolution of the sources' channels side by side, with all that surrounds it.
+
+    Attributes:
+        sources: one or two maps; planes where they are unshuffled.
+        weight: O×I×k×k, k 1 or 3.
+        bias: O.
+        dtype: to which input and weight are rounded before they are multiplied, float32 or bfloat16; sums are float32.
+        norm: of the (one) source, of which the convolution then sees SiLU(norm(x)).
+        time: of the time embedding, added to every pixel.
+        residual: a map that is added; not to what is shuffled.
+        unshuffle, shuffle: pixel-unshuffle of the sources, pixel-shuffle of the result, by so much; 0 leaves it out.
+        part: what kind of work it is, for profiles.
+    """
+
+    sources: tuple[int, ...]
+    weight: Tensor
+    bias: Tensor
     dtype: torch.dtype = torch.float32
+    norm: Norm | None = None
+    time: Linear | None = None
+    residual: int | None = None
+    unshuffle: int = 0
+    shuffle: int = 0
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """x + out(softmax(q k^T / sqrt(C)) v) over all pixels, with one head, (q, k, v) = qkv(norm(x)).
+
+    Attributes:
+        sources: x.
+        norm: of it, without a Swish.
+        qkv: 3C×C.
+        out: to C channels.
+        part: what kind of work it is, for profiles.
+    """
+
+    sources: tuple[int]
+    norm: Norm
+    qkv: Tensor
+    out: Linear
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Add:
+    """The sum of two maps."""
+
+    sources: tuple[int, int]
+    part: str = ""
+
+
+Operation = BinaryBlock | FullConv | Attention | Add
+
+
+@dataclass(frozen=True)
+class TimeEmbedding:
+    """second(Swish(first(sinusoids of t))), and one more Swish if `swish`; `first` is 4E×E, `second` E×4E."""
+
+    first: Linear
+    second: Linear
+    swish: bool
+
+
+@dataclass(frozen=True)
+class Program:
+    """Operations, each of which makes a map of others: maps 0.. are the inputs, then come the results in order.
+
+    Attributes:
+        input_channels: of one or two inputs.
+        operations: the last one's result is the program's.
+        total_steps: T.
+        embedding: for operations that have a `time`.
+        planes: whether inputs are planes (contiguous) or maps (channels last).
+    """
+
+    input_channels: tuple[int, ...]
+    operations: tuple[Operation, ...]
+    total_steps: int
+    embedding: TimeEmbedding | None = None
+    planes: bool = False

@@ -7,10 +7,12 @@ Every function lets other Python threads run while it computes.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,16 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from . import BinaryConv, FullConv, Segment
+from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, Program, TimeEmbedding
 from . import __path__ as FOLDERS
+from .packing import row_bytes
 
-ABI = 3
+ABI = 4
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
 IDENTITIES = {"none": 0, "after": 1, "before": 2}
+KINDS = {BinaryBlock: 0, FullConv: 1, Attention: 2, Add: 3}
 ENVIRONMENT = "BIDIFFSR_CPU_ISA"
 """Names an instruction set that is to be used instead of the best one."""
 
@@ -64,224 +68,72 @@ def multiplies_bfloat16() -> bool:
     return bool(_library().bidiffsr_multiplies_bfloat16())
 
 
-def prepare(isa: str, signs: Tensor, inputs: int, kernel: int) -> Tensor:
-    """Bring packed signs (rows as `packing.pack_signs` makes them) into the layout of an instruction set: bytes."""
-    outputs = signs.shape[0]
-    library = _library()
-    prepared = torch.empty(library.bidiffsr_prepared_bytes(ISAS[isa], outputs, inputs, kernel), dtype=torch.uint8)
-    _check(
-        library.bidiffsr_prepare(
-            ISAS[isa],
-            _pointer(signs, (outputs, signs.shape[1]), torch.uint8),
-            signs.shape[1],
-            outputs,
-            inputs,
-            kernel,
-            prepared.data_ptr(),
-        )
-    )
-    return prepared
+class Network:
+    """A program on the engine, with its own copy of the weights in the layout of an instruction set.
 
-
-def binary_block(
-    isa: str,
-    threads: int,
-    sources: Sequence[Tensor],
-    convs: Sequence[BinaryConv],
-    *,
-    norm: tuple[Tensor, Tensor] | None = None,
-    concatenate: bool = False,
-    arrangement: str = "plain",
-    addend: Tensor | None = None,
-    residual: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`reference.binary_block`, channels last, and the `reference.moments` of its result.
+    It may be called from several threads at once.
 
     Args:
-        isa: whose layout the weights have.
-        threads: how many may work on it; the result is the same.
+        isa: the instruction set.
+        program: what is computed.
+
+    Raises:
+        ValueError: operations, or the tensors in them, do not fit each other.
+        MemoryError: there is not enough memory for it.
     """
-    batch, _, height, width = sources[0].shape
-    block = _Block(
-        isa=ISAS[isa],
-        threads=threads,
-        batch=batch,
-        height=height,
-        width=width,
-        conv_count=len(convs),
-        concatenate=concatenate,
-        arrangement=ARRANGEMENTS[arrangement],
-    )
-    for index, source in enumerate(sources):
-        channels = source.shape[1]
-        block.source[index] = _map_pointer(source, (batch, channels, height, width))
-        block.source_channels[index] = channels
-    if norm is not None:
-        shape = (batch, sources[0].shape[1])
-        block.norm_scale, block.norm_shift = (_pointer(coefficient, shape) for coefficient in norm)
-        if any(conv.segments != (Segment(0, 0, 1, shape[1]),) for conv in convs):
-            raise ValueError("behind a norm every convolution sees all channels of the first source")
-    for index, conv in enumerate(convs):
-        _fill(block.convs[index], conv, sources, isa)
-    outputs = [conv.alpha.shape[0] for conv in convs]
-    channels = sum(outputs) if concatenate else outputs[0]
-    if len(set(outputs)) > 1:
-        raise ValueError(f"two convolutions of {outputs} outputs do not go together")
-    if arrangement == "shuffle":
-        if channels % 4:
-            raise ValueError(f"{channels} channels cannot be pixel-shuffled")
-        channels, height, width = channels // 4, height * 2, width * 2
-    elif arrangement == "unshuffle":
-        if height % 2 or width % 2:
-            raise ValueError(f"{height}×{width} cannot be pixel-unshuffled")
-        channels, height, width = channels * 4, height // 2, width // 2
-    if arrangement != "plain" and (addend is not None or residual is not None):
-        raise ValueError("nothing is added to a result that is pixel-(un)shuffled")
-    if addend is not None:
-        block.addend = _pointer(addend, (batch, channels))
-    if residual is not None:
-        block.residual = _map_pointer(residual, (batch, channels, height, width))
-    output = new_map(batch, channels, height, width)
-    block.output = output.data_ptr()
-    sums = torch.empty(batch, height, 2, channels)
-    block.moments = sums.data_ptr()
-    _check(_library().bidiffsr_run_block(ctypes.byref(block)))
-    return output, sums
 
+    def __init__(self, isa: str, program: Program) -> None:
+        self.program = program
+        library, description, handle = _library(), _Describer(isa, program), ctypes.c_void_p()
+        _check(library.bidiffsr_network_new(ctypes.byref(description.result), ctypes.byref(handle)))
+        self._handle = handle
+        weakref.finalize(self, library.bidiffsr_network_delete, handle)
 
-def moments(isa: str, threads: int, x: Tensor) -> Tensor:
-    """`reference.moments` of a map, channels last."""
-    batch, channels, height, width = x.shape
-    sums = torch.empty(batch, height, 2, channels)
-    pointer = _map_pointer(x, x.shape)
-    _check(_library().bidiffsr_moments(ISAS[isa], threads, pointer, batch * height, width, channels, sums.data_ptr()))
-    return sums
+    def __call__(
+        self, inputs: Sequence[Tensor], t: Sequence[int], step: int, threads: int, seconds: list[float] | None = None
+    ) -> Tensor:
+        """Run it; the last map of `reference.run`.
 
+        Args:
+            inputs: B×C×H×W each, float32, planes or channels last as the program says.
+            t: B time steps, for the embedding.
+            step: chooses the groups of TaR and TaA.
+            threads: how many may work on it; the result is the same.
+            seconds: is filled with the time that each operation took.
 
-def norm_coefficients(
-    sums: Tensor, width: int, groups: int, eps: float, gamma: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`reference.norm_coefficients` from a map's moments, B×H×2×C, and its width."""
-    batch, height, _, channels = sums.shape
-    scale, shift = torch.empty(batch, channels), torch.empty(batch, channels)
-    for picture in range(batch):
-        _library().bidiffsr_norm_coefficients(
-            _pointer(sums[picture], (height, 2, channels)),
-            height,
-            width,
-            channels,
-            groups,
-            eps,
-            _pointer(gamma, (channels,)),
-            _pointer(beta, (channels,)),
-            scale[picture].data_ptr(),
-            shift[picture].data_ptr(),
-        )
-    return scale, shift
+        Raises:
+            ValueError: the inputs do not fit the program.
+            MemoryError: there is not enough memory for the maps.
+        """
+        program = self.program
+        batch, _, height, width = inputs[0].shape
+        if len(inputs) != len(program.input_channels) or len(t) != batch:
+            raise ValueError(f"{len(inputs)} inputs and {len(t)} time steps of {batch} pictures")
+        place = _pointer if program.planes else _map_pointer
+        pointers = [
+            place(source, (batch, channels, height, width))
+            for source, channels in zip(inputs, program.input_channels, strict=True)
+        ]
+        size = (ctypes.c_int32 * 3)()
+        _check(_library().bidiffsr_network_size(self._handle, height, width, size))
+        last = program.operations[-1]
+        planes = isinstance(last, FullConv) and last.shuffle > 0
+        layout = torch.contiguous_format if planes else torch.channels_last
+        output = torch.empty((batch, *size), memory_format=layout)
+        took = (ctypes.c_double * len(program.operations))()
+        run = _Run(threads, batch, height, width, (ctypes.c_void_p * 2)(*pointers))
+        run.t, run.step, run.output = (ctypes.c_int32 * batch)(*t), step, output.data_ptr()
+        if seconds is not None:
+            run.seconds = ctypes.cast(took, ctypes.POINTER(ctypes.c_double))
+        _check(_library().bidiffsr_network_run(self._handle, ctypes.byref(run)))
+        if seconds is not None:
+            seconds[:] = took
+        return output
 
-
-def prepare_full(isa: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring a full-precision convolution's weight, O×I×k×k, into the layout of an instruction set: bytes.
-
-    Args:
-        isa: whose layout.
-        weight: float32.
-        dtype: of what will be multiplied, float32 or bfloat16.
-    """
-    outputs, inputs, kernel, _ = weight.shape
-    of = ISAS[isa], dtype == torch.bfloat16
-    library = _library()
-    prepared = torch.empty(library.bidiffsr_prepared_full_bytes(*of, outputs, inputs, kernel), dtype=torch.uint8)
-    taps = weight.detach().permute(0, 2, 3, 1).contiguous()
-    pointer = _pointer(taps, (outputs, kernel, kernel, inputs))
-    _check(library.bidiffsr_prepare_full(*of, pointer, outputs, inputs, kernel, prepared.data_ptr()))
-    return prepared
-
-
-def full_conv(
-    isa: str,
-    threads: int,
-    sources: Sequence[Tensor],
-    conv: FullConv,
-    *,
-    norm: tuple[Tensor, Tensor] | None = None,
-    addend: Tensor | None = None,
-    residual: Tensor | None = None,
-    unshuffle: int = 0,
-    shuffle: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """`reference.full_conv`, and the `reference.moments` of its result (empty where that is shuffled).
-
-    Args:
-        isa: whose layout the weights have.
-        threads: how many may work on it; the result is the same.
-    """
-    channels = [source.shape[1] for source in sources]
-    batch, _, height, width = sources[0].shape
-    r = max(1, unshuffle)
-    if height % r or width % r:
-        raise ValueError(f"{height}×{width} cannot be pixel-unshuffled by {r}")
-    height, width, inputs = height // r, width // r, sum(channels) * r * r
-    outputs = conv.bias.shape[0]
-    call = _FullConv(
-        isa=ISAS[isa],
-        threads=threads,
-        bfloat16=conv.dtype == torch.bfloat16,
-        batch=batch,
-        height=height,
-        width=width,
-        kernel=conv.kernel,
-        outputs=outputs,
-        unshuffle=unshuffle,
-        shuffle=shuffle,
-    )
-    for index, source in enumerate(sources):
-        shape = (batch, channels[index], height * r, width * r)
-        call.source[index] = _pointer(source, shape) if unshuffle else _map_pointer(source, shape)
-        call.source_channels[index] = channels[index]
-    if norm is not None:
-        if len(sources) > 1 or unshuffle:
-            raise ValueError("a norm is of a single map")
-        call.norm_scale, call.norm_shift = (_pointer(coefficient, (batch, channels[0])) for coefficient in norm)
-    size = _library().bidiffsr_prepared_full_bytes(ISAS[isa], call.bfloat16, outputs, inputs, conv.kernel)
-    call.weights, call.bias = _pointer(conv.weight, (size,), torch.uint8), _pointer(conv.bias, (outputs,))
-    if addend is not None:
-        call.addend = _pointer(addend, (batch, outputs))
-    if shuffle:
-        if outputs % shuffle**2 or residual is not None:
-            raise ValueError(f"{outputs} channels cannot be pixel-shuffled by {shuffle}, or something is added to them")
-        output = torch.empty(batch, outputs // shuffle**2, height * shuffle, width * shuffle)
-        sums = torch.empty(0)
-    else:
-        if residual is not None:
-            call.residual = _map_pointer(residual, (batch, outputs, height, width))
-        output, sums = new_map(batch, outputs, height, width), torch.empty(batch, height, 2, outputs)
-        call.moments = sums.data_ptr()
-    call.output = output.data_ptr()
-    _check(_library().bidiffsr_run_full_conv(ctypes.byref(call)))
-    return output, sums
-
-
-def attention(
-    isa: str, threads: int, x: Tensor, norm: tuple[Tensor, Tensor], qkv: FullConv, out: FullConv
-) -> tuple[Tensor, Tensor]:
-    """`reference.attention`, and the `reference.moments` of its result; both convolutions are float32."""
-    batch, channels, height, width = x.shape
-    output, sums = new_map(batch, channels, height, width), torch.empty(batch, height, 2, channels)
-    call = _Attention(ISAS[isa], threads, batch, height, width, channels, _map_pointer(x, tuple(x.shape)))
-    call.norm_scale, call.norm_shift = (_pointer(coefficient, (batch, channels)) for coefficient in norm)
-    for name, conv, outputs in (("qkv", qkv, 3 * channels), ("out", out, channels)):
-        size = _library().bidiffsr_prepared_full_bytes(ISAS[isa], 0, outputs, channels, 1)
-        setattr(call, name, _pointer(conv.weight, (size,), torch.uint8))
-    call.bias = _pointer(out.bias, (channels,))
-    call.output, call.moments = output.data_ptr(), sums.data_ptr()
-    _check(_library().bidiffsr_run_attention(ctypes.byref(call)))
-    return output, sums
-
-
-def new_map(batch: int, channels: int, height: int, width: int) -> Tensor:
-    """A feature map without values, channels last."""
-    return torch.empty((batch, channels, height, width), memory_format=torch.channels_last)
+    @property
+    def nbytes(self) -> int:
+        """Of its weights."""
+        return _library().bidiffsr_network_bytes(self._handle)
 
 
 def peak_rate(isa: str) -> float:
@@ -298,71 +150,162 @@ class _Segment(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int32) for name in ("source", "first", "step", "count")]
 
 
-class _Conv(ctypes.Structure):
+class _BinaryConv(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("weights", "alpha", "tar", "shift", "slope", "offset")),
-        *((name, ctypes.c_int32) for name in ("inputs", "outputs", "kernel", "identity", "segment_count")),
+        *((name, ctypes.c_void_p) for name in ("signs", "alpha", "tar", "shift", "slope", "offset")),
+        *((name, ctypes.c_int32) for name in ("tar_groups", "taa_groups", "inputs", "outputs", "kernel", "identity")),
+        ("segment_count", ctypes.c_int32),
         ("segments", _Segment * 2),
     ]
 
 
-class _Block(ctypes.Structure):
+class _Operation(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("isa", "threads", "batch", "height", "width")),
-        ("source_channels", ctypes.c_int32 * 2),
-        ("source", ctypes.c_void_p * 2),
-        *((name, ctypes.c_void_p) for name in ("norm_scale", "norm_shift")),
+        ("kind", ctypes.c_int32),
+        ("source", ctypes.c_int32 * 2),
+        ("residual", ctypes.c_int32),
+        ("norm_groups", ctypes.c_int32),
+        ("norm_eps", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("norm_weight", "norm_bias", "time_weight", "time_bias")),
         *((name, ctypes.c_int32) for name in ("conv_count", "concatenate", "arrangement")),
-        *((name, ctypes.c_void_p) for name in ("addend", "residual", "output", "moments")),
-        ("convs", _Conv * 2),
+        ("convs", _BinaryConv * 2),
+        *((name, ctypes.c_int32) for name in ("kernel", "outputs", "bfloat16")),
+        *((name, ctypes.c_void_p) for name in ("weight", "second", "bias")),
+        *((name, ctypes.c_int32) for name in ("unshuffle", "shuffle")),
     ]
 
 
-class _FullConv(ctypes.Structure):
+class _Embedding(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("isa", "threads", "bfloat16", "batch", "height", "width")),
-        *((name, ctypes.c_int32) for name in ("kernel", "outputs", "unshuffle")),
-        ("source_channels", ctypes.c_int32 * 2),
-        ("source", ctypes.c_void_p * 2),
-        *((name, ctypes.c_void_p) for name in ("norm_scale", "norm_shift", "weights", "bias", "addend", "residual")),
-        ("shuffle", ctypes.c_int32),
-        *((name, ctypes.c_void_p) for name in ("output", "moments")),
+        ("channels", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("weight1", "bias1", "weight2", "bias2")),
+        ("swish", ctypes.c_int32),
     ]
 
 
-class _Attention(ctypes.Structure):
+class _Description(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("isa", "threads", "batch", "height", "width", "channels")),
-        *((name, ctypes.c_void_p) for name in ("x", "norm_scale", "norm_shift", "qkv", "out", "bias")),
-        *((name, ctypes.c_void_p) for name in ("output", "moments")),
+        *((name, ctypes.c_int32) for name in ("isa", "total_steps", "input_count")),
+        ("input_channels", ctypes.c_int32 * 2),
+        ("input_planes", ctypes.c_int32),
+        ("embedding", _Embedding),
+        ("operation_count", ctypes.c_int32),
+        ("operations", ctypes.POINTER(_Operation)),
     ]
 
 
-def _fill(target: _Conv, conv: BinaryConv, sources: Sequence[Tensor], isa: str) -> None:
-    """Write down one convolution, after checking that all of it fits together."""
-    inputs = sum(segment.count for segment in conv.segments)
-    outputs = conv.alpha.shape[0]
-    if conv.kernel not in (1, 3):
-        raise ValueError(f"kernels are 1 or 3 wide, not {conv.kernel}")
-    if conv.identity != "none" and inputs != outputs:
-        raise ValueError(f"there is no identity from {inputs} to {outputs} channels")
-    for index, segment in enumerate(conv.segments):
-        last = segment.first + (segment.count - 1) * segment.step
-        if (
-            min(segment.source, segment.first, segment.step - 1, segment.count - 1) < 0
-            or last >= sources[segment.source].shape[1]
-        ):
-            raise ValueError(f"{segment} reaches beyond the channels of its source")
-        target.segments[index] = _Segment(segment.source, segment.first, segment.step, segment.count)
-    size = _library().bidiffsr_prepared_bytes(ISAS[isa], outputs, inputs, conv.kernel)
-    target.weights = _pointer(conv.weight, (size,), torch.uint8)
-    target.alpha = _pointer(conv.alpha, (outputs,))
-    target.tar = _pointer(conv.tar, (inputs,))
-    target.shift, target.slope, target.offset = (
-        _pointer(parameter, (outputs,)) for parameter in (conv.shift, conv.slope, conv.offset)
-    )
-    target.inputs, target.outputs, target.kernel = inputs, outputs, conv.kernel
-    target.identity, target.segment_count = IDENTITIES[conv.identity], len(conv.segments)
+class _Run(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("threads", "batch", "height", "width")),
+        ("inputs", ctypes.c_void_p * 2),
+        ("t", ctypes.POINTER(ctypes.c_int32)),
+        ("step", ctypes.c_int32),
+        ("output", ctypes.c_void_p),
+        ("seconds", ctypes.POINTER(ctypes.c_double)),
+    ]
+
+
+class _Describer:
+    """Writes a program down for the library, after checking that every tensor has the shape it will be taken for."""
+
+    def __init__(self, isa: str, program: Program) -> None:
+        self.kept: list[Tensor] = []  # what the library reads must live until it has
+        self.channels = list(program.input_channels)
+        embedding = program.embedding
+        self.embedded = 0 if embedding is None else embedding.second.weight.shape[0]
+        count = len(program.operations)
+        self.result = _Description(ISAS[isa], program.total_steps, len(self.channels))
+        self.result.input_channels[:] = (*self.channels, 0)[:2]
+        self.result.input_planes, self.result.operation_count = program.planes, count
+        if embedding is not None:
+            self._embedding(self.result.embedding, embedding)
+        self.operations = (_Operation * count)()
+        self.result.operations = self.operations
+        writers: dict[type, Callable[..., int]] = {
+            BinaryBlock: self._binary,
+            FullConv: self._full,
+            Attention: self._attention,
+            Add: self._add,
+        }
+        for target, operation in zip(self.operations, program.operations, strict=True):
+            if any(source not in range(len(self.channels)) for source in operation.sources):
+                raise ValueError(f"there is no map of {operation.sources}")
+            target.kind, target.residual = KINDS[type(operation)], -1
+            target.source[:] = (*operation.sources, -1)[:2]
+            self.channels.append(writers[type(operation)](target, operation))
+
+    def _embedding(self, target: _Embedding, embedding: TimeEmbedding) -> None:
+        e = target.channels = self.embedded
+        target.weight1, target.bias1 = self._linear(embedding.first, 4 * e, e)
+        target.weight2, target.bias2 = self._linear(embedding.second, e, 4 * e)
+        target.swish = embedding.swish
+
+    def _binary(self, target: _Operation, block: BinaryBlock) -> int:
+        """Returns the channels of the result, like all of these."""
+        if len(block.convs) not in (1, 2):
+            raise ValueError(f"a block has one or two convolutions, not {len(block.convs)}")
+        outputs = [conv.alpha.shape[0] for conv in block.convs]
+        made = sum(outputs) if block.concatenate else outputs[0]
+        self._surroundings(target, block, made)
+        target.conv_count, target.concatenate = len(block.convs), block.concatenate
+        target.arrangement = ARRANGEMENTS[block.arrangement]
+        for place, conv in zip(target.convs, block.convs, strict=False):
+            self._conv(place, conv)
+        return {"plain": made, "shuffle": made // 4, "unshuffle": 4 * made}[block.arrangement]
+
+    def _conv(self, target: _BinaryConv, conv: BinaryConv) -> None:
+        inputs, outputs = conv.inputs, conv.alpha.shape[0]
+        target.signs = self._kept(conv.signs, (outputs, row_bytes(inputs * conv.kernel**2)), torch.uint8)
+        target.alpha = self._kept(conv.alpha, (outputs,))
+        target.tar_groups, target.taa_groups = len(conv.tar), len(conv.slope)
+        target.tar = self._kept(conv.tar, (target.tar_groups, inputs))
+        for name in ("shift", "slope", "offset"):
+            setattr(target, name, self._kept(getattr(conv, name), (target.taa_groups, outputs)))
+        target.inputs, target.outputs, target.kernel = inputs, outputs, conv.kernel
+        target.identity, target.segment_count = IDENTITIES[conv.identity], len(conv.segments)
+        for place, segment in zip(target.segments, conv.segments, strict=False):
+            place.source, place.first, place.step, place.count = dataclasses.astuple(segment)
+
+    def _full(self, target: _Operation, conv: FullConv) -> int:
+        outputs, kernel = conv.weight.shape[0], conv.weight.shape[-1]
+        inputs = sum(self.channels[source] for source in conv.sources) * max(1, conv.unshuffle) ** 2
+        self._surroundings(target, conv, outputs)
+        taps = conv.weight.detach().permute(0, 2, 3, 1).contiguous()
+        target.weight = self._kept(taps, (outputs, kernel, kernel, inputs))
+        target.bias = self._kept(conv.bias, (outputs,))
+        target.kernel, target.outputs, target.bfloat16 = kernel, outputs, conv.dtype == torch.bfloat16
+        target.unshuffle, target.shuffle = conv.unshuffle, conv.shuffle
+        return outputs // max(1, conv.shuffle) ** 2
+
+    def _attention(self, target: _Operation, attention: Attention) -> int:
+        channels = self.channels[attention.sources[0]]
+        self._norm(target, attention.norm, channels)
+        target.weight = self._kept(attention.qkv, (3 * channels, channels))
+        target.second, target.bias = self._linear(attention.out, channels, channels)
+        return channels
+
+    def _add(self, target: _Operation, operation: Add) -> int:
+        return self.channels[operation.sources[0]]
+
+    def _surroundings(self, target: _Operation, operation: BinaryBlock | FullConv, made: int) -> None:
+        """The norm before, and what is added behind."""
+        if operation.norm is not None:
+            self._norm(target, operation.norm, self.channels[operation.sources[0]])
+        if operation.time is not None:
+            target.time_weight, target.time_bias = self._linear(operation.time, made, self.embedded)
+        if operation.residual is not None:
+            target.residual = operation.residual
+
+    def _norm(self, target: _Operation, norm: Norm, channels: int) -> None:
+        target.norm_groups, target.norm_eps = norm.groups, norm.eps
+        target.norm_weight, target.norm_bias = (self._kept(part, (channels,)) for part in (norm.weight, norm.bias))
+
+    def _linear(self, linear: Linear, outputs: int, inputs: int) -> tuple[int, int]:
+        return self._kept(linear.weight, (outputs, inputs)), self._kept(linear.bias, (outputs,))
+
+    def _kept(self, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
+        self.kept.append(tensor.detach())
+        return _pointer(self.kept[-1], shape, dtype)
 
 
 def _pointer(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
@@ -385,7 +328,9 @@ def _map_pointer(tensor: Tensor, shape: Sequence[int]) -> int:
 
 def _check(status: int) -> None:
     if status == 1:
-        raise MemoryError("the native engine could not get the memory for its rows")
+        raise MemoryError("the native engine could not get the memory that it needs")
+    if status == 3:
+        raise ValueError("operations, or sizes, do not fit each other")
     if status:
         raise RuntimeError(f"the native engine refused to compute (status {status})")
 
@@ -401,15 +346,11 @@ _P, _I32, _I64, _F64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_supported": (_I32, [_I32]),
     "bidiffsr_multiplies_bfloat16": (_I32, []),
-    "bidiffsr_prepared_bytes": (_I64, [_I32] * 4),
-    "bidiffsr_prepare": (_I32, [_I32, _P, _I64, _I32, _I32, _I32, _P]),
-    "bidiffsr_run_block": (_I32, [_P]),
-    "bidiffsr_moments": (_I32, [_I32, _I32, _P, _I64, _I64, _I64, _P]),
-    "bidiffsr_norm_coefficients": (None, [_P, _I64, _I64, _I64, _I64, _F64, _P, _P, _P, _P]),
-    "bidiffsr_prepared_full_bytes": (_I64, [_I32] * 5),
-    "bidiffsr_prepare_full": (_I32, [_I32, _I32, _P, _I32, _I32, _I32, _P]),
-    "bidiffsr_run_full_conv": (_I32, [_P]),
-    "bidiffsr_run_attention": (_I32, [_P]),
+    "bidiffsr_network_new": (_I32, [_P, _P]),
+    "bidiffsr_network_delete": (None, [_P]),
+    "bidiffsr_network_bytes": (_I64, [_P]),
+    "bidiffsr_network_size": (_I32, [_P, _I32, _I32, _P]),
+    "bidiffsr_network_run": (_I32, [_P, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),
 }

@@ -6,13 +6,16 @@ comes after the sign and contributes exactly 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import BinaryConv, FullConv, Segment
+from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, Program, TimeEmbedding
+from .packing import unpack_signs
 
 
 def binarize(x: Tensor, shift: Tensor) -> Tensor:
@@ -62,113 +65,124 @@ def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     return F.prelu(x.add_(shift), slope).add_(offset)
 
 
-def norm_coefficients(x: Tensor, groups: int, eps: float, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """GroupNorm of B×C×H×W as a scale and a shift, B×C each: GN(x) = scale x + shift."""
-    grouped = x.double().unflatten(1, (groups, -1))
-    variance, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
-    per_group = x.shape[1] // groups
-    rate = (variance + eps).rsqrt().repeat_interleave(per_group, 1)
-    scale = gamma.double() * rate
-    return scale.float(), (beta.double() - mean.repeat_interleave(per_group, 1) * scale).float()
+@dataclass(frozen=True)
+class Moment:
+    """The time of a run: B×E, the embedding of each t; the step that chooses groups; T."""
+
+    embedding: Tensor | None
+    step: int
+    total_steps: int
+
+    def group(self, groups: int) -> int:
+        """Which of so many groups the step lies in."""
+        return min(self.step * groups // self.total_steps, groups - 1)
 
 
-def moments(x: Tensor) -> Tensor:
-    """Each row's sums of x and x² per channel, B×C×H×W -> B×H×2×C: what a GroupNorm needs of its input."""
-    return torch.stack([x.sum(3), x.square().sum(3)], dim=1).permute(0, 3, 1, 2)
-
-
-def binary_block(
-    sources: Sequence[Tensor],
-    convs: Sequence[BinaryConv],
-    *,
-    norm: tuple[Tensor, Tensor] | None = None,
-    concatenate: bool = False,
-    arrangement: str = "plain",
-    addend: Tensor | None = None,
-    residual: Tensor | None = None,
-) -> Tensor:
-    """A block's one or two binary convolutions, with all that surrounds them.
+def run(program: Program, inputs: Sequence[Tensor], t: Tensor, step: int) -> list[Tensor]:
+    """All maps of a program, the inputs first and the result last.
 
     Args:
-        sources: one or two, B×C×H×W.
-        convs: one or two; their segments choose channels of the sources.
-        norm: scale and shift, B×C each: the (one) source becomes SiLU(scale x + shift).
-        concatenate: whether two convolutions' results lie side by side in the channels or are added.
-        arrangement: plain; shuffle or unshuffle: pixel-(un)shuffle by 2 of the result.
-        addend: B×C, added to every pixel of the result; plain only.
-        residual: added to the result; plain only.
-
-    Returns:
-        B×C'×H'×W'.
+        program: of operations.
+        inputs: B×C×H×W each.
+        t: B, for the embedding.
+        step: chooses the groups of TaR and TaA.
     """
-    if norm is not None:
-        scale, shift = (coefficient[:, :, None, None] for coefficient in norm)
-        sources = [F.silu(sources[0] * scale + shift)]
+    moment = Moment(embed(program.embedding, t) if program.embedding else None, step, program.total_steps)
+    maps = list(inputs)
+    for operation in program.operations:
+        maps.append(FUNCTIONS[type(operation)](operation, maps, moment))
+    return maps
+
+
+def embed(embedding: TimeEmbedding, t: Tensor) -> Tensor:
+    """The embedding of time steps: B -> B×E."""
+    half = embedding.first.weight.shape[1] // 2
+    rates = torch.exp(torch.arange(half, device=t.device) / half * -math.log(1e4))
+    angles = t.to(torch.float32)[:, None] * rates
+    hidden = F.silu(_linear(embedding.first, torch.cat([angles.sin(), angles.cos()], dim=1)))
+    result = _linear(embedding.second, hidden)
+    return F.silu(result) if embedding.swish else result
+
+
+def binary_block(block: BinaryBlock, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+    """What a `BinaryBlock` computes."""
+    sources = [maps[source] for source in block.sources]
+    if block.norm is not None:
+        sources = [F.silu(_normed(block.norm, sources[0]))]
     results = []
-    for conv in convs:
-        x = torch.cat([_channels(sources[segment.source], segment) for segment in conv.segments], dim=1)
-        y = binary_conv(binarize(x, conv.tar.view(-1, 1, 1)), conv.weight, conv.alpha)
+    for conv in block.convs:
+        x = convolved(conv, sources)
+        group = moment.group(len(conv.slope))
+        shape = conv.alpha.shape[0], x.shape[1], conv.kernel, conv.kernel
+        signs = binarize(x, conv.tar[moment.group(len(conv.tar))].view(-1, 1, 1))
+        y = binary_conv(signs, unpack_signs(conv.signs, shape), conv.alpha)
         if conv.identity == "before":
             y = y.add_(x)
-        y = rprelu(y, conv.shift.view(-1, 1, 1), conv.slope, conv.offset.view(-1, 1, 1))
+        y = rprelu(y, conv.shift[group].view(-1, 1, 1), conv.slope[group], conv.offset[group].view(-1, 1, 1))
         results.append(y.add_(x) if conv.identity == "after" else y)
-    y = torch.cat(results, dim=1) if concatenate else sum(results[1:], start=results[0])
-    if arrangement == "shuffle":
+    y = torch.cat(results, dim=1) if block.concatenate else sum(results[1:], start=results[0])
+    if block.arrangement == "shuffle":
         return F.pixel_shuffle(y, 2)
-    if arrangement == "unshuffle":
+    if block.arrangement == "unshuffle":
         return F.pixel_unshuffle(y, 2)
-    if addend is not None:
-        y = y + addend[:, :, None, None]
-    return y if residual is None else y + residual
+    return _with_all_that_is_added(y, block, maps, moment)
 
 
-def full_conv(
-    sources: Sequence[Tensor],
-    conv: FullConv,
-    *,
-    norm: tuple[Tensor, Tensor] | None = None,
-    addend: Tensor | None = None,
-    residual: Tensor | None = None,
-    unshuffle: int = 0,
-    shuffle: int = 0,
-) -> Tensor:
-    """A full-precision convolution with all that surrounds it.
+def convolved(conv: BinaryConv, sources: Sequence[Tensor]) -> Tensor:
+    """What a binary convolution sees of a block's sources: B×I×H×W."""
+    return torch.cat(
+        [sources[part.source][:, part.first :: part.step][:, : part.count] for part in conv.segments], dim=1
+    )
 
-    Args:
-        sources: one or two, B×C×H×W, whose channels come to lie side by side.
-        conv: its weight O×I×k×k.
-        norm: scale and shift, B×C each: the (one) source becomes SiLU(scale x + shift).
-        addend: B×O, added to every pixel of the result.
-        residual: added to the result.
-        unshuffle: pixel-unshuffle of the sources, by so much; 0 leaves it out.
-        shuffle: pixel-shuffle of the result likewise.
 
-    Returns:
-        B×O×H×W, float32.
-    """
-    x = torch.cat(list(sources), dim=1)
-    if unshuffle:
-        x = F.pixel_unshuffle(x, unshuffle)
-    if norm is not None:
-        x = F.silu(x * norm[0][:, :, None, None] + norm[1][:, :, None, None])
+def full_conv(conv: FullConv, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+    """What a `FullConv` computes."""
+    x = torch.cat([maps[source] for source in conv.sources], dim=1)
+    if conv.unshuffle:
+        x = F.pixel_unshuffle(x, conv.unshuffle)
+    if conv.norm is not None:
+        x = F.silu(_normed(conv.norm, x))
     x, weight = x.to(conv.dtype).float(), conv.weight.to(conv.dtype).float()
-    y = F.conv2d(x, weight, conv.bias, padding=conv.kernel // 2)
-    if addend is not None:
-        y = y + addend[:, :, None, None]
-    if residual is not None:
-        y = y + residual
-    return F.pixel_shuffle(y, shuffle) if shuffle else y
+    y = F.conv2d(x, weight, conv.bias, padding=weight.shape[-1] // 2)
+    y = _with_all_that_is_added(y, conv, maps, moment)
+    return F.pixel_shuffle(y, conv.shuffle) if conv.shuffle else y
 
 
-def attention(x: Tensor, norm: tuple[Tensor, Tensor], qkv: FullConv, out: FullConv) -> Tensor:
-    """x + out(attention over all pixels of scale x + shift), with one head: B×C×H×W."""
-    batch, channels, height, width = x.shape
-    normed = x * norm[0][:, :, None, None] + norm[1][:, :, None, None]
-    tokens = F.conv2d(normed, qkv.weight).flatten(2).transpose(1, 2)
+def attention(block: Attention, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+    """What an `Attention` computes."""
+    x = maps[block.sources[0]]
+    tokens = _normed(block.norm, x).flatten(2).transpose(1, 2) @ block.qkv.T  # (B, H·W, 3C)
     q, k, v = tokens.chunk(3, dim=2)
-    y = F.scaled_dot_product_attention(q, k, v)
-    return x + F.conv2d(y.transpose(1, 2).reshape(batch, channels, height, width), out.weight, out.bias)
+    y = _linear(block.out, F.scaled_dot_product_attention(q, k, v))
+    return x + y.transpose(1, 2).reshape(x.shape)
 
 
-def _channels(source: Tensor, segment: Segment) -> Tensor:
-    return source[:, segment.first :: segment.step][:, : segment.count]
+def add(operation: Add, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+    """What an `Add` computes."""
+    return maps[operation.sources[0]] + maps[operation.sources[1]]
+
+
+FUNCTIONS: dict[type, Callable[..., Tensor]] = {
+    BinaryBlock: binary_block,
+    FullConv: full_conv,
+    Attention: attention,
+    Add: add,
+}
+
+
+def _normed(norm: Norm, x: Tensor) -> Tensor:
+    return torch.group_norm(x, norm.groups, norm.weight, norm.bias, norm.eps)  # also of a single value
+
+
+def _linear(linear: Linear, x: Tensor) -> Tensor:
+    return F.linear(x, linear.weight, linear.bias)
+
+
+def _with_all_that_is_added(
+    y: Tensor, operation: BinaryBlock | FullConv, maps: Sequence[Tensor], moment: Moment
+) -> Tensor:
+    """The time embedding and the residual."""
+    if operation.time is not None:
+        assert moment.embedding is not None
+        y = y + _linear(operation.time, moment.embedding)[:, :, None, None]
+    return y if operation.residual is None else y + maps[operation.residual]

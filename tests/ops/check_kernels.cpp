@@ -1,4 +1,4 @@
-// Checks the native 1-bit engine through its C interface, on random cases: every instruction set that can run here
+// Checks the native 1-bit engine on random cases, operation by operation: every instruction set that can run here
 // against loops as plain as `ops/reference.py`, and all of them, on one thread and on several, against each other byte
 // by byte. A program of its own, so that sanitizers and emulated processors are within reach: every buffer that the
 // engine sees is a piece of the heap of exactly the needed size, so AddressSanitizer notices a byte too far.
@@ -19,10 +19,11 @@
 #include <string>
 #include <vector>
 
-#include "bidiffsr_ops.h"
+#include "operations.h"
 
 namespace {
 
+using namespace bidiffsr;
 using Floats = std::vector<float>;
 const char* const NAMES[BIDIFFSR_ISAS] = {"portable", "avx2", "avx512", "neon"};
 
@@ -86,9 +87,9 @@ struct Random {
 
 // ---- A block: its cases --------------------------------------------------------------------------------------------
 
-// A call of bidiffsr_run_block without isa, threads, weights and outputs, and what it points to.
+// A call of run_block without isa, threads, weights and outputs, and what it points to.
 struct Case {
-  bidiffsr_block b = {};
+  BlockCall b = {};
   std::vector<Floats> owned;
   std::vector<int8_t> signs[2];  // the convolutions' weights, outputs × kernel × kernel × inputs of +1 and -1
 
@@ -114,7 +115,7 @@ std::string describe(const Case& c, int threads) {
        << ", sources of " << c.b.source_channels[0] << " and " << c.b.source_channels[1] << " channels, norm "
        << !!c.b.norm_scale << ", concatenate " << c.b.concatenate << ", arrangement " << c.b.arrangement << ", addend "
        << !!c.b.addend << ", residual " << !!c.b.residual;
-  for (const bidiffsr_conv* conv = c.b.convs; conv < c.b.convs + c.b.conv_count; conv++) {
+  for (const ConvCall* conv = c.b.convs; conv < c.b.convs + c.b.conv_count; conv++) {
     text << "\n  kernel " << conv->kernel << ", " << conv->inputs << " -> " << conv->outputs << ", identity "
          << conv->identity << ", first alpha " << conv->alpha[0];
     for (const bidiffsr_segment* s = conv->segments; s < conv->segments + conv->segment_count; s++)
@@ -124,7 +125,7 @@ std::string describe(const Case& c, int threads) {
 }
 
 // Long rows are finished in several strips, high pictures fall into several bands; one pixel high or wide; and small.
-void draw_size(Random& random, bidiffsr_block& b, bool deep) {
+void draw_size(Random& random, BlockCall& b, bool deep) {
   const int kind = deep ? 4 : random(0, 5);
   b.height = kind == 0 ? 1 : kind == 1 ? random(9, 90) : kind == 2 ? random(1, 3) : random(1, deep ? 3 : 10);
   b.width = kind == 1 ? random(1, 4) : kind == 2 ? random(40, 140) : kind == 3 ? 1 : random(1, deep ? 3 : 12);
@@ -132,7 +133,7 @@ void draw_size(Random& random, bidiffsr_block& b, bool deep) {
 }
 
 // One or two segments that make up the inputs; the sources grow to hold them. Behind a norm: the whole first source.
-void draw_segments(Random& random, bidiffsr_block& b, bidiffsr_conv& conv, bool norm) {
+void draw_segments(Random& random, BlockCall& b, ConvCall& conv, bool norm) {
   conv.segment_count = conv.inputs > 1 && !norm && random.coin() ? 2 : 1;
   const int cut = conv.segment_count == 2 ? random(1, conv.inputs - 1) : conv.inputs;
   for (int i = 0; i < conv.segment_count; i++) {
@@ -147,7 +148,7 @@ void draw_segments(Random& random, bidiffsr_block& b, bidiffsr_conv& conv, bool 
 
 // `integers`: the result is the convolution's sum itself. `opposed`: every sign differs from its weight's.
 void draw_conv(Random& random, Case& c, int index, bool integers, bool opposed) {
-  bidiffsr_conv& conv = c.b.convs[index];
+  ConvCall& conv = c.b.convs[index];
   conv.kernel = random.coin() ? 3 : 1;
   conv.identity = integers || conv.inputs != conv.outputs ? BIDIFFSR_NONE : random(BIDIFFSR_NONE, BIDIFFSR_BEFORE);
   c.signs[index].resize(int64_t(conv.outputs) * conv.kernel * conv.kernel * conv.inputs);
@@ -162,7 +163,7 @@ void draw_conv(Random& random, Case& c, int index, bool integers, bool opposed) 
 }
 
 // Channel `i` of a segment as the convolution sees it.
-float input(const bidiffsr_block& b, const bidiffsr_segment& s, int64_t pixel, int i) {
+float input(const BlockCall& b, const bidiffsr_segment& s, int64_t pixel, int i) {
   const int channel = s.first + i * s.step, channels = b.source_channels[s.source];
   const float x = b.source[s.source][pixel * channels + channel];
   const int64_t at = pixel / (b.height * b.width) * channels + channel;
@@ -190,7 +191,7 @@ Case draw_case(Random& random) {
   int outputs = random(1, deep ? 40 : 130);
   const int inputs = deep ? random(300, 1100) : random.coin() ? outputs : random(1, 130);
   for (int i = 0; i < c.b.conv_count; i++) {
-    bidiffsr_conv& conv = c.b.convs[i];
+    ConvCall& conv = c.b.convs[i];
     if (i && c.b.concatenate && random.coin()) outputs = random(1, 130);
     if (c.b.arrangement == BIDIFFSR_SHUFFLE) outputs = (outputs + 3) / 4 * 4;
     conv.outputs = outputs, conv.inputs = i && !norm && random.coin() ? random(1, 130) : inputs;
@@ -215,7 +216,7 @@ Case draw_case(Random& random) {
 
 // TaA(alpha (Sign(u + tar) * Sign(w)) [+ u]) [+ u]: pixels × outputs.
 Floats naive_conv(const Case& c, int index) {
-  const bidiffsr_conv& conv = c.b.convs[index];
+  const ConvCall& conv = c.b.convs[index];
   const int64_t kernel = conv.kernel, inputs = conv.inputs, width = c.b.width;
   Floats u, y;
   std::vector<int8_t> signs;
@@ -270,14 +271,14 @@ Floats naive_block(const Case& c) {
   return output;
 }
 
-std::vector<uint8_t> prepare(const bidiffsr_conv& conv, const std::vector<int8_t>& weight, int isa) {
+std::vector<uint8_t> prepare(const ConvCall& conv, const std::vector<int8_t>& weight, int isa) {
   const int64_t bits = conv.kernel * conv.kernel * conv.inputs, row_bytes = (bits + 63) / 64 * 8;
   std::vector<uint8_t> signs(conv.outputs * row_bytes);
   for (int64_t o = 0; o < conv.outputs; o++)
     for (int64_t i = 0; i < bits; i++)
       if (weight[o * bits + i] > 0) signs[o * row_bytes + i / 8] |= uint8_t(1 << i % 8);
-  std::vector<uint8_t> prepared(bidiffsr_prepared_bytes(isa, conv.outputs, conv.inputs, conv.kernel));
-  check(bidiffsr_prepare(isa, signs.data(), row_bytes, conv.outputs, conv.inputs, conv.kernel, prepared.data()) == 0,
+  std::vector<uint8_t> prepared(prepared_bytes(isa, conv.outputs, conv.inputs, conv.kernel));
+  check(bidiffsr::prepare(isa, signs.data(), row_bytes, conv.outputs, conv.inputs, conv.kernel, prepared.data()) == 0,
         "prepare");
   return prepared;
 }
@@ -291,7 +292,7 @@ struct Result {
 
 Result run_block(const Case& c, int isa, int threads, bool with_moments = true) {
   Result result{Floats(c.pixels() * c.outputs(), NAN), Floats(c.out_rows() * 2 * c.out_channels(), NAN)};
-  bidiffsr_block b = c.b;
+  BlockCall b = c.b;
   b.isa = isa, b.threads = threads;
   b.output = result.output.data(), b.moments = with_moments ? result.moments.data() : nullptr;
   std::vector<uint8_t> weights[2];
@@ -299,7 +300,7 @@ Result run_block(const Case& c, int isa, int threads, bool with_moments = true) 
     weights[i] = prepare(b.convs[i], c.signs[i], isa);
     b.convs[i].weights = weights[i].data();
   }
-  check(bidiffsr_run_block(&b) == BIDIFFSR_OK, "run_block");
+  check(bidiffsr::run_block(&b) == BIDIFFSR_OK, "run_block");
   return result;
 }
 
@@ -345,17 +346,17 @@ float to_bfloat16(float x) {  // eight significant bits, to nearest even
 }
 
 std::vector<uint8_t> prepare_full(int isa, bool bfloat16, const Floats& weights, int outputs, int inputs, int kernel) {
-  std::vector<uint8_t> prepared(bidiffsr_prepared_full_bytes(isa, bfloat16, outputs, inputs, kernel));
-  check(bidiffsr_prepare_full(isa, bfloat16, weights.data(), outputs, inputs, kernel, prepared.data()) == 0, "prepare_full");
+  std::vector<uint8_t> prepared(prepared_full_bytes(isa, bfloat16, outputs, inputs, kernel));
+  check(bidiffsr::prepare_full(isa, bfloat16, weights.data(), outputs, inputs, kernel, prepared.data()) == 0, "prepare_full");
   return prepared;
 }
 
 // Sums of products in float32 of `terms` values err by at most so much where those are at most 1, in any order.
 double rounding(int64_t terms) { return 1e-7 * double(terms); }
 
-// A call of bidiffsr_run_full_conv without isa, threads, weights and outputs, and what it points to.
+// A call of run_full_conv without isa, threads, weights and outputs, and what it points to.
 struct FullCase {
-  bidiffsr_full_conv c = {};
+  FullConvCall c = {};
   int inputs = 0;
   std::vector<Floats> owned;
   Floats weights;  // outputs × kernel × kernel × inputs
@@ -366,7 +367,7 @@ struct FullCase {
 
 FullCase draw_full_case(Random& random) {
   FullCase f;
-  bidiffsr_full_conv& c = f.c;
+  FullConvCall& c = f.c;
   c.bfloat16 = random.coin(), c.batch = random(1, 2), c.kernel = random.coin() ? 3 : 1;
   const int kind = random(0, 3);  // narrow and of several bands, so wide that rows fall into strips, small
   c.height = kind == 0 ? random(9, 40) : random(1, 4), c.width = kind == 1 ? random(60, 200) : random(1, 14);
@@ -391,7 +392,7 @@ FullCase draw_full_case(Random& random) {
 
 // What channel `i` of a pixel of the convolution's input is.
 float full_input(const FullCase& f, int64_t image, int64_t y, int64_t x, int i) {
-  const bidiffsr_full_conv& c = f.c;
+  const FullConvCall& c = f.c;
   const int r = c.unshuffle, each = r ? r * r : 1, first = c.source_channels[0] * each, source = i >= first;
   const int channels = c.source_channels[source], at = i - source * first;
   float value;
@@ -406,7 +407,7 @@ float full_input(const FullCase& f, int64_t image, int64_t y, int64_t x, int i) 
 }
 
 Floats naive_full_conv(const FullCase& f) {
-  const bidiffsr_full_conv& c = f.c;
+  const FullConvCall& c = f.c;
   Floats y(f.pixels() * c.outputs), u;
   for (int64_t pixel = 0; pixel < f.pixels(); pixel++)
     for (int i = 0; i < f.inputs; i++) {
@@ -437,12 +438,12 @@ Floats naive_full_conv(const FullCase& f) {
 }
 
 Result run_full_conv(const FullCase& f, int isa, int threads) {
-  bidiffsr_full_conv c = f.c;
+  FullConvCall c = f.c;
   Result result{Floats(f.pixels() * c.outputs, NAN), Floats(c.shuffle ? 0 : c.batch * c.height * 2 * c.outputs, NAN)};
   const std::vector<uint8_t> weights = prepare_full(isa, c.bfloat16, f.weights, c.outputs, f.inputs, c.kernel);
   c.isa = isa, c.threads = threads, c.weights = weights.data();
   c.output = result.output.data(), c.moments = c.shuffle ? nullptr : result.moments.data();
-  check(bidiffsr_run_full_conv(&c) == BIDIFFSR_OK, "run_full_conv");
+  check(bidiffsr::run_full_conv(&c) == BIDIFFSR_OK, "run_full_conv");
   return result;
 }
 
@@ -473,7 +474,7 @@ void check_full_conv(Random& random, const std::vector<int>& isas) {
 }
 
 void check_attention(Random& random, const std::vector<int>& isas) {
-  bidiffsr_attention a = {};
+  AttentionCall a = {};
   a.batch = random(1, 2), a.height = random(1, 20), a.width = random(1, 40), a.channels = random(1, 40);
   const int64_t channels = a.channels, tokens = int64_t(a.height) * a.width, size = a.batch * tokens * channels;
   const Floats x = random.reals(size, -1, 1), scale = random.reals(a.batch * channels, 0, 2);
@@ -517,7 +518,7 @@ void check_attention(Random& random, const std::vector<int>& isas) {
       for (int threads : {1, 3}) {
         results.push_back({Floats(size, NAN), Floats(a.batch * a.height * 2 * channels, NAN)});
         a.threads = threads, a.output = results.back().output.data(), a.moments = results.back().moments.data();
-        check(bidiffsr_run_attention(&a) == BIDIFFSR_OK, "run_attention");
+        check(bidiffsr::run_attention(&a) == BIDIFFSR_OK, "run_attention");
       }
       check_close("attention", wanted, results[0].output, 0, 3e-5 * double(channels));
       check_moments(results[0].output, a.batch * a.height, a.width, channels, results[0].moments);
@@ -543,7 +544,7 @@ void check_norm(Random& random, const std::vector<int>& isas) {
   Floats portable;
   for (int isa : isas) {
     Floats moments(height * 2 * channels, NAN);
-    check(bidiffsr_moments(isa, 3, x.data(), height, width, channels, moments.data()) == 0, "moments");
+    check(row_moments(isa, 3, x.data(), height, width, channels, moments.data()) == 0, "moments");
     check_moments(x, height, width, channels, moments);
     if (portable.empty()) portable = moments;
     check(same_bytes(moments, portable), std::string(NAMES[isa]) + ": moments of other bytes than portable");
@@ -552,7 +553,7 @@ void check_norm(Random& random, const std::vector<int>& isas) {
     const int size = channels / groups;
     const double eps = 1e-5, count = double(height) * width * size;
     Floats scale(channels, NAN), shift(channels, NAN), wanted_scale, wanted_shift;
-    bidiffsr_norm_coefficients(portable.data(), height, width, channels, groups, eps, gamma.data(), beta.data(),
+    norm_coefficients(portable.data(), height, width, channels, groups, eps, gamma.data(), beta.data(),
                                scale.data(), shift.data());
     std::vector<double> mean(groups), variance(groups);
     for (size_t i = 0; i < x.size(); i++) mean[i % channels / size] += x[i] / count;
@@ -569,6 +570,86 @@ void check_norm(Random& random, const std::vector<int>& isas) {
   }
 }
 
+// ---- A network -----------------------------------------------------------------------------------------------------
+
+// Planes in, a full-precision convolution, a normed binary one with time and shortcut, attention, a sum, planes out: on
+// several threads and at once the same bytes, its copies of everything its own, and what does not fit refused.
+void check_network(Random& random, const std::vector<int>& isas) {
+  const int channels = 8 * random(1, 4), r = random(1, 2), height = 2 * random(1, 9), width = 2 * random(1, 20), e = 4;
+  const Floats x = random.reals(2 * 3 * height * width, -1, 1);
+  Result portable;
+  for (int isa : isas) {
+    Random drawn = random;  // the same weights for all
+    std::vector<Floats> owned;
+    const auto own = [&](int64_t count) { return owned.emplace_back(drawn.reals(count, -0.3f, 0.3f)).data(); };
+    std::vector<uint8_t> signs(channels * ((9 * channels + 63) / 64 * 8));
+    for (uint8_t& byte : signs) byte = uint8_t(drawn(0, 255));
+    for (int o = 0; o < channels; o++)  // what fills up a row is zero
+      for (int64_t bit = 9 * channels; bit < (9 * channels + 63) / 64 * 64; bit++)
+        signs[o * (signs.size() / channels) + bit / 8] &= uint8_t(~(1 << bit % 8));
+    bidiffsr_operation o[5] = {};
+    for (bidiffsr_operation& operation : o) operation.source[1] = operation.residual = -1;
+    o[0].kind = BIDIFFSR_FULL, o[0].kernel = 3, o[0].outputs = channels, o[0].unshuffle = r;
+    o[0].weight = own(9 * 3 * r * r * channels), o[0].bias = own(channels);
+    o[1].kind = BIDIFFSR_BINARY, o[1].source[0] = o[1].residual = 1, o[1].conv_count = 1;
+    o[1].norm_groups = 4, o[1].norm_eps = 1e-5, o[1].norm_weight = own(channels), o[1].norm_bias = own(channels);
+    o[1].time_weight = own(channels * e), o[1].time_bias = own(channels);
+    bidiffsr_binary_conv& c = o[1].convs[0];
+    c.signs = signs.data(), c.alpha = own(channels), c.tar = own(2 * channels), c.shift = own(5 * channels);
+    c.slope = own(5 * channels), c.offset = own(5 * channels), c.tar_groups = 2, c.taa_groups = 5;
+    c.inputs = c.outputs = channels, c.kernel = 3, c.segment_count = 1, c.segments[0] = {0, 0, 1, channels};
+    o[2].kind = BIDIFFSR_ATTENTION, o[2].source[0] = 2, o[2].norm_groups = 2, o[2].norm_eps = 1e-5;
+    o[2].norm_weight = own(channels), o[2].norm_bias = own(channels), o[2].weight = own(3 * channels * channels);
+    o[2].second = own(channels * channels), o[2].bias = own(channels);
+    o[3].kind = BIDIFFSR_ADD, o[3].source[0] = 3, o[3].source[1] = 1;
+    o[4].kind = BIDIFFSR_FULL, o[4].source[0] = 4, o[4].kernel = 1, o[4].outputs = 3 * r * r, o[4].shuffle = r;
+    o[4].weight = own(channels * 3 * r * r), o[4].bias = own(3 * r * r);
+    bidiffsr_description d = {};
+    d.isa = isa, d.total_steps = 100, d.input_count = 1, d.input_channels[0] = 3, d.input_planes = 1;
+    d.embedding = {e, own(4 * e * e), own(4 * e), own(4 * e * e), own(e), 1};
+    d.operation_count = 5, d.operations = o;
+    bidiffsr_network* network = nullptr;
+    check(bidiffsr_network_new(&d, &network) == BIDIFFSR_OK, "network_new");
+    const auto refused = [&](auto change) {
+      bidiffsr_operation changed[5];
+      memcpy(changed, o, sizeof o);
+      change(changed);
+      bidiffsr_description other = d;
+      other.operations = changed;
+      bidiffsr_network* none = nullptr;
+      check(bidiffsr_network_new(&other, &none) == BIDIFFSR_MISFIT && !none, "a network that does not fit was made");
+    };
+    refused([](bidiffsr_operation* o) { o[3].source[1] = 5; });
+    refused([](bidiffsr_operation* o) { o[1].convs[0].segments[0].count--; });
+    refused([](bidiffsr_operation* o) { o[1].norm_groups = 5; });
+    refused([](bidiffsr_operation* o) { o[2].source[0] = 0; });
+    refused([](bidiffsr_operation* o) { o[4].shuffle = 5; });
+    owned.clear(), signs.assign(signs.size(), 0);  // the network has copies
+    const auto run = [&](int threads) {
+      Floats output(x.size(), NAN);
+      const int32_t t[2] = {99, 7};
+      double seconds[5] = {-1, -1, -1, -1, -1};
+      bidiffsr_run run = {threads, 2, height, width, {x.data(), nullptr}, t, 99, output.data(), seconds};
+      check(bidiffsr_network_run(network, &run) == BIDIFFSR_OK, "network_run");
+      for (double taken : seconds) check(taken >= 0, "an operation was not timed");
+      for (float value : output) check(value == value, "a value was not written");
+      return output;
+    };
+    int32_t size[3];
+    check(bidiffsr_network_size(network, height, width, size) == BIDIFFSR_OK && size[0] == 3 && size[1] == height &&
+              size[2] == width, "network_size");
+    if (r == 2) check(bidiffsr_network_size(network, height + 1, width, size) == BIDIFFSR_MISFIT, "an odd size was taken");
+    const Floats result = run(1);
+    std::future<Floats> others[] = {std::async(std::launch::async, run, 3), std::async(std::launch::async, run, 2)};
+    for (auto& other : others) check(same_bytes(other.get(), result), std::string(NAMES[isa]) + ": network on threads");
+    bidiffsr_network_delete(network);
+    if (isa == BIDIFFSR_PORTABLE) portable.output = result;
+    double different = 0;  // where sums differ by a last bit a sign may flip
+    for (size_t i = 0; i < result.size(); i++) different += fabs(result[i] - portable.output[i]) > 1e-4;
+    check(different <= 0.1 * double(result.size()), std::string(NAMES[isa]) + ": another network than portable's");
+  }
+}
+
 // ---- All of it -----------------------------------------------------------------------------------------------------
 
 std::vector<int> supported() {
@@ -577,12 +658,12 @@ std::vector<int> supported() {
   check(bidiffsr_supported(BIDIFFSR_PORTABLE), "portable is not supported");
   std::vector<int> isas;
   for (int isa = 0; isa < BIDIFFSR_ISAS; isa++) {
-    bidiffsr_block block = {};
+    BlockCall block = {};
     block.isa = isa;
     if (bidiffsr_supported(isa))
       isas.push_back(isa);
     else
-      check(bidiffsr_run_block(&block) == BIDIFFSR_UNSUPPORTED, "an instruction set that is missing was run");
+      check(bidiffsr::run_block(&block) == BIDIFFSR_UNSUPPORTED, "an instruction set that is missing was run");
   }
   return isas;
 }
@@ -601,7 +682,7 @@ int main(int argc, char** argv) {
       Random random{std::mt19937_64(seed + number)};  // so case n is also case 0 of seed + n
       check_block(random, isas);
       if (number % 4 == 0) check_full_conv(random, isas), check_norm(random, isas);
-      if (number % 16 == 0) check_attention(random, isas);
+      if (number % 16 == 0) check_attention(random, isas), check_network(random, isas);
       if (number % 50 == 0)
         for (int isa : isas) check_callers(random, isa);
     }

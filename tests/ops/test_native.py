@@ -12,21 +12,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bidiffsr_cli.ops import BinaryConv, FullConv, Segment, native, reference
+from bidiffsr_cli.ops import (
+    Add,
+    Attention,
+    BinaryBlock,
+    BinaryConv,
+    FullConv,
+    Linear,
+    Norm,
+    Program,
+    Segment,
+    TimeEmbedding,
+    native,
+    reference,
+)
 from bidiffsr_cli.ops.packing import pack_signs
 from bidiffsr_cli.runtime import one_torch_thread
 
 ISAS = native.supported_isas()
+FUSED = [isa for isa in ISAS if isa != "portable"]
+"""Those that multiply and add at once."""
 pytestmark = needs_native
 
 SIDES = st.one_of(st.integers(1, 5), st.integers(6, 40))
 CHANNELS = st.one_of(st.integers(1, 9), st.integers(10, 150), st.sampled_from([16, 32, 64, 96, 128]))
 THREADS = st.integers(1, 5)
+EMBEDDED, STEPS = 8, 2000
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    with one_torch_thread():  # for its threads spin, which a busy machine pays dearly for
+    with torch.inference_mode(), one_torch_thread():  # for its threads spin, which a busy machine pays dearly for
         yield
 
 
@@ -34,35 +50,58 @@ def feature_map(*shape: int) -> Tensor:
     return torch.randn(shape).contiguous(memory_format=torch.channels_last)
 
 
+def linear(inputs: int, outputs: int) -> Linear:
+    return Linear(torch.randn(outputs, inputs) / inputs**0.5, torch.randn(outputs))
+
+
+def norm_for(channels: int, groups: int = 1) -> Norm:
+    return Norm(groups, 1e-5, torch.rand(channels) * 2, torch.randn(channels))
+
+
 def random_conv(
-    inputs: int, outputs: int, kernel: int, segments: tuple[Segment, ...] = (), identity: str = "after"
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    segments: tuple[Segment, ...] = (),
+    identity: str = "after",
+    groups: tuple[int, int] = (1, 1),
 ) -> BinaryConv:
-    signs = torch.randint(0, 2, (outputs, inputs, kernel, kernel)).float() * 2 - 1
     return BinaryConv(
-        weight=signs,
+        signs=pack_signs(torch.randn(outputs, inputs, kernel, kernel)),
         alpha=torch.rand(outputs) / inputs**0.5,
-        tar=torch.randn(inputs) * 0.3,
-        shift=torch.randn(outputs),
-        slope=torch.randn(outputs),
-        offset=torch.randn(outputs),
+        tar=torch.randn(groups[0], inputs) * 0.3,
+        shift=torch.randn(groups[1], outputs),
+        slope=torch.randn(groups[1], outputs),
+        offset=torch.randn(groups[1], outputs),
         kernel=kernel,
         identity=identity if inputs == outputs else "none",
         segments=segments or (Segment(0, 0, 1, inputs),),
     )
 
 
-def prepared(conv: BinaryConv, isa: str) -> BinaryConv:
-    weight = native.prepare(isa, pack_signs(conv.weight), conv.weight.shape[1], conv.kernel)
-    return dataclasses.replace(conv, weight=weight)
+def program(inputs: list[Tensor], *operations, planes: bool = False) -> Program:
+    embedding = TimeEmbedding(linear(EMBEDDED, 4 * EMBEDDED), linear(4 * EMBEDDED, EMBEDDED), swish=True)
+    return Program(tuple(source.shape[1] for source in inputs), operations, STEPS, embedding, planes)
 
 
-def assert_equals_reference(sources, convs, threads: int = 2, **around) -> None:
-    """Every bit of the result is the reference's; the moments are, up to the order of a row's sum."""
-    expected = reference.binary_block(sources, convs, **around)
-    for isa in ISAS:
-        y, moments = native.binary_block(isa, threads, sources, [prepared(conv, isa) for conv in convs], **around)
-        assert torch.equal(y, expected), (isa, (y - expected).abs().max())
-        torch.testing.assert_close(moments, reference.moments(expected), rtol=1e-4, atol=1e-3)
+def run(isa: str, made: Program, inputs: list[Tensor], threads: int = 1, step: int = 900) -> Tensor:
+    return native.Network(isa, made)(inputs, [step] * len(inputs[0]), step, threads)
+
+
+def expected_of(made: Program, inputs: list[Tensor], step: int = 900) -> Tensor:
+    return reference.run(made, inputs, torch.full((len(inputs[0]),), step), step)[-1]
+
+
+def assert_equals_reference(inputs, *operations, threads: int = 2, step: int = 900) -> None:
+    """Every bit is the reference's; with a time embedding, up to the order of its sums."""
+    made = program(inputs, *operations)
+    expected = expected_of(made, inputs, step)
+    results = [run(isa, made, inputs, threads, step) for isa in ISAS]
+    if any(operation.time for operation in operations):
+        torch.testing.assert_close(results[0], expected, rtol=1e-4, atol=1e-4)
+        expected = results[0]
+    for isa, result in zip(ISAS, results, strict=True):
+        assert torch.equal(result, expected), (isa, (result - expected).abs().max())
 
 
 def test_a_machine_of_this_kind_has_more_than_the_portable_code():
@@ -74,19 +113,19 @@ def test_a_machine_of_this_kind_has_more_than_the_portable_code():
 def test_sums_of_signs_are_exactly_those_of_conv2d(isa, data, kernel, threads):
     batch, height, width = data.draw(st.integers(1, 3)), data.draw(SIDES), data.draw(SIDES)
     inputs, outputs = data.draw(CHANNELS), data.draw(CHANNELS)
-    x = feature_map(batch, inputs, height, width)
-    neutral = torch.zeros(outputs)
+    x, weight = feature_map(batch, inputs, height, width), torch.randn(outputs, inputs, kernel, kernel)
+    neutral = torch.zeros(1, outputs)
     conv = dataclasses.replace(
         random_conv(inputs, outputs, kernel, identity="none"),
+        signs=pack_signs(weight),
         alpha=torch.ones(outputs),
         shift=neutral,
-        slope=torch.ones(outputs),
+        slope=torch.ones(1, outputs),
         offset=neutral,
     )
     signs = torch.where(x + conv.tar.view(-1, 1, 1) >= 0, 1.0, -1.0)
-    expected = F.conv2d(signs, conv.weight, padding=kernel // 2)
-    y, _ = native.binary_block(isa, threads, [x], [prepared(conv, isa)])
-    assert torch.equal(y, expected)
+    expected = F.conv2d(signs, torch.where(weight >= 0, 1.0, -1.0), padding=kernel // 2)
+    assert torch.equal(run(isa, program([x], BinaryBlock((0,), (conv,))), [x], threads), expected)
 
 
 @given(data=st.data(), kernel=st.sampled_from([1, 3]), threads=THREADS)
@@ -94,100 +133,53 @@ def test_one_convolution_with_everything_around_it(data, kernel, threads):
     batch, height, width = data.draw(st.integers(1, 2)), data.draw(SIDES), data.draw(SIDES)
     inputs = data.draw(CHANNELS)
     outputs = data.draw(st.one_of(st.just(inputs), CHANNELS))
-    around = {}
-    if data.draw(st.booleans()):
-        around["addend"] = torch.randn(batch, outputs)
-    if data.draw(st.booleans()):
-        around["residual"] = feature_map(batch, outputs, height, width)
-    x = feature_map(batch, inputs, height, width)
     identity = data.draw(st.sampled_from(["none", "before", "after"]))
-    assert_equals_reference([x], [random_conv(inputs, outputs, kernel, identity=identity)], threads, **around)
+    groups = data.draw(st.sampled_from([(1, 1), (5, 1), (2, 5)]))
+    conv = random_conv(inputs, outputs, kernel, identity=identity, groups=groups)
+    time = linear(EMBEDDED, outputs) if data.draw(st.booleans()) else None
+    residual = 1 if data.draw(st.booleans()) else None
+    maps = [feature_map(batch, channels, height, width) for channels in (inputs, outputs)]
+    block = BinaryBlock((0,), (conv,), time=time, residual=residual)
+    assert_equals_reference(maps, block, threads=threads, step=data.draw(st.integers(0, STEPS - 1)))
 
 
 @given(half=st.integers(1, 70), height=SIDES, width=SIDES, kernel=st.sampled_from([1, 3]), threads=THREADS)
 def test_channel_shuffle_fusion(half, height, width, kernel, threads):
     channels = 2 * half
-    sources = [feature_map(2, channels, height, width) for _ in range(2)]
-    convs = [
+    convs = (
         random_conv(channels, channels, kernel, (Segment(0, 1, 2, half), Segment(1, 0, 2, half))),
         random_conv(channels, channels, kernel, (Segment(0, 0, 2, half), Segment(1, 1, 2, half))),
-    ]
-    assert_equals_reference(sources, convs, threads)
+    )
+    sources = [feature_map(2, channels, height, width) for _ in range(2)]
+    assert_equals_reference(sources, BinaryBlock((0, 1), convs), threads=threads)
 
 
 @given(half=st.integers(1, 70), height=st.integers(1, 12), width=st.integers(1, 12), threads=THREADS)
 def test_halves_added_and_unshuffled(half, height, width, threads):
+    convs = tuple(random_conv(half, half, 3, (Segment(0, index * half, 1, half),)) for index in range(2))
     x = feature_map(2, 2 * half, 2 * height, 2 * width)
-    convs = [random_conv(half, half, 3, (Segment(0, index * half, 1, half),)) for index in range(2)]
-    assert_equals_reference([x], convs, threads, arrangement="unshuffle")
+    assert_equals_reference([x], BinaryBlock((0,), convs, arrangement="unshuffle"), threads=threads)
 
 
 @given(quarter=st.integers(1, 40), height=SIDES, width=SIDES, threads=THREADS)
 def test_two_side_by_side_and_shuffled(quarter, height, width, threads):
     channels = 4 * quarter
-    x = feature_map(2, channels, height, width)
-    convs = [random_conv(channels, channels, 3) for _ in range(2)]
-    assert_equals_reference([x], convs, threads, concatenate=True, arrangement="shuffle")
+    convs = random_conv(channels, channels, 3), random_conv(channels, channels, 3)
+    block = BinaryBlock((0,), convs, concatenate=True, arrangement="shuffle")
+    assert_equals_reference([feature_map(2, channels, height, width)], block, threads=threads)
 
 
-@given(channels=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
-def test_normalized_and_activated(channels, height, width, threads):
-    """Behind SiLU bits can differ where a value is next to zero, so what differs is counted."""
+@given(st.integers(1, 8), st.integers(1, 16), SIDES, SIDES, THREADS)
+def test_normalized_and_activated(groups, size, height, width, threads):
+    """Behind a norm bits can differ where a value is next to zero, so what differs is counted."""
+    channels = groups * size
     x = feature_map(2, channels, height, width)
-    norm = torch.rand(2, channels) * 3, torch.randn(2, channels)
-    conv = random_conv(channels, channels, 3)
-    expected = reference.binary_block([x], [conv], norm=norm)
-    results = [native.binary_block(isa, threads, [x], [prepared(conv, isa)], norm=norm)[0] for isa in ISAS]
+    made = program([x], BinaryBlock((0,), (random_conv(channels, channels, 3),), norm=norm_for(channels, groups)))
+    expected = expected_of(made, [x])
+    results = [run(isa, made, [x], threads) for isa in ISAS]
     assert all(torch.equal(result, results[0]) for result in results)  # instruction sets agree to the bit even here
-    flipped = ~torch.isclose(results[0], expected, rtol=1e-5, atol=1e-5)
+    flipped = ~torch.isclose(results[0], expected, rtol=1e-4, atol=1e-4)
     assert flipped.sum() <= 9 * channels  # one flipped sign reaches nine pixels
-
-
-def prepared_full(conv: FullConv, isa: str) -> FullConv:
-    return dataclasses.replace(conv, weight=native.prepare_full(isa, conv.weight, conv.dtype))
-
-
-def silu(isa: str, x: Tensor) -> Tensor:
-    """What the engine makes of one channel, which a convolution of weight 1 hands through."""
-    one = prepared_full(FullConv(torch.ones(1, 1, 1, 1), torch.zeros(1), 1), isa)
-    return native.full_conv(isa, 1, [x.view(1, 1, 1, -1)], one, norm=(torch.ones(1, 1), torch.zeros(1, 1)))[0].flatten()
-
-
-@pytest.mark.parametrize("isa", ISAS)
-def test_silu_of_huge_values(isa):
-    x = torch.tensor([1e25, 90.0, 88.0, -88.0, -90.0, -1e25, float("inf"), float("nan")])
-    expected = torch.tensor([1e25, 90.0, 88.0, 0.0, 0.0, 0.0, float("inf"), float("nan")])
-    torch.testing.assert_close(silu(isa, x), expected, atol=1e-10, rtol=0, equal_nan=True)
-
-
-@pytest.mark.parametrize("isa", ISAS)
-@given(st.integers(-80, 80), st.integers(1, 640))
-def test_silu_is_exact_to_a_few_roundings(isa, first, count):
-    x = first + torch.rand(count) * 3
-    # exp(-x) inherits the rounding of x itself
-    torch.testing.assert_close(silu(isa, x).double(), F.silu(x.double()), rtol=3e-7 + 1e-7 * abs(first), atol=1e-35)
-
-
-def random_full_conv(inputs: int, outputs: int, kernel: int, dtype: torch.dtype) -> FullConv:
-    weight = torch.randn(outputs, inputs, kernel, kernel) / (inputs**0.5 * kernel)
-    return FullConv(weight, torch.randn(outputs), kernel, dtype)
-
-
-def assert_full_conv_equals_reference(sources, conv: FullConv, threads: int, **around) -> None:
-    """Up to the order of sums; the same bytes on all threads, and on instruction sets that multiply and add at once."""
-    expected = reference.full_conv(sources, conv, **around)
-    fused = []
-    for isa in ISAS:
-        own = prepared_full(conv, isa)
-        y, moments = native.full_conv(isa, threads, sources, own, **around)
-        # a value that lies between two of bfloat16 is rounded to either, as its SiLU differs by a last bit
-        tolerance = 3e-2 if conv.dtype == torch.bfloat16 and around.get("norm") is not None else 2e-5
-        torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
-        assert torch.equal(y, native.full_conv(isa, 1, sources, own, **around)[0])
-        if not around.get("shuffle"):
-            torch.testing.assert_close(moments, reference.moments(y), rtol=1e-4, atol=1e-3)
-        fused += [y] if isa != "portable" and conv.dtype == torch.float32 else []
-    assert all(torch.equal(y, fused[0]) for y in fused)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -195,22 +187,19 @@ def assert_full_conv_equals_reference(sources, conv: FullConv, threads: int, **a
 def test_a_full_precision_convolution_with_everything_around_it(dtype, data, kernel, threads):
     batch, height, width = data.draw(st.integers(1, 2)), data.draw(SIDES), data.draw(SIDES)
     inputs, outputs = data.draw(CHANNELS), data.draw(CHANNELS)
-    around = {}
-    if data.draw(st.booleans()):
-        around["norm"] = torch.rand(batch, inputs) * 2, torch.randn(batch, inputs)
-    if data.draw(st.booleans()):
-        around["addend"] = torch.randn(batch, outputs)
-    if data.draw(st.booleans()):
-        around["residual"] = feature_map(batch, outputs, height, width)
-    conv = random_full_conv(inputs, outputs, kernel, dtype)
-    assert_full_conv_equals_reference([feature_map(batch, inputs, height, width)], conv, threads, **around)
+    norm = norm_for(inputs) if data.draw(st.booleans()) else None
+    time = linear(EMBEDDED, outputs) if data.draw(st.booleans()) else None
+    residual = 1 if data.draw(st.booleans()) else None
+    maps = [feature_map(batch, channels, height, width) for channels in (inputs, outputs)]
+    conv = random_full_conv((0,), inputs, outputs, kernel, dtype, norm=norm, time=time, residual=residual)
+    assert_full_conv_equals_reference(maps, conv, threads)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(inputs=st.lists(CHANNELS, min_size=2, max_size=2), outputs=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
 def test_channels_of_two_sources_lie_side_by_side(dtype, inputs, outputs, height, width, threads):
     sources = [feature_map(2, count, height, width) for count in inputs]
-    assert_full_conv_equals_reference(sources, random_full_conv(sum(inputs), outputs, 1, dtype), threads)
+    assert_full_conv_equals_reference(sources, random_full_conv((0, 1), sum(inputs), outputs, 1, dtype), threads)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -218,69 +207,136 @@ def test_channels_of_two_sources_lie_side_by_side(dtype, inputs, outputs, height
 def test_planes_are_unshuffled_and_shuffled_back(dtype, data, r, threads):
     height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(st.integers(1, 9))
     planes = [torch.randn(2, count, height * r, width * r) for count in (channels, 3)]
-    conv = random_full_conv((channels + 3) * r**2, 3 * r**2, 3, dtype)
-    assert_full_conv_equals_reference(planes, conv, threads, unshuffle=r, shuffle=r)
+    conv = random_full_conv((0, 1), (channels + 3) * r**2, 3 * r**2, 3, dtype, unshuffle=r, shuffle=r)
+    assert_full_conv_equals_reference(planes, conv, threads, planes=True)
+
+
+def random_full_conv(sources, inputs: int, outputs: int, kernel: int, dtype: torch.dtype, **around) -> FullConv:
+    weight = torch.randn(outputs, inputs, kernel, kernel) / (inputs**0.5 * kernel)
+    return FullConv(sources, weight, torch.randn(outputs), dtype, **around)
+
+
+def assert_full_conv_equals_reference(inputs, conv: FullConv, threads: int, planes: bool = False) -> None:
+    """Up to the order of sums; the same bytes on all threads, and on instruction sets that multiply and add at once."""
+    made = program(inputs, conv, planes=planes)
+    expected = expected_of(made, inputs)
+    # a value that lies between two of bfloat16 is rounded to either, as what it was made of differs by a last bit
+    tolerance = 3e-2 if conv.dtype == torch.bfloat16 and conv.norm else 3e-5
+    results = {isa: run(isa, made, inputs, threads) for isa in ISAS}
+    for isa, result in results.items():
+        torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
+        assert torch.equal(result, run(isa, made, inputs, 1))
+    if conv.dtype == torch.float32:
+        assert all(torch.equal(results[isa], results[FUSED[0]]) for isa in FUSED)
+
+
+def silu(isa: str, x: Tensor) -> Tensor:
+    """What the engine makes of values behind a norm that leaves them as they are."""
+    # +a and -a in a group of their own channel: their mean is 0, and their deviation is undone by the weight
+    values = torch.stack([x, -x]).t().reshape(1, 1, -1, 2).transpose(1, 2)  # (1, N, 1, 2), a pair in each channel
+    values = values.contiguous(memory_format=torch.channels_last)
+    count = x.numel()
+    norm = Norm(count, 0.0, x.abs().clone(), torch.zeros(count))
+    one = FullConv((0,), torch.eye(count).view(count, count, 1, 1), torch.zeros(count), norm=norm)
+    return run(isa, program([values], one), [values])[0, :, 0, 0]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(st.integers(-80, 80), st.integers(1, 40))
+def test_silu_is_exact_to_a_few_roundings(isa, first, count):
+    x = first + torch.rand(count) * 3
+    # exp(-x) inherits the rounding of x itself
+    torch.testing.assert_close(silu(isa, x).double(), F.silu(x.double()), rtol=1e-6 + 3e-7 * abs(first), atol=1e-34)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_silu_of_huge_values(isa):
+    x = torch.tensor([1e18, 90.0, 88.0, -88.0, -90.0, -1e18])
+    expected = torch.tensor([1e18, 90.0, 88.0, 0.0, 0.0, 0.0])
+    torch.testing.assert_close(silu(isa, x), expected, atol=1e-10, rtol=1e-6)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @given(batch=st.integers(1, 2), channels=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
 def test_attention(isa, batch, channels, height, width, threads):
-    x, norm = feature_map(batch, channels, height, width), (torch.rand(batch, channels), torch.randn(batch, channels))
-    convs = [random_full_conv(channels, outputs, 1, torch.float32) for outputs in (3 * channels, channels)]
-    expected = reference.attention(x, norm, *convs)
-    own = [prepared_full(conv, isa) for conv in convs]
-    y, moments = native.attention(isa, threads, x, norm, *own)
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(moments, reference.moments(y), rtol=1e-4, atol=1e-3)
-    assert torch.equal(y, native.attention(isa, 1, x, norm, *own)[0])
+    x = feature_map(batch, channels, height, width)
+    qkv = torch.randn(3 * channels, channels) / channels**0.5
+    made = program([x], Attention((0,), norm_for(channels), qkv, linear(channels, channels)))
+    result = run(isa, made, [x], threads)
+    torch.testing.assert_close(result, expected_of(made, [x]), rtol=1e-4, atol=1e-4)
+    assert torch.equal(result, run(isa, made, [x]))
 
 
-def test_attention_to_scores_far_apart():
+@pytest.mark.parametrize("isa", ISAS)
+def test_attention_to_scores_far_apart(isa):
     """One key takes everything; the others' shares are below what a float holds."""
     x = torch.zeros(1, 4, 1, 40).contiguous(memory_format=torch.channels_last)
     x[0, :, 0, 17] = 30.0
-    weight = torch.eye(4).repeat(3, 1).view(12, 4, 1, 1)
-    convs = FullConv(weight, torch.zeros(12), 1), FullConv(torch.eye(4).view(4, 4, 1, 1), torch.zeros(4), 1)
-    norm = torch.ones(1, 4), torch.zeros(1, 4)
-    for isa in ISAS:
-        y, _ = native.attention(isa, 2, x, norm, *(prepared_full(conv, isa) for conv in convs))
-        torch.testing.assert_close(y, reference.attention(x, norm, *convs))
+    norm = Norm(1, 1e-5, torch.full((4,), 30.0), torch.zeros(4))
+    made = program([x], Attention((0,), norm, torch.eye(4).repeat(3, 1), Linear(torch.eye(4), torch.zeros(4))))
+    torch.testing.assert_close(run(isa, made, [x], 2), expected_of(made, [x]), rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @given(data=st.data(), threads=THREADS, mean=st.sampled_from([0.0, 3.0, -30.0]))
-def test_a_norm_from_the_moments_of_rows(isa, data, threads, mean):
-    batch, groups, size = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8)), data.draw(st.integers(1, 9))
+def test_a_norm_of_what_an_operation_gives(isa, data, threads, mean):
+    """Its sums are taken on the way, row by row."""
+    groups, size = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 9))
     channels, height, width = groups * size, data.draw(st.integers(8, 40)), data.draw(st.integers(8, 40))
-    x = feature_map(batch, channels, height, width) + mean
-    gamma, beta = torch.randn(channels), torch.randn(channels)
-    sums = native.moments(isa, threads, x)
-    torch.testing.assert_close(sums, reference.moments(x), rtol=1e-4, atol=1e-3)
-    scale, shift = native.norm_coefficients(sums, width, groups, 1e-5, gamma, beta)
-    normed = x * scale[:, :, None, None] + shift[:, :, None, None]
-    torch.testing.assert_close(normed, F.group_norm(x, groups, gamma, beta), rtol=1e-3, atol=5e-3)
-    wanted = reference.norm_coefficients(x, groups, 1e-5, gamma, beta)
-    torch.testing.assert_close((scale, shift), wanted, rtol=1e-3, atol=1e-2)
+    x = feature_map(2, channels, height, width)
+    first = FullConv((0,), torch.eye(channels).view(channels, channels, 1, 1), torch.full((channels,), mean))
+    second = random_full_conv((1,), channels, channels, 3, torch.float32, norm=norm_for(channels, groups))
+    made = program([x], first, second)
+    torch.testing.assert_close(run(isa, made, [x], threads), expected_of(made, [x]), rtol=1e-3, atol=5e-3)
+
+
+@given(channels=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
+def test_maps_are_added(channels, height, width, threads):
+    maps = [feature_map(2, channels, height, width) for _ in range(2)]
+    made = program(maps, Add((0, 1)))
+    assert all(torch.equal(run(isa, made, maps, threads), maps[0] + maps[1]) for isa in ISAS)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_maps_live_as_long_as_they_are_read(isa):
+    """The first is read again by the last operation, and one that nothing reads does no harm."""
+    x = feature_map(1, 8, 9, 7)
+    steps = [random_full_conv((source,), 8, 8, 3, torch.float32) for source in (0, 1, 1, 3)]
+    made = program([x], *steps, Add((4, 1)), Add((5, 0)))
+    torch.testing.assert_close(run(isa, made, [x], 2), expected_of(made, [x]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(t=st.lists(st.integers(0, STEPS - 1), min_size=1, max_size=3), swish=st.booleans())
+def test_the_embedding_of_time(isa, t, swish):
+    x = torch.zeros(len(t), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    nothing = torch.zeros(EMBEDDED, 1, 1, 1), torch.zeros(EMBEDDED)
+    seen = FullConv((0,), *nothing, time=Linear(torch.eye(EMBEDDED), torch.zeros(EMBEDDED)))
+    made = program([x], seen)
+    made = dataclasses.replace(made, embedding=dataclasses.replace(made.embedding, swish=swish))
+    result = native.Network(isa, made)([x], t, t[0], 1)
+    torch.testing.assert_close(result, reference.run(made, [x], torch.tensor(t), t[0])[-1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_bytes_do_not_depend_on_threads(isa):
-    x, time = feature_map(2, 64, 50, 37), torch.randn(2, 64)
-    norm = torch.rand(2, 64), torch.randn(2, 64)
-    conv = prepared(random_conv(64, 64, 3), isa)
-    results = [native.binary_block(isa, n, [x], [conv], norm=norm, addend=time, residual=x) for n in (1, 2, 3, 7, 64)]
-    for y, moments in results[1:]:
-        assert torch.equal(y, results[0][0]) and torch.equal(moments, results[0][1])
+    x = feature_map(2, 64, 50, 37)
+    block = BinaryBlock((0,), (random_conv(64, 64, 3),), norm_for(64, 8), time=linear(EMBEDDED, 64), residual=0)
+    made = program([x], block, random_full_conv((1,), 64, 32, 3, torch.float32, norm=norm_for(64, 8)))
+    network = native.Network(isa, made)
+    results = [network([x], [900, 17], 900, threads) for threads in (1, 2, 3, 7, 64)]
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 def test_many_callers_at_once():
-    x, conv = feature_map(1, 64, 64, 64), prepared(random_conv(64, 64, 3), ISAS[-1])
-    expected, _ = native.binary_block(ISAS[-1], 1, [x], [conv])
+    x = feature_map(1, 64, 64, 64)
+    network = native.Network(ISAS[-1], program([x], BinaryBlock((0,), (random_conv(64, 64, 3),))))
+    expected = network([x], [0], 0, 1)
     wrong = []
 
     def call() -> None:
         for _ in range(20):
-            y, _ = native.binary_block(ISAS[-1], 3, [x], [conv])
+            y = network([x], [0], 0, 3)
             if not torch.equal(y, expected):
                 wrong.append(y)
 
@@ -295,70 +351,96 @@ def test_many_callers_at_once():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_forked_process_computes_too():
-    x, conv = feature_map(1, 32, 64, 64), prepared(random_conv(32, 32, 3), ISAS[-1])
-    expected, _ = native.binary_block(ISAS[-1], 4, [x], [conv])
+    x = feature_map(1, 32, 64, 64)
+    network = native.Network(ISAS[-1], program([x], BinaryBlock((0,), (random_conv(32, 32, 3),))))
+    expected = network([x], [0], 0, 4)
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # torch's own threads do not survive a fork
-        y, _ = native.binary_block(ISAS[-1], 4, [x], [conv])
-        os._exit(0 if torch.equal(y, expected) else 1)
+        os._exit(0 if torch.equal(network([x], [0], 0, 4), expected) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
 def test_weights_take_one_bit_each_in_memory():
-    signs = pack_signs(torch.randn(256, 256, 3, 3))
-    sizes = {isa: native.prepare(isa, signs, 256, 3).numel() for isa in ISAS}
-    taps = 256 * 9 * 4  # the number of set bits of each tap
-    assert all(size == signs.numel() * (2 if isa == "avx2" else 1) + taps for isa, size in sizes.items())
+    x, conv = feature_map(1, 256, 2, 2), random_conv(256, 256, 3)
+    made = dataclasses.replace(program([x], BinaryBlock((0,), (conv,))), embedding=None)
+    taps, others = 256 * 9 * 4, 5 * 256 * 4  # the number of set bits of each tap; alpha, TaR and TaA
+    for isa in ISAS:
+        bits = native.Network(isa, made).nbytes - taps - others
+        assert bits == conv.signs.numel() * (2 if isa == "avx2" else 1)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_what_does_not_fit_is_refused_before_it_is_read(isa):
-    x, conv = feature_map(1, 32, 6, 6), prepared(random_conv(32, 32, 3), isa)
-    wrong = [
-        ([torch.randn(1, 32, 6, 6)], [conv], {}),  # not channels last
-        ([x.double()], [conv], {}),
-        ([x], [dataclasses.replace(conv, weight=conv.weight[:-1])], {}),
-        ([x], [dataclasses.replace(conv, tar=conv.tar[:-1])], {}),
-        ([x], [dataclasses.replace(conv, slope=torch.zeros(64)[::2])], {}),
-        ([x], [dataclasses.replace(conv, segments=(Segment(0, 1, 1, 32),))], {}),
-        ([x], [dataclasses.replace(conv, segments=(Segment(0, 0, 2, 32),))], {}),
-        ([x], [conv], {"residual": feature_map(1, 32, 6, 7)}),
-        ([x], [conv], {"addend": torch.zeros(2, 32)}),
-        ([x], [conv], {"norm": (torch.zeros(1, 31), torch.zeros(1, 31))}),
-        ([feature_map(1, 32, 5, 6)], [conv], {"arrangement": "unshuffle"}),
-        ([x, feature_map(1, 32, 6, 5)], [conv], {}),
-        ([x], [conv], {"arrangement": "shuffle", "addend": torch.zeros(1, 32)}),
-        ([x], [dataclasses.replace(conv, kernel=5)], {}),
-        ([x], [dataclasses.replace(conv, segments=(Segment(-1, 0, 1, 32),))], {}),
-    ]
-    for sources, convs, around in wrong:
-        with pytest.raises(ValueError):
-            native.binary_block(isa, 1, sources, convs, **around)
+    x = feature_map(1, 32, 6, 6)
+    conv, full = random_conv(32, 32, 3), random_full_conv((0,), 32, 32, 3, torch.float32)
+    block, norm, time = BinaryBlock((0,), (conv,)), norm_for(32), linear(EMBEDDED, 32)
 
+    def binary(**changes) -> BinaryBlock:
+        return dataclasses.replace(block, convs=(dataclasses.replace(conv, **changes),))
 
-@pytest.mark.parametrize("isa", ISAS)
-def test_full_precision_operations_refuse_it_too(isa):
-    x = feature_map(1, 8, 6, 6)
-    conv = prepared_full(random_full_conv(8, 8, 3, torch.float32), isa)
+    def other(operation=block, **changes):
+        return dataclasses.replace(operation, **changes)
+
+    attention = Attention((0,), norm, torch.zeros(96, 32), linear(32, 32))
     wrong = [
-        ([torch.randn(1, 8, 6, 6)], conv, {}),  # not channels last
-        ([x.double()], conv, {}),
-        ([x, feature_map(1, 8, 6, 5)], conv, {}),
-        ([x], dataclasses.replace(conv, weight=conv.weight[:-1]), {}),
-        ([x], dataclasses.replace(conv, dtype=torch.bfloat16), {}),
-        ([x], conv, {"residual": feature_map(1, 8, 6, 7)}),
-        ([x], conv, {"addend": torch.zeros(2, 8)}),
-        ([x], conv, {"norm": (torch.zeros(1, 7), torch.zeros(1, 7))}),
-        ([x, x], conv, {"norm": (torch.zeros(1, 8), torch.zeros(1, 8))}),
-        ([x], conv, {"shuffle": 3}),
-        ([x.contiguous()], conv, {"unshuffle": 4}),
+        binary(signs=conv.signs[:-1]),
+        binary(signs=conv.signs.int()),
+        binary(tar=conv.tar[:, :-1]),
+        binary(slope=torch.zeros(1, 64)[:, ::2]),  # has gaps
+        binary(offset=torch.zeros(2, 32)),  # of other groups
+        binary(segments=(Segment(0, 1, 1, 32),)),
+        binary(segments=(Segment(0, 0, 2, 32),)),
+        binary(segments=(Segment(-1, 0, 1, 32),)),
+        binary(segments=(Segment(1, 0, 1, 32),)),  # there is no second source
+        binary(segments=(Segment(0, 0, 1, 10),) * 3),
+        binary(kernel=5),
+        other(sources=(1,)),  # its own result
+        other(sources=(-1,)),
+        other(residual=1),
+        other(convs=()),
+        other(convs=(conv,) * 3),
+        other(convs=(conv, random_conv(32, 16, 3))),
+        other(norm=norm_for(31)),
+        other(norm=norm, convs=(random_conv(16, 16, 3),)),
+        other(norm=Norm(5, 1e-5, norm.weight, norm.bias)),
+        other(time=linear(EMBEDDED, 31)),
+        other(time=linear(EMBEDDED + 1, 32)),
+        other(arrangement="shuffle", time=time),
+        other(arrangement="shuffle", residual=0),
+        other(full, weight=full.weight[:, :-1]),
+        other(full, bias=full.bias[:-1]),
+        other(full, weight=torch.zeros(32, 32, 5, 5)),
+        other(full, shuffle=3),
+        other(full, shuffle=2, residual=0),
+        other(full, unshuffle=1),  # of a map, which is no planes
+        other(full, sources=(0, 0), norm=norm),
+        other(attention, qkv=torch.zeros(95, 32)),
+        other(attention, out=linear(32, 31)),
+        Add((0, 1)),
     ]
-    for sources, own, around in wrong:
+    for operation in wrong:
         with pytest.raises(ValueError):
-            native.full_conv(isa, 1, sources, own, **around)
+            native.Network(isa, program([x], operation))
+    with pytest.raises(ValueError):  # of other channels
+        native.Network(isa, program([x, feature_map(1, 31, 6, 6)], Add((0, 1))))
+    good = native.Network(isa, program([x], block))
+    for inputs, t, step in (
+        ([torch.randn(1, 32, 6, 6)], [0], 0),  # not channels last
+        ([x.double()], [0], 0),
+        ([feature_map(1, 31, 6, 6)], [0], 0),
+        ([x, x], [0], 0),
+        ([x], [0, 0], 0),
+        ([x], [0], STEPS),
+        ([x], [0], -1),
+    ):
+        with pytest.raises(ValueError):
+            good(inputs, t, step, 1)
+    odd = feature_map(1, 32, 5, 6)
     with pytest.raises(ValueError):
-        native.attention(isa, 1, x, (torch.zeros(1, 8), torch.zeros(1, 8)), conv, conv)
+        run(isa, program([odd], other(arrangement="unshuffle")), [odd])
+    with pytest.raises(ValueError):  # of other sizes
+        run(isa, program([x, odd], Add((0, 1))), [x, odd])
 
 
 def test_the_figures_that_bench_divides_by_are_sane():

@@ -15,13 +15,13 @@ constexpr int64_t STRIP = 32;  // pixels that are computed together
 // What all bands of one picture share.
 struct Tokens {
   const Kernels& k;
-  const bidiffsr_attention& a;
+  const AttentionCall& a;
   int64_t image, count, channels, padded_count, padded_channels, padded_triple;
   std::unique_ptr<float[]> queries;  // count × channels, divided by √channels
   std::unique_ptr<float[]> keys;     // as weights: count / lanes × channels × lanes
   std::unique_ptr<float[]> values;   // as weights: channels / lanes × count × lanes
 
-  Tokens(const Kernels& k, const bidiffsr_attention& a, int64_t image) : k(k), a(a), image(image) {
+  Tokens(const Kernels& k, const AttentionCall& a, int64_t image) : k(k), a(a), image(image) {
     count = int64_t(a.height) * a.width, channels = a.channels;
     padded_count = vectors_of(k, count) * k.lanes, padded_channels = vectors_of(k, channels) * k.lanes;
     padded_triple = vectors_of(k, 3 * channels) * k.lanes;
@@ -100,12 +100,9 @@ struct Attention {
 };
 
 }  // namespace
-}  // namespace bidiffsr
 
-using namespace bidiffsr;
-
-extern "C" int32_t bidiffsr_run_attention(const bidiffsr_attention* attention) {
-  const bidiffsr_attention& a = *attention;
+int32_t run_attention(const AttentionCall* attention) {
+  const AttentionCall& a = *attention;
   const Kernels* k = kernels(a.isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
   try {
@@ -120,3 +117,5 @@ extern "C" int32_t bidiffsr_run_attention(const bidiffsr_attention* attention) {
   }
   return BIDIFFSR_OK;
 }
+
+}  // namespace bidiffsr

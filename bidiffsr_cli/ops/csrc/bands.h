@@ -7,7 +7,7 @@
 #include <memory>
 #include <new>
 
-#include "bidiffsr_ops.h"
+#include "operations.h"
 #include "pool.h"
 
 namespace bidiffsr {

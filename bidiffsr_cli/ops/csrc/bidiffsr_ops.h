@@ -1,9 +1,16 @@
-// The C interface of the native 1-bit engine: what `ops/native.py` calls. What each operation computes is defined in
-// `ops/reference.py`.
+// The C interface of the native 1-bit engine: a network is a list of operations, and this runs it. What each operation
+// computes is defined in `ops/reference.py`.
 //
-// Feature maps are float32, channels last: B×H×W×C without gaps. No pointer may be null where that is not said. Functions
-// that return a `bidiffsr_status` write nothing of value when it is not BIDIFFSR_OK. Nothing keeps a pointer after it
-// returns, and every function may be called from several threads at once.
+//   bidiffsr_network* network;
+//   if (bidiffsr_network_new(&description, &network) != BIDIFFSR_OK) ...
+//   bidiffsr_run run = {threads, batch, height, width, {condition, x_t}, t, step, output, NULL};
+//   bidiffsr_network_run(network, &run);
+//   bidiffsr_network_delete(network);
+//
+// Everything is float32. Feature maps are channels last, B×H×W×C without gaps; pictures are planes, B×C×H×W. No pointer
+// may be null where that is not said. Functions that return a `bidiffsr_status` write nothing of value when it is not
+// BIDIFFSR_OK. Nothing keeps a pointer after it returns. Every function may be called from several threads at once, the
+// same network included; only its deletion must wait for the last of its runs.
 #pragma once
 
 #include <stdint.h>
@@ -18,9 +25,14 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 3  // raised with every change in here
+#define BIDIFFSR_ABI 4  // raised with every change in here
 
-typedef enum { BIDIFFSR_OK = 0, BIDIFFSR_OUT_OF_MEMORY = 1, BIDIFFSR_UNSUPPORTED = 2 } bidiffsr_status;
+typedef enum {
+  BIDIFFSR_OK = 0,
+  BIDIFFSR_OUT_OF_MEMORY = 1,
+  BIDIFFSR_UNSUPPORTED = 2,  // an instruction set that cannot run here
+  BIDIFFSR_MISFIT = 3        // operations or sizes that do not fit each other
+} bidiffsr_status;
 typedef enum {
   BIDIFFSR_PORTABLE = 0,
   BIDIFFSR_AVX2 = 1,
@@ -30,75 +42,88 @@ typedef enum {
 } bidiffsr_isa;
 typedef enum { BIDIFFSR_NONE = 0, BIDIFFSR_AFTER = 1, BIDIFFSR_BEFORE = 2 } bidiffsr_identity;
 typedef enum { BIDIFFSR_PLAIN = 0, BIDIFFSR_SHUFFLE = 1, BIDIFFSR_UNSHUFFLE = 2 } bidiffsr_arrangement;
+typedef enum { BIDIFFSR_BINARY = 0, BIDIFFSR_FULL = 1, BIDIFFSR_ATTENTION = 2, BIDIFFSR_ADD = 3 } bidiffsr_kind;
 
-// Channels first, first + step, ..., `count` of them, of one of the sources.
+enum { BIDIFFSR_INPUTS = 2 };  // the most that a network has
+
+// Channels first, first + step, ..., `count` of them, of one of an operation's sources (0 or 1).
 typedef struct {
   int32_t source, first, step, count;
 } bidiffsr_segment;
 
 // One binary convolution: TaA(alpha (Sign(u + tar) * Sign(w)) [+ u]) [+ u], where u are the segments' channels one behind
-// the other.
+// the other. Of the groups that time is cut into, a run takes the one that its step lies in.
 typedef struct {
-  const void* weights;        // from bidiffsr_prepare for this isa, outputs, inputs and kernel
-  const float* alpha;         // outputs: the scales
-  const float* tar;           // inputs: TaR's bias, free of -0.0
-  const float *taa_shift, *taa_slope, *taa_offset;  // outputs: TaA's RPReLU
-  int32_t inputs, outputs, kernel;                  // kernel is 1 or 3
-  int32_t identity;  // where u is added, none, after or before TaA; then inputs == outputs
-  int32_t segment_count;                            // 1 or 2
+  const uint8_t* signs;  // rows of bits as in `ops/packing.py`, one for each output
+  const float* alpha;    // outputs: the scales
+  const float* tar;      // tar_groups × inputs: TaR's bias, free of -0.0
+  const float *shift, *slope, *offset;  // taa_groups × outputs each: TaA's RPReLU
+  int32_t tar_groups, taa_groups;
+  int32_t inputs, outputs, kernel;  // kernel is 1 or 3
+  int32_t identity;                 // where u is added: none, after or before TaA; then inputs == outputs
+  int32_t segment_count;            // 1 or 2
   bidiffsr_segment segments[2];
-} bidiffsr_conv;
+} bidiffsr_binary_conv;
 
-// A block's binary convolutions with all that surrounds them.
+// An operation makes one feature map of others: maps 0.. are the network's inputs, behind them follow the operations'
+// results in order. Its kind says which fields count.
 typedef struct {
-  int32_t isa, threads;
-  int32_t batch, height, width;  // of the sources
-  int32_t source_channels[2];
-  const float* source[2];        // the second may be null
-  // batch × source_channels[0]: u = SiLU(scale x + shift), and each convolution sees all of source 0; or null
-  const float *norm_scale, *norm_shift;
-  int32_t conv_count;                    // 1 or 2
-  int32_t concatenate;                   // two convolutions: side by side in the channels (1), or added (0)
-  int32_t arrangement;                   // pixel-(un)shuffle by 2 of the result
-  const float* addend;                   // batch × channels, added to every pixel, or null; PLAIN only
-  const float* residual;                 // like the output, added to it, or null; PLAIN only
-  float* output;                         // not one of the inputs
-  float* moments;                        // batch × output height × 2 × channels: each row's sums of y and y²; or null
-  bidiffsr_conv convs[2];
-} bidiffsr_block;
+  int32_t kind;
+  int32_t source[2];  // maps; the second may be -1 (of ADD not)
+  int32_t residual;   // BINARY (plain), FULL (not shuffled): a map that is added, or -1
 
-// A full-precision convolution with all that surrounds it: conv(u) + bias [+ addend] [+ residual], where u is SiLU(scale x
-// + shift), or x. Channels of the second source follow those of the first.
-typedef struct {
-  int32_t isa, threads;
-  int32_t bfloat16;              // whether u and the weights are rounded to bfloat16; sums are float32
-  int32_t batch, height, width;  // of the convolution
-  int32_t kernel, outputs;       // kernel is 1 or 3
-  // 0: sources are feature maps. r > 0: planes, batch×channels×(height r)×(width r), which are pixel-unshuffled by r.
-  int32_t unshuffle;
-  int32_t source_channels[2];    // the second may be 0
-  const float* source[2];
-  const float *norm_scale, *norm_shift;  // batch × source_channels[0], of the only source, a map; or null
-  const void* weights;           // from bidiffsr_prepare_full, for this isa, bfloat16, outputs, inputs and kernel
-  const float* bias;             // outputs
-  const float* addend;           // batch × outputs, or null
-  const float* residual;         // like the output, or null; not where that is shuffled
-  int32_t shuffle;               // 0: the output is a map. r > 0: batch×(outputs / r²)×(height r)×(width r), pixel-shuffled
-  float* output;                 // not one of the inputs
-  float* moments;                // batch × height × 2 × outputs: each row's sums of y and y²; null where it is shuffled
-} bidiffsr_full_conv;
+  // u = SiLU(GroupNorm(x)) of the first source, of ATTENTION GroupNorm(x); with 0 groups u = x. Behind a norm, there is
+  // one source, and a binary convolution sees all of it.
+  int32_t norm_groups;
+  double norm_eps;
+  const float *norm_weight, *norm_bias;
 
-// Self-attention over all pixels, with one head: x + out(softmax(q kᵀ / √channels) v) + bias, where q, k and v are 1×1
-// convolutions of scale x + shift. In float32.
+  // BINARY (plain), FULL: time_weight (outputs × embedding) embedding + time_bias is added to every pixel; or both null.
+  const float *time_weight, *time_bias;
+
+  // BINARY: one or two binary convolutions, side by side in the channels (concatenate) or added; then (un)shuffled by 2.
+  int32_t conv_count, concatenate, arrangement;
+  bidiffsr_binary_conv convs[2];
+
+  // FULL: a full-precision convolution of the sources' channels side by side, weight outputs × kernel × kernel × inputs,
+  // multiplied in float32 or bfloat16 and added in float32. ATTENTION: x + second (softmax(q kᵀ / √channels) v) + bias
+  // over all pixels, where (q, k, v) = weight u; weight is 3 channels × channels, second channels × channels.
+  int32_t kernel, outputs, bfloat16;
+  const float *weight, *second, *bias;
+  int32_t unshuffle;  // FULL: 0, or by what its sources, which then are planes, are pixel-unshuffled
+  int32_t shuffle;    // FULL: 0, or by what its result is pixel-shuffled, which then are planes
+} bidiffsr_operation;
+
+// Linear(Swish(Linear(sinusoids of t))), behind which may be another Swish: what operations with a time see of t.
 typedef struct {
-  int32_t isa, threads;
-  int32_t batch, height, width, channels;
-  const float* x;                        // a map
-  const float *norm_scale, *norm_shift;  // batch × channels
-  const void *qkv, *out;                 // from bidiffsr_prepare_full: channels -> 3 channels, and -> channels
-  const float* bias;                     // channels
-  float *output, *moments;               // like x, and not x; batch × height × 2 × channels
-} bidiffsr_attention;
+  int32_t channels;              // 0: there is none
+  const float *weight1, *bias1;  // 4 channels × channels
+  const float *weight2, *bias2;  // channels × 4 channels
+  int32_t swish;
+} bidiffsr_embedding;
+
+typedef struct {
+  int32_t isa;
+  int32_t total_steps;  // T: t and step are in 0..T-1
+  int32_t input_count;  // 1 to BIDIFFSR_INPUTS
+  int32_t input_channels[BIDIFFSR_INPUTS];
+  int32_t input_planes;  // whether inputs are planes, or maps
+  bidiffsr_embedding embedding;
+  int32_t operation_count;
+  const bidiffsr_operation* operations;  // the last one's result is the network's
+} bidiffsr_description;
+
+typedef struct {
+  int32_t threads;               // that may work on it; the result is the same
+  int32_t batch, height, width;  // of the inputs
+  const float* inputs[BIDIFFSR_INPUTS];
+  const int32_t* t;  // batch
+  int32_t step;      // chooses the groups of TaR and TaA: a t of this network's batch
+  float* output;     // planes where the last operation shuffles, else a map
+  double* seconds;   // operation_count: how long each took; or null
+} bidiffsr_run;
+
+typedef struct bidiffsr_network bidiffsr_network;
 
 BIDIFFSR_API int32_t bidiffsr_abi(void);
 
@@ -108,34 +133,18 @@ BIDIFFSR_API int32_t bidiffsr_supported(int32_t isa);
 // Whether the processor multiplies bfloat16 itself (AVX512_BF16; not asked on other than x86).
 BIDIFFSR_API int32_t bidiffsr_multiplies_bfloat16(void);
 
-// Bytes of a convolution's weights in the layout of an instruction set; 0 where the library does not have it.
-BIDIFFSR_API int64_t bidiffsr_prepared_bytes(int32_t isa, int32_t outputs, int32_t inputs, int32_t kernel);
+// A network of its own, which holds copies of all weights in the layout of the instruction set: still one bit for each
+// binary one (two for AVX2).
+BIDIFFSR_API int32_t bidiffsr_network_new(const bidiffsr_description* description, bidiffsr_network** network);
+BIDIFFSR_API void bidiffsr_network_delete(bidiffsr_network* network);
 
-// Bring packed sign bits (rows as in `ops/packing.py`, `row_bytes` apart) into that layout; still one bit per weight,
-// but two for AVX2.
-BIDIFFSR_API int32_t bidiffsr_prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, int32_t outputs,
-                                      int32_t inputs, int32_t kernel, void* prepared);
+// The bytes of its weights.
+BIDIFFSR_API int64_t bidiffsr_network_bytes(const bidiffsr_network* network);
 
-BIDIFFSR_API int32_t bidiffsr_run_block(const bidiffsr_block* block);
+// The size of what a run on inputs of a size gives: channels, height, width.
+BIDIFFSR_API int32_t bidiffsr_network_size(const bidiffsr_network* network, int32_t height, int32_t width, int32_t size[3]);
 
-// Bring the weights of a full-precision convolution (outputs × kernel × kernel × inputs) into the layout of an instruction
-// set, of so many bytes; 0 where the library does not have it.
-BIDIFFSR_API int64_t bidiffsr_prepared_full_bytes(int32_t isa, int32_t bfloat16, int32_t outputs, int32_t inputs,
-                                                  int32_t kernel);
-BIDIFFSR_API int32_t bidiffsr_prepare_full(int32_t isa, int32_t bfloat16, const float* weights, int32_t outputs,
-                                           int32_t inputs, int32_t kernel, void* prepared);
-
-BIDIFFSR_API int32_t bidiffsr_run_full_conv(const bidiffsr_full_conv* conv);
-BIDIFFSR_API int32_t bidiffsr_run_attention(const bidiffsr_attention* attention);
-
-// Each row's sums of x and x² per channel: x is rows×width×channels, moments rows×2×channels.
-BIDIFFSR_API int32_t bidiffsr_moments(int32_t isa, int32_t threads, const float* x, int64_t rows, int64_t width,
-                                      int64_t channels, float* moments);
-
-// GroupNorm as a scale and a shift per channel, from the moments of one picture's rows (in double precision).
-BIDIFFSR_API void bidiffsr_norm_coefficients(const float* moments, int64_t rows, int64_t width, int64_t channels,
-                                             int64_t groups, double eps, const float* gamma, const float* beta,
-                                             float* scale, float* shift);
+BIDIFFSR_API int32_t bidiffsr_network_run(const bidiffsr_network* network, const bidiffsr_run* run);
 
 // Binary multiply-adds per second of one core on registers alone: what the kernels could reach at best. And the
 // processor's clock, cycles per second. Both take some milliseconds.

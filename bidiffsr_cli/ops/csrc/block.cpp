@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t STRIP_COUNTS = 8192;  // counts that are finished together: 32 KB, about a first-level cache
 
-// Weights as bidiffsr_prepare leaves them: for each tap and output the number of set bits, then the blocks.
+// Weights as prepare leaves them: for each tap and output the number of set bits, then the blocks.
 struct Prepared {
   const int32_t* tap_counts;  // kernel² × padded outputs
   const uint8_t* blocks;
@@ -30,7 +30,7 @@ struct Prepared {
 // One convolution of the block on its way down a band of rows.
 class Branch {
  public:
-  Branch(const Kernels& k, const bidiffsr_block& b, int index)
+  Branch(const Kernels& k, const BlockCall& b, int index)
       : k(k), b(b), conv(b.convs[index]), weights(k, conv.weights, conv.outputs, conv.kernel) {
     pad = conv.kernel / 2;
     depth = conv.kernel;
@@ -157,8 +157,8 @@ class Branch {
   }
 
   const Kernels& k;
-  const bidiffsr_block& b;
-  const bidiffsr_conv& conv;
+  const BlockCall& b;
+  const ConvCall& conv;
   const Prepared weights;
   int pad, biased = -1;
   int64_t depth, pixel_bytes, row_bytes, strip, image = 0, next = 0;
@@ -190,7 +190,7 @@ void shuffle_row(const float* row, int64_t width, int64_t channels, float* upper
 // A band of output rows (of input rows where they are shuffled), on one thread.
 class Band {
  public:
-  Band(const Kernels& k, const bidiffsr_block& b) : k(k), b(b), first(k, b, 0) {
+  Band(const Kernels& k, const BlockCall& b) : k(k), b(b), first(k, b, 0) {
     if (b.conv_count == 2) second.reset(new Branch(k, b, 1));
     channels = b.convs[0].outputs + (b.concatenate ? b.convs[1].outputs : 0);
     if (b.arrangement != BIDIFFSR_PLAIN) made = scratch<float>(2 * b.width * channels);
@@ -264,7 +264,7 @@ class Band {
   }
 
   const Kernels& k;
-  const bidiffsr_block& b;
+  const BlockCall& b;
   Branch first;
   std::unique_ptr<Branch> second;
   int64_t channels;
@@ -272,22 +272,15 @@ class Band {
 };
 
 }  // namespace
-}  // namespace bidiffsr
 
-using namespace bidiffsr;
-
-extern "C" {
-
-int32_t bidiffsr_abi(void) { return BIDIFFSR_ABI; }
-
-int64_t bidiffsr_prepared_bytes(int32_t isa, int32_t outputs, int32_t inputs, int32_t kernel) {
+int64_t prepared_bytes(int32_t isa, int32_t outputs, int32_t inputs, int32_t kernel) {
   const Kernels* k = kernels(isa);
   if (!k) return 0;
   const int64_t padded = blocks_of(*k, outputs) * k->block;
   return kernel * kernel * padded * (4 + words_of(inputs) * k->word_bytes);
 }
 
-int32_t bidiffsr_prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, int32_t outputs, int32_t inputs,
+int32_t prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, int32_t outputs, int32_t inputs,
                          int32_t kernel, void* prepared) {
   const Kernels* k = kernels(isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
@@ -312,10 +305,10 @@ int32_t bidiffsr_prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, i
   return BIDIFFSR_OK;
 }
 
-int32_t bidiffsr_run_block(const bidiffsr_block* block) {
+int32_t run_block(const BlockCall* block) {
   const Kernels* k = kernels(block->isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
   return in_bands(block->threads, block->batch, block->height, [&] { return Band(*k, *block); });
 }
 
-}  // extern "C"
+}  // namespace bidiffsr

@@ -14,7 +14,7 @@ constexpr int64_t STRIP_SUMS = 8192;  // sums that are finished together: 32 KB,
 // Channels of a pixel as the kernels see them: bfloat16 is multiplied in pairs.
 int64_t padded_inputs(int64_t inputs, bool bfloat16) { return bfloat16 ? (inputs + 1) / 2 * 2 : inputs; }
 
-int64_t inputs_of(const bidiffsr_full_conv& c) {
+int64_t inputs_of(const FullConvCall& c) {
   return (c.source_channels[0] + c.source_channels[1]) * (c.unshuffle ? c.unshuffle * c.unshuffle : 1);
 }
 
@@ -22,7 +22,7 @@ int64_t inputs_of(const bidiffsr_full_conv& c) {
 template <class T>
 class ConvBand {
  public:
-  ConvBand(const Kernels& k, const bidiffsr_full_conv& c) : k(k), c(c) {
+  ConvBand(const Kernels& k, const FullConvCall& c) : k(k), c(c) {
     pad = c.kernel / 2;
     inputs = padded_inputs(inputs_of(c), sizeof(T) == 2);
     row_values = (c.width + 2 * pad) * inputs;
@@ -131,31 +131,26 @@ class ConvBand {
   }
 
   const Kernels& k;
-  const bidiffsr_full_conv& c;
+  const FullConvCall& c;
   int64_t pad, inputs, row_values, vectors, padded, strip;
   std::unique_ptr<T[]> ring;  // kernel × (width + 2 pad) × inputs
   std::unique_ptr<float[]> sums, bias;  // strip × padded outputs; outputs
 };
 
 }  // namespace
-}  // namespace bidiffsr
 
-using namespace bidiffsr;
-
-extern "C" {
-
-int64_t bidiffsr_prepared_full_bytes(int32_t isa, int32_t bfloat16, int32_t outputs, int32_t inputs, int32_t kernel) {
+int64_t prepared_full_bytes(int32_t isa, int32_t bfloat16, int32_t outputs, int32_t inputs, int32_t kernel) {
   const Kernels* k = kernels(isa);
   if (!k) return 0;
   return vectors_of(*k, outputs) * k->lanes * kernel * kernel * padded_inputs(inputs, bfloat16) * (bfloat16 ? 2 : 4);
 }
 
-int32_t bidiffsr_prepare_full(int32_t isa, int32_t bfloat16, const float* weights, int32_t outputs, int32_t inputs,
+int32_t prepare_full(int32_t isa, int32_t bfloat16, const float* weights, int32_t outputs, int32_t inputs,
                               int32_t kernel, void* prepared) {
   const Kernels* k = kernels(isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
   const int64_t taps = kernel * kernel, padded = padded_inputs(inputs, bfloat16), pair = bfloat16 ? 2 : 1;
-  memset(prepared, 0, bidiffsr_prepared_full_bytes(isa, bfloat16, outputs, inputs, kernel));
+  memset(prepared, 0, prepared_full_bytes(isa, bfloat16, outputs, inputs, kernel));
   for (int64_t o = 0; o < outputs; o++)
     for (int64_t tap = 0; tap < taps; tap++)
       for (int64_t i = 0; i < inputs; i++) {
@@ -170,7 +165,7 @@ int32_t bidiffsr_prepare_full(int32_t isa, int32_t bfloat16, const float* weight
   return BIDIFFSR_OK;
 }
 
-int32_t bidiffsr_run_full_conv(const bidiffsr_full_conv* conv) {
+int32_t run_full_conv(const FullConvCall* conv) {
   const Kernels* k = kernels(conv->isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
   const auto run = [&](auto make) { return in_bands(conv->threads, conv->batch, conv->height, make); };
@@ -178,4 +173,4 @@ int32_t bidiffsr_run_full_conv(const bidiffsr_full_conv* conv) {
   return run([&] { return ConvBand<float>(*k, *conv); });
 }
 
-}  // extern "C"
+}  // namespace bidiffsr

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "bidiffsr_ops.h"
+#include "operations.h"
 
 namespace bidiffsr {
 

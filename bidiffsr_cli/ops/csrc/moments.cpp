@@ -1,14 +1,12 @@
-// What GroupNorm needs of a feature map, and the machine's own speed.
+// What GroupNorm needs of a feature map.
 #include <string.h>
 
-#include <chrono>
 #include <new>
 
 #include "kernels.h"
 #include "pool.h"
 
-using namespace bidiffsr;
-
+namespace bidiffsr {
 namespace {
 
 struct MomentsArgs {
@@ -25,20 +23,9 @@ struct MomentsArgs {
   }
 };
 
-template <class Work>
-double seconds(Work work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double best(double a, double b) { return a > b ? a : b; }
-
 }  // namespace
 
-extern "C" {
-
-int32_t bidiffsr_moments(int32_t isa, int32_t threads, const float* x, int64_t rows, int64_t width, int64_t channels,
+int32_t row_moments(int32_t isa, int32_t threads, const float* x, int64_t rows, int64_t width, int64_t channels,
                          float* moments) {
   const Kernels* k = kernels(isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
@@ -51,7 +38,7 @@ int32_t bidiffsr_moments(int32_t isa, int32_t threads, const float* x, int64_t r
   return BIDIFFSR_OK;
 }
 
-void bidiffsr_norm_coefficients(const float* moments, int64_t rows, int64_t width, int64_t channels, int64_t groups,
+void norm_coefficients(const float* moments, int64_t rows, int64_t width, int64_t channels, int64_t groups,
                                 double eps, const float* gamma, const float* beta, float* scale, float* shift) {
   const int64_t size = channels / groups;
   for (int64_t group = 0; group < groups; group++) {
@@ -70,33 +57,4 @@ void bidiffsr_norm_coefficients(const float* moments, int64_t rows, int64_t widt
   }
 }
 
-double bidiffsr_peak_rate(int32_t isa) {
-  const Kernels* k = kernels(isa);
-  if (!k) return 0;
-  double rate = 0;
-  for (int i = 0; i < 5; i++) {
-    double work = 0;
-    const double taken = seconds([&] { work = k->peak(200000); });
-    rate = best(rate, work / taken);
-  }
-  return rate;
-}
-
-double bidiffsr_clock_rate(void) {
-  double rate = 0;
-  for (int i = 0; i < 5; i++) {
-    uint64_t x = uint64_t(i);
-    const double taken = seconds([&] {
-      for (int j = 0; j < 2000000; j++) {  // eight additions, each of which waits for the one before: a cycle each
-        for (int step = 0; step < 8; step++) {
-          x += uint64_t(j);
-          __asm__ volatile("" : "+r"(x));
-        }
-      }
-    });
-    rate = best(rate, 8 * 2000000 / taken);
-  }
-  return rate;
-}
-
-}  // extern "C"
+}  // namespace bidiffsr
