@@ -1,19 +1,12 @@
-"""SuperResolver: a picture is enlarged by bicubic interpolation, and the diffusion draws what that lacks.
-
-The state of the diffusion lies on one canvas. At every step the network looks at it window by window, the windows'
-predictions are blended, and one update of the sampler moves the whole canvas.
-"""
+"""SuperResolver: a picture is enlarged by bicubic interpolation, and the diffusion draws what that lacks (`canvas`)."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import itertools
-import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,57 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from . import runtime as runtimes
+from .canvas import Diffusion, Network
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
 from .configs import PRESET_WORDS, TileConfig, UpscaleOptions
-from .diffusion.conditioning import (
-    Enlarged,
-    condition,
-    match_low_frequencies,
-    noise_gain,
-    residual_gain,
-)
-from .diffusion.samplers import BAND, SAMPLERS, parameterization
-from .diffusion.schedule import NoiseLevel, noise_levels
-from .errors import BidiffsrError, DeviceError, UsageError
+from .diffusion.schedule import noise_levels
+from .errors import DeviceError, UsageError
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
+from .planning import Plan
 from .results import ModelInfo, PeakMemory, Seconds, TileInfo, UpscaleResult
 from .runtime import Runtime, choose_runtime
-from .tiling import Grid, Tile, blend, make_grid, noise_field
+from .tiling import Grid, make_grid
 
 Progress = Callable[[int, int], None]
 """(windows done, windows in all), over all steps; of a download (bytes here, bytes in all)."""
-
-Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""x_t (B×3×H×W), what the network sees beside it (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What enlarging one picture will take.
-
-    Attributes:
-        output_size: (width, height) of the result.
-        scale, steps, temperature: as they will be used.
-        passes: 2 where the model enlarges transparency too, else 1.
-        grid: the windows.
-        concurrent: how many windows are computed at once.
-        memory: about how many bytes the process will have resident at the peak.
-    """
-
-    output_size: tuple[int, int]
-    scale: int
-    steps: int
-    temperature: float
-    passes: int
-    grid: Grid
-    concurrent: int
-    memory: int
-
-    @property
-    def evaluations(self) -> int:
-        """How often the network looks at a window."""
-        return self.passes * self.steps * len(self.grid.tiles)
 
 
 class SuperResolver:
@@ -252,16 +208,18 @@ class SuperResolver:
 
     def seconds_per_window(self, plan: Plan) -> float:
         """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
-        grid = plan.grid
-        size = grid.tile_height, grid.tile_width
-        small = torch.zeros(3, *(math.ceil(side / plan.scale) for side in size))
-        up = Enlarged(small, plan.scale, *size, self.config.diffusion)
-        level = noise_levels(self.config.diffusion, plan.steps)[0]
-        tiles = [Tile(0, 0, 0, 0)] * plan.concurrent
+        size, device = (plan.grid.tile_height, plan.grid.tile_width), self.runtime.device
+        t = noise_levels(self.config.diffusion, plan.steps)[0].t
+
+        def evaluate(windows: Sequence[int]) -> Tensor:
+            channels = 3, self.config.condition_channels
+            x_t, seen = (torch.zeros(len(windows), count, *size, device=device) for count in channels)
+            return self.network(x_t, seen, torch.full((len(windows),), t, device=device), t).float().cpu()
+
         started = 0.0
         for _ in range(2):  # the first round warms up
             started = time.perf_counter()
-            list(self._predict_windows(torch.zeros(3, *size), up, level, plan, tiles))
+            list(self.runtime.run(evaluate, range(plan.concurrent), plan.concurrent))
         return (time.perf_counter() - started) / plan.concurrent
 
     def _window(self, options: UpscaleOptions) -> TileConfig | None:
@@ -304,63 +262,13 @@ class SuperResolver:
             if progress is not None:
                 progress(next(counter), plan.evaluations)
 
+        diffusion = Diffusion(self.config.diffusion, self.network, self.runtime, plan, options, advance)
         if picture.alpha is None or options.alpha == "drop":
-            return self._sample(picture.rgb, plan, options, advance), None
-        rgb = self._sample(bleed_edges(picture.rgb, picture.alpha), plan, options, advance)
+            return diffusion.run(picture.rgb), None
+        rgb = diffusion.run(bleed_edges(picture.rgb, picture.alpha))
         if options.alpha == "model":
-            return rgb, self._sample(picture.alpha.expand(3, -1, -1), plan, options, advance).mean(0, keepdim=True)
+            return rgb, diffusion.run(picture.alpha.expand(3, -1, -1)).mean(0, keepdim=True)
         return rgb, resize_alpha(picture.alpha, plan.output_size)
-
-    def _sample(self, low_res: Tensor, plan: Plan, options: UpscaleOptions, advance: Callable[[], None]) -> Tensor:
-        """Run the whole reverse diffusion; 3×h×w to 3×(scale·h)×(scale·w), both in [0, 1]."""
-        diffusion, grid = self.config.diffusion, plan.grid
-        up = Enlarged(low_res, plan.scale, grid.height, grid.width, diffusion)
-
-        def predict(x: Tensor, level: NoiseLevel) -> Tensor:
-            with contextlib.closing(self._predict_windows(x, up, level, plan, grid.tiles)) as windows:
-                prediction = blend(grid, counted(windows))
-            if not math.isfinite(float(prediction.sum())):  # a sum needs no second canvas, as isfinite() would
-                raise BidiffsrError("The network's output is not finite.", "Use --precision fp32.")
-            return prediction
-
-        def counted(predictions: Iterator[tuple[Tile, Tensor]]) -> Iterator[tuple[Tile, Tensor]]:
-            for prediction in predictions:
-                advance()
-                yield prediction
-
-        def noise(draw: int) -> Tensor:
-            field = noise_field(grid.height, grid.width, options.seed, draw)
-            if diffusion.noise_by_detail is not None:
-                _put_where_detail_is(field, up)
-            return field
-
-        start = noise(0).mul_(plan.temperature)
-        levels = noise_levels(diffusion, plan.steps)
-        sampler = SAMPLERS[options.sampler]
-        x0 = sampler(
-            predict, start, levels, parameterization(diffusion), eta=options.eta, noise=lambda step: noise(step + 1)
-        )
-        if diffusion.target == "residual":
-            _add_to_residual(x0, up)
-        width, height = plan.output_size
-        result = x0.clamp_(0, 1)[:, :height, :width]
-        return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
-
-    def _predict_windows(
-        self, x: Tensor, up: Enlarged, level: NoiseLevel, plan: Plan, tiles: Sequence[Tile]
-    ) -> Generator[tuple[Tile, Tensor]]:
-        """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
-        diffusion, grid, device = self.config.diffusion, plan.grid, self.runtime.device
-        gain = level.alpha if diffusion.input_gain == "alpha" else 1.0
-
-        def evaluate(tiles: Sequence[Tile]) -> Tensor:
-            size = grid.tile_height, grid.tile_width
-            x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
-            seen = torch.stack([condition(up, tile.top, tile.left, *size) for tile in tiles])
-            t = torch.full((len(tiles),), level.t, device=device)
-            return self.network(x_t.to(device), seen.to(device), t, level.t).float().cpu()
-
-        return self.runtime.run(evaluate, tiles, plan.concurrent)
 
     def describe(
         self,
@@ -395,25 +303,3 @@ class SuperResolver:
             input_quality=picture.quality,
             image=image,
         )
-
-
-def _put_where_detail_is(noise: Tensor, up: Enlarged) -> None:
-    """Multiply noise by its gain, in place, a band of rows at a time."""
-    for top, band in _high_bands(noise):
-        band *= noise_gain(up, top, 0, *band.shape[1:])
-
-
-def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
-    """Turn r into up + s r, in place, a band of rows at a time."""
-    assert up.config.residual_scale is not None
-    x0.mul_(up.config.residual_scale[str(up.scale)])
-    for top, band in _high_bands(x0):
-        if up.config.residual_by_detail is not None:
-            band *= residual_gain(up, top, 0, *band.shape[1:])
-        band += up.crop(top, 0, *band.shape[1:])
-
-
-def _high_bands(canvas: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """(first row, view) of bands so high that what is looked at around them matters little."""
-    height = 4 * BAND
-    return ((top, canvas[:, top : top + height]) for top in range(0, canvas.shape[1], height))

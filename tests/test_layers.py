@@ -15,11 +15,14 @@ LAYERS = [
     {"evaluation", "training"},
     {"enlarging"},
     {"pipeline"},
+    {"canvas"},
     {"runtime"},
     {"checkpoints"},
     {"networks"},
     {"diffusion"},
-    {"ops", "images", "tiling"},
+    {"planning"},
+    {"ops", "images"},
+    {"tiling"},
     {"results", "systems", "configs", "atomic", "cgroups", "journal", "errors", "suffixes", "text"},
 ]
 LEVEL = {room: len(LAYERS) - index for index, layer in enumerate(LAYERS) for room in layer}

@@ -24,7 +24,7 @@ from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
 from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
 from bidiffsr_cli.ops import native
-from bidiffsr_cli.pipeline import Plan
+from bidiffsr_cli.planning import Plan
 from bidiffsr_cli.runtime import choose_runtime
 
 SMALL_TILE = {"tile": 64, "tile_overlap": 16}
@@ -255,7 +255,7 @@ def test_a_zero_network_returns_the_bicubic_picture(small, steps, temperature, s
     resolver.network = Replaced(lambda x, condition: torch.zeros_like(x))
     result = resolver.upscale(small, scale=scale, steps=steps, temperature=temperature, **SMALL_TILE)
     up = upsample(to_tensor(small), scale, resolver.config.diffusion)
-    assert torch.equal(to_tensor(result.image), (up * 255).round() / 255)
+    assert (to_tensor(result.image) - up).abs().max() * 255 < 0.5001  # rounded, and a half either way
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

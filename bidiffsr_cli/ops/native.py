@@ -24,7 +24,7 @@ from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, P
 from . import __path__ as FOLDERS
 from .packing import row_bytes
 
-ABI = 4
+ABI = 5
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
@@ -65,7 +65,7 @@ def choose_isa() -> str:
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; others widen it first, which gains nothing."""
-    return bool(_library().bidiffsr_multiplies_bfloat16())
+    return bool(library().bidiffsr_multiplies_bfloat16())
 
 
 class Network:
@@ -84,10 +84,9 @@ class Network:
 
     def __init__(self, isa: str, program: Program) -> None:
         self.program = program
-        library, description, handle = _library(), _Describer(isa, program), ctypes.c_void_p()
-        _check(library.bidiffsr_network_new(ctypes.byref(description.result), ctypes.byref(handle)))
-        self._handle = handle
-        weakref.finalize(self, library.bidiffsr_network_delete, handle)
+        description, self.handle = _Describer(isa, program), ctypes.c_void_p()
+        check(library().bidiffsr_network_new(ctypes.byref(description.result), ctypes.byref(self.handle)))
+        weakref.finalize(self, library().bidiffsr_network_delete, self.handle)
 
     def __call__(
         self, inputs: Sequence[Tensor], t: Sequence[int], step: int, threads: int, seconds: list[float] | None = None
@@ -115,7 +114,7 @@ class Network:
             for source, channels in zip(inputs, program.input_channels, strict=True)
         ]
         size = (ctypes.c_int32 * 3)()
-        _check(_library().bidiffsr_network_size(self._handle, height, width, size))
+        check(library().bidiffsr_network_size(self.handle, height, width, size))
         last = program.operations[-1]
         planes = isinstance(last, FullConv) and last.shuffle > 0
         layout = torch.contiguous_format if planes else torch.channels_last
@@ -125,7 +124,7 @@ class Network:
         run.t, run.step, run.output = (ctypes.c_int32 * batch)(*t), step, output.data_ptr()
         if seconds is not None:
             run.seconds = ctypes.cast(took, ctypes.POINTER(ctypes.c_double))
-        _check(_library().bidiffsr_network_run(self._handle, ctypes.byref(run)))
+        check(library().bidiffsr_network_run(self.handle, ctypes.byref(run)))
         if seconds is not None:
             seconds[:] = took
         return output
@@ -133,17 +132,17 @@ class Network:
     @property
     def nbytes(self) -> int:
         """Of its weights."""
-        return _library().bidiffsr_network_bytes(self._handle)
+        return library().bidiffsr_network_bytes(self.handle)
 
 
 def peak_rate(isa: str) -> float:
     """Binary multiply-adds per second of one core on registers alone; 0 for portable."""
-    return _library().bidiffsr_peak_rate(ISAS[isa])
+    return library().bidiffsr_peak_rate(ISAS[isa])
 
 
 def clock_rate() -> float:
     """The processor's clock now, cycles per second."""
-    return _library().bidiffsr_clock_rate()
+    return library().bidiffsr_clock_rate()
 
 
 class _Segment(ctypes.Structure):
@@ -326,7 +325,8 @@ def _map_pointer(tensor: Tensor, shape: Sequence[int]) -> int:
     return tensor.data_ptr()
 
 
-def _check(status: int) -> None:
+def check(status: int) -> None:
+    """Raise what a status of the library stands for, if it is not a good one."""
     if status == 1:
         raise MemoryError("the native engine could not get the memory that it needs")
     if status == 3:
@@ -335,11 +335,12 @@ def _check(status: int) -> None:
         raise RuntimeError(f"the native engine refused to compute (status {status})")
 
 
-def _library() -> Any:
-    library, why = _load()
-    if library is None:
+def library() -> Any:
+    """The library, with the types of its functions set."""
+    found, why = _load()
+    if found is None:
         raise RuntimeError(why)
-    return library
+    return found
 
 
 _P, _I32, _I64, _F64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
@@ -351,6 +352,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_network_bytes": (_I64, [_P]),
     "bidiffsr_network_size": (_I32, [_P, _I32, _I32, _P]),
     "bidiffsr_network_run": (_I32, [_P, _P]),
+    "bidiffsr_enlarge": (_I32, [_P, _P, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),
 }

@@ -11,7 +11,7 @@ from ..results import UpscaleResult
 from .pictures import model_name
 
 if TYPE_CHECKING:
-    from ..pipeline import Plan
+    from ..planning import Plan
 
 Rows = list[tuple[str, str]]
 """What is shown as a small table: names and values."""

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <atomic>
 #include <future>
 #include <random>
 #include <sstream>
@@ -650,6 +651,75 @@ void check_network(Random& random, const std::vector<int>& isas) {
   }
 }
 
+// ---- A picture -----------------------------------------------------------------------------------------------------
+
+// A window's network that is a formula: whatever the windows' order and the threads, the picture is the same.
+void check_canvas(Random& random) {
+  struct Caller {
+    int64_t canvas, window;
+    std::atomic<int> windows{0};
+    int stop_at = -1;
+    static int32_t noise(void*, int32_t draw, float* field, int64_t count) {
+      for (int64_t i = 0; i < count; i++) field[i] = float((i * 7919 + draw * 104729) % 1000) / 500 - 1;
+      return 0;
+    }
+  } caller;
+  bidiffsr_enlargement e = {};
+  bidiffsr_diffusion d = {};
+  d.residual = d.detail = random.coin(), d.input_gain = random.coin(), d.up_clipped = random.coin();
+  d.clips = random.coin(), d.clip_low = -0.5f, d.clip_high = 0.5f, d.condition_high = 1, d.residual_scale = 0.05f;
+  if (d.residual && random.coin()) d.noise_by_detail = 0.03f, d.residual_by_detail = 0.002f;
+  e.scale = random(1, 4), e.height = random(1, 30), e.width = random(1, 30);
+  const int high = e.scale * e.height, wide = e.scale * e.width;
+  e.canvas_height = high + random(0, 7), e.canvas_width = wide + random(0, 7);
+  const auto lay = [&](int32_t length, int32_t& tile, std::vector<int32_t>& starts) {
+    const int32_t count = length < 20 ? 1 : random(1, 3);
+    tile = count == 1 ? length : (length + (count - 1) * e.overlap + count - 1) / count;
+    for (int32_t i = 0; i < count; i++) starts.push_back(count == 1 ? 0 : i * (length - tile) / (count - 1));
+  };
+  std::vector<int32_t> tops, lefts;
+  e.overlap = random(0, 4);
+  lay(e.canvas_height, e.tile_height, tops), lay(e.canvas_width, e.tile_width, lefts);
+  e.row_count = int32_t(tops.size()), e.column_count = int32_t(lefts.size()), e.tops = tops.data(), e.lefts = lefts.data();
+  e.sampler = random(BIDIFFSR_DDIM, BIDIFFSR_DPMPP_2M), e.step_count = random(1, 3);
+  std::vector<bidiffsr_level> levels;
+  for (int i = 0; i < e.step_count; i++) {
+    const double phi = 1.57 * (e.step_count - i) / e.step_count;
+    levels.push_back({100 * (e.step_count - i) - 1, cos(phi), sin(phi)});
+  }
+  levels.push_back({-1, 1, 0});
+  e.levels = levels.data(), e.eta = e.sampler == BIDIFFSR_DDIM && random.coin() ? 0.5 : 0, e.temperature = 1;
+  const Floats low_res = random.reals(3 * e.height * e.width, 0, 1);
+  e.low_res = low_res.data();
+  caller.canvas = 3 * int64_t(e.canvas_height) * e.canvas_width, caller.window = 3 * int64_t(e.tile_height) * e.tile_width;
+  e.context = &caller;
+  e.noise = [](void* context, int32_t draw, float* field) {
+    return Caller::noise(context, draw, field, static_cast<Caller*>(context)->canvas);
+  };
+  e.predict = [](void* context, int32_t threads, const float* x_t, const float* condition, int32_t, float* prediction) {
+    check(threads > 0, "a window without a thread");
+    const int64_t count = static_cast<Caller*>(context)->window;
+    for (int64_t i = 0; i < count; i++) prediction[i] = 0.3f * x_t[i] + 0.1f * condition[i] + 0.05f * x_t[count - 1 - i];
+    return 0;
+  };
+  e.progress = [](void* context) {
+    Caller& caller = *static_cast<Caller*>(context);
+    return int32_t(++caller.windows == caller.stop_at ? 77 : 0);
+  };
+  Floats first;
+  for (const auto& [threads, concurrent] : {std::pair<int, int>{1, 1}, {4, 3}, {2, 8}}) {
+    Floats output(3 * high * wide, NAN);
+    e.threads = threads, e.concurrent = concurrent, e.output = output.data(), caller.windows = 0;
+    check(bidiffsr_enlarge(nullptr, &d, &e) == BIDIFFSR_OK, "enlarge");
+    check(caller.windows == e.row_count * e.column_count * e.step_count, "a window is missing, or too many");
+    for (float value : output) check(value >= 0 && value <= 1, "a value was not written, or is out of range");
+    if (first.empty()) first = output;
+    check(same_bytes(output, first), "other bytes on other threads");
+  }
+  caller.windows = 0, caller.stop_at = 1;
+  check(bidiffsr_enlarge(nullptr, &d, &e) == 77, "progress could not stop it");
+}
+
 // ---- All of it -----------------------------------------------------------------------------------------------------
 
 std::vector<int> supported() {
@@ -682,7 +752,7 @@ int main(int argc, char** argv) {
       Random random{std::mt19937_64(seed + number)};  // so case n is also case 0 of seed + n
       check_block(random, isas);
       if (number % 4 == 0) check_full_conv(random, isas), check_norm(random, isas);
-      if (number % 16 == 0) check_attention(random, isas), check_network(random, isas);
+      if (number % 16 == 0) check_attention(random, isas), check_network(random, isas), check_canvas(random);
       if (number % 50 == 0)
         for (int isa : isas) check_callers(random, isa);
     }

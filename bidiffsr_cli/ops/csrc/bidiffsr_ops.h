@@ -25,13 +25,14 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 4  // raised with every change in here
+#define BIDIFFSR_ABI 5  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
   BIDIFFSR_OUT_OF_MEMORY = 1,
   BIDIFFSR_UNSUPPORTED = 2,  // an instruction set that cannot run here
-  BIDIFFSR_MISFIT = 3        // operations or sizes that do not fit each other
+  BIDIFFSR_MISFIT = 3,       // operations or sizes that do not fit each other
+  BIDIFFSR_NOT_FINITE = 4    // the network predicts something that is no number; 5 and above are the caller's own
 } bidiffsr_status;
 typedef enum {
   BIDIFFSR_PORTABLE = 0,
@@ -145,6 +146,54 @@ BIDIFFSR_API int64_t bidiffsr_network_bytes(const bidiffsr_network* network);
 BIDIFFSR_API int32_t bidiffsr_network_size(const bidiffsr_network* network, int32_t height, int32_t width, int32_t size[3]);
 
 BIDIFFSR_API int32_t bidiffsr_network_run(const bidiffsr_network* network, const bidiffsr_run* run);
+
+// How the diffusion of a model goes; words are those of `configs.DiffusionConfig`.
+typedef struct {
+  int32_t epsilon;                       // what the network predicts: epsilon, or v
+  int32_t residual;                      // what is diffused: the residual, or the image
+  int32_t input_gain;                    // whether the network is given alpha x_t
+  int32_t up_clipped;                    // whether up(LR) is clipped to [0, 1]
+  int32_t clips;                         // whether x_0 is clamped to what follows
+  float clip_low, clip_high;
+  float condition_low, condition_high;   // where black and white of up(LR) are mapped to
+  int32_t detail;                        // whether the condition has what is sharp in up(LR)
+  float residual_scale;                  // s of the scale
+  float noise_by_detail, residual_by_detail;  // 0: noise, or the residual, counts the same everywhere
+} bidiffsr_diffusion;
+
+typedef struct {
+  int32_t t;
+  double alpha, sigma;
+} bidiffsr_level;
+
+typedef enum { BIDIFFSR_DDIM = 0, BIDIFFSR_DDPM = 1, BIDIFFSR_DPMPP_2M = 2 } bidiffsr_sampler;
+
+// One picture. Functions of the caller may be called from other threads; where one gives another number than 0, nothing
+// more is begun, and the number is what bidiffsr_enlarge gives.
+typedef struct {
+  int32_t threads, concurrent;       // in all; and windows that are computed at once, which share them
+  const float* low_res;              // 3×height×width, in [0, 1]
+  int32_t height, width, scale;
+  int32_t canvas_height, canvas_width;  // at least scale times as much
+  int32_t tile_height, tile_width, overlap, row_count, column_count;
+  const int32_t *tops, *lefts;       // where rows and columns of windows begin
+  int32_t sampler, step_count;
+  const bidiffsr_level* levels;      // step_count + 1, the last one clean
+  double eta, temperature;
+  // Writes N(0, 1) noise of the canvas, 3×canvas_height×canvas_width; draw 0 is the start.
+  int32_t (*noise)(void* context, int32_t draw, float* field);
+  // Computes a window in the network's place, on so many threads: x_t and condition as it sees them ->
+  // 3×tile_height×tile_width; or null.
+  int32_t (*predict)(void* context, int32_t threads, const float* x_t, const float* condition, int32_t t,
+                     float* prediction);
+  int32_t (*progress)(void* context);  // is called whenever a window is done; or null
+  void* context;
+  float* output;                     // 3×(scale height)×(scale width), in [0, 1]
+} bidiffsr_enlargement;
+
+// Run the whole reverse diffusion. The network's inputs are the condition and x_t, as planes.
+BIDIFFSR_API int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
+                                      const bidiffsr_enlargement* enlargement);
 
 // Binary multiply-adds per second of one core on registers alone: what the kernels could reach at best. And the
 // processor's clock, cycles per second. Both take some milliseconds.

@@ -1,0 +1,206 @@
+"""A picture's whole reverse diffusion on the native engine: `bidiffsr_enlarge` of its library, from Python."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..configs import DiffusionConfig
+from ..tiling import Grid
+from . import native
+from .threads import using_threads
+
+SAMPLERS = {"ddim": 0, "ddpm": 1, "dpmpp-2m": 2}
+NOT_FINITE, STOPPED = 4, 5
+"""Statuses: the library's, and what functions here give it to end."""
+Predict = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""x_t (1×3×H×W), the condition (1×C×H×W), t (1), t as an index -> the prediction, 1×3×H×W."""
+
+
+class NotFiniteError(ArithmeticError):
+    """The network predicts something that is no number."""
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """How one picture is enlarged.
+
+    Attributes:
+        diffusion: of the model.
+        grid: the windows.
+        scale: of enlargement.
+        levels: (t, alpha, sigma) of all steps, and of the clean end.
+        sampler: ddim, ddpm or dpmpp-2m.
+        eta, temperature: as options.
+        threads: of the CPU, in all.
+        concurrent: windows that are computed at once.
+    """
+
+    diffusion: DiffusionConfig
+    grid: Grid
+    scale: int
+    levels: Sequence[tuple[int, float, float]]
+    sampler: str
+    eta: float
+    temperature: float
+    threads: int
+    concurrent: int
+
+
+def enlarge(
+    low_res: Tensor,
+    how: Enlargement,
+    network: native.Network | Predict,
+    noise: Callable[[int], Tensor],
+    advance: Callable[[], None],
+) -> Tensor:
+    """Run the whole reverse diffusion.
+
+    Args:
+        low_res: 3×h×w in [0, 1].
+        how: everything else that the result depends on.
+        network: one of the engine, or what computes a window in its place.
+        noise: draw -> 3×H×W of the canvas; 0 is the start.
+        advance: is called, from any thread, whenever a window is done.
+
+    Returns:
+        3×(scale·h)×(scale·w) in [0, 1].
+
+    Raises:
+        NotFiniteError: the network predicts something that is no number.
+        MemoryError: there is not enough memory.
+        BaseException: what `network`, `noise` or `advance` raise.
+    """
+    diffusion, grid = how.diffusion, how.grid
+    low_res = low_res.contiguous()
+    _, height, width = low_res.shape
+    result = torch.empty(3, how.scale * height, how.scale * width)
+    errors: list[BaseException] = []
+
+    def guarded(work: Callable[[], object]) -> int:
+        try:
+            work()
+        except BaseException as error:  # even Ctrl-C must not be lost on the way through C
+            errors.append(error)
+            return STOPPED
+        return 0
+
+    def draw_noise(_: object, draw: int, field: int) -> int:
+        canvas = 3, grid.height, grid.width
+        return guarded(lambda: _floats(field, canvas).copy_(noise(draw)))
+
+    def predict(_: object, threads: int, x_t: int, condition: int, t: int, prediction: int) -> int:
+        window = grid.tile_height, grid.tile_width
+        assert not isinstance(network, native.Network)
+
+        @torch.inference_mode()
+        def compute() -> None:
+            seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(diffusion.condition), *window))]
+            with using_threads(threads):
+                found = network(seen[0], seen[1], torch.tensor([t]), t)
+            _floats(prediction, (1, 3, *window)).copy_(found)
+
+        return guarded(compute)
+
+    call = _Enlargement(
+        threads=how.threads,
+        concurrent=how.concurrent,
+        low_res=low_res.data_ptr(),
+        height=height,
+        width=width,
+        scale=how.scale,
+        canvas_height=grid.height,
+        canvas_width=grid.width,
+        tile_height=grid.tile_height,
+        tile_width=grid.tile_width,
+        overlap=grid.overlap,
+        row_count=len(grid.tops),
+        column_count=len(grid.lefts),
+        tops=(ctypes.c_int32 * len(grid.tops))(*grid.tops),
+        lefts=(ctypes.c_int32 * len(grid.lefts))(*grid.lefts),
+        sampler=SAMPLERS[how.sampler],
+        step_count=len(how.levels) - 1,
+        levels=(_Level * len(how.levels))(*(_Level(*level) for level in how.levels)),
+        eta=how.eta,
+        temperature=how.temperature,
+        noise=_NOISE(draw_noise),
+        progress=_PROGRESS(lambda _: guarded(advance)),
+        output=result.data_ptr(),
+    )
+    if not isinstance(network, native.Network):
+        call.predict = _PREDICT(predict)
+    handle = network.handle if isinstance(network, native.Network) else None
+    described = _described(diffusion, how.scale)
+    status = native.library().bidiffsr_enlarge(handle, ctypes.byref(described), ctypes.byref(call))
+    if errors:
+        raise errors[0]
+    if status == NOT_FINITE:
+        raise NotFiniteError
+    native.check(status)
+    return result
+
+
+def _described(config: DiffusionConfig, scale: int) -> _Diffusion:
+    return _Diffusion(
+        epsilon=config.parameterization == "epsilon",
+        residual=config.target == "residual",
+        input_gain=config.input_gain == "alpha",
+        up_clipped=config.upsample == "bicubic_075_clipped",
+        clips=config.clip is not None,
+        clip=(ctypes.c_float * 2)(*(config.clip or (0, 0))),
+        condition_range=(ctypes.c_float * 2)(*config.condition_range),
+        detail="detail" in config.condition,
+        residual_scale=(config.residual_scale or {}).get(str(scale), 1.0),
+        noise_by_detail=config.noise_by_detail or 0.0,
+        residual_by_detail=config.residual_by_detail or 0.0,
+    )
+
+
+def _floats(address: int, shape: tuple[int, ...]) -> Tensor:
+    """The floats at an address, as a tensor that does not own them."""
+    count = 1
+    for side in shape:
+        count *= side
+    return torch.frombuffer((ctypes.c_float * count).from_address(address), dtype=torch.float32).view(shape)
+
+
+class _Diffusion(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("epsilon", "residual", "input_gain", "up_clipped", "clips")),
+        ("clip", ctypes.c_float * 2),
+        ("condition_range", ctypes.c_float * 2),
+        ("detail", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in ("residual_scale", "noise_by_detail", "residual_by_detail")),
+    ]
+
+
+class _Level(ctypes.Structure):
+    _fields_ = [("t", ctypes.c_int32), ("alpha", ctypes.c_double), ("sigma", ctypes.c_double)]
+
+
+_POINTER = ctypes.c_void_p
+_NOISE = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER, ctypes.c_int32, _POINTER)
+_PREDICT = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER, ctypes.c_int32, _POINTER, _POINTER, ctypes.c_int32, _POINTER)
+_PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER)
+
+
+class _Enlargement(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("threads", "concurrent")),
+        ("low_res", _POINTER),
+        *((name, ctypes.c_int32) for name in ("height", "width", "scale", "canvas_height", "canvas_width")),
+        *((name, ctypes.c_int32) for name in ("tile_height", "tile_width", "overlap", "row_count", "column_count")),
+        *((name, ctypes.POINTER(ctypes.c_int32)) for name in ("tops", "lefts")),
+        *((name, ctypes.c_int32) for name in ("sampler", "step_count")),
+        ("levels", ctypes.POINTER(_Level)),
+        *((name, ctypes.c_double) for name in ("eta", "temperature")),
+        ("noise", _NOISE),
+        ("predict", _PREDICT),
+        ("progress", _PROGRESS),
+        ("context", _POINTER),
+        ("output", _POINTER),
+    ]

@@ -1,0 +1,504 @@
+// A picture's whole way: what is known of it beforehand, the sampler on the canvas, the windows that the network looks
+// through, and how their predictions are blended. Definitions: `diffusion/` and `tiling.py`.
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "bands.h"
+#include "kernels.h"
+
+namespace bidiffsr {
+namespace {
+
+constexpr int64_t BAND = 128;  // rows of the canvas that are one task
+constexpr double PI = 3.14159265358979323846;
+
+using Floats = std::vector<float>;
+
+struct Stopped {
+  int32_t status;
+};
+
+// Calls work(first row, last row + 1) for bands of rows, on several threads.
+template <class Work>
+void over_rows(int threads, int64_t rows, const Work& work) {
+  struct Context {
+    const Work& work;
+    int64_t rows;
+    std::atomic<bool> failed{false};
+    static void run(void* context, int64_t task) {
+      Context& all = *static_cast<Context*>(context);
+      const int64_t first = task * BAND, last = first + BAND;
+      try {
+        all.work(first, last < all.rows ? last : all.rows);
+      } catch (const std::bad_alloc&) {
+        all.failed = true;
+      }
+    }
+  } context{work, rows};
+  parallel(threads, (rows + BAND - 1) / BAND, Context::run, &context);
+  if (context.failed) throw std::bad_alloc();
+}
+
+// ---- up(LR), and what is told from it ------------------------------------------------------------------------------
+
+// Bicubic interpolation of one dimension with a = -0.75: which four pixels of the small picture a place is made of.
+struct Taps {
+  int64_t at[4];
+  float weight[4];
+
+  Taps(int64_t place, int64_t scale, int64_t length) {
+    constexpr float A = -0.75f;
+    const auto near = [](float x) { return ((A + 2) * x - (A + 3)) * x * x + 1; };
+    const auto far = [](float x) { return ((A * x - 5 * A) * x + 8 * A) * x - 4 * A; };
+    const float source = (float(place % scale) + 0.5f) / float(scale) - 0.5f, below = floorf(source), t = source - below;
+    const float weights[4] = {far(t + 1), near(t), near(1 - t), far(2 - t)};
+    for (int i = 0; i < 4; i++) {
+      const int64_t pixel = place / scale + int64_t(below) - 1 + i;
+      at[i] = pixel < 0 ? 0 : pixel < length ? pixel : length - 1;
+      weight[i] = weights[i];
+    }
+  }
+};
+
+class Enlarged {
+ public:
+  Enlarged(const bidiffsr_diffusion& d, const bidiffsr_enlargement& e) : d(d), e(e) {
+    const int64_t height = int64_t(e.scale) * e.height, width = int64_t(e.scale) * e.width;
+    const bool mirror = !d.residual && e.canvas_height < 2 * height && e.canvas_width < 2 * width;
+    rows = taps(e.canvas_height, height, e.height, mirror), columns = taps(e.canvas_width, width, e.width, mirror);
+  }
+
+  // 3×height×width of the canvas; beyond the canvas its edge is repeated.
+  void crop(int64_t top, int64_t left, int64_t height, int64_t width, float* out) const {
+    int64_t first = e.height, last = -1;
+    for (int64_t y = 0; y < height; y++)
+      for (int64_t at : row(top + y).at) first = at < first ? at : first, last = at > last ? at : last;
+    std::vector<Taps> across;
+    for (int64_t x = 0; x < width; x++) across.push_back(at(columns, left + x));
+    Floats half((last - first + 1) * width);  // small rows, enlarged in their own direction
+    for (int64_t plane = 0; plane < 3; plane++, out += height * width) {
+      for (int64_t y = first; y <= last; y++) {
+        const float* from = e.low_res + (plane * e.height + y) * e.width;
+        float* to = half.data() + (y - first) * width;
+        for (int64_t x = 0; x < width; x++) {
+          const Taps& t = across[x];
+          to[x] = from[t.at[0]] * t.weight[0] + from[t.at[1]] * t.weight[1] + from[t.at[2]] * t.weight[2] +
+                  from[t.at[3]] * t.weight[3];
+        }
+      }
+      for (int64_t y = 0; y < height; y++) {
+        const Taps& t = row(top + y);
+        const float* from[4];
+        for (int i = 0; i < 4; i++) from[i] = half.data() + (t.at[i] - first) * width;
+        float* to = out + y * width;
+        for (int64_t x = 0; x < width; x++)
+          to[x] = from[0][x] * t.weight[0] + from[1][x] * t.weight[1] + from[2][x] * t.weight[2] + from[3][x] * t.weight[3];
+        if (d.up_clipped)
+          for (int64_t x = 0; x < width; x++) to[x] = to[x] < 0 ? 0 : to[x] > 1 ? 1 : to[x];
+      }
+    }
+  }
+
+ private:
+  static std::vector<Taps> taps(int64_t length, int64_t picture, int64_t small, bool mirror) {
+    std::vector<Taps> all;
+    for (int64_t i = 0; i < length; i++)
+      all.emplace_back(i < picture ? i : mirror ? 2 * (picture - 1) - i : picture - 1, picture / small, small);
+    return all;
+  }
+
+  static const Taps& at(const std::vector<Taps>& taps, int64_t i) {
+    return taps[i < 0 ? 0 : i < int64_t(taps.size()) ? i : taps.size() - 1];
+  }
+
+  const Taps& row(int64_t y) const { return at(rows, y); }
+
+  const bidiffsr_diffusion& d;
+  const bidiffsr_enlargement& e;
+  std::vector<Taps> rows, columns;
+};
+
+// A normalized Gaussian of radius floor(3 sigma), sigma = 0.75 scale.
+struct Gaussian {
+  int64_t radius;
+  Floats kernel;
+
+  explicit Gaussian(int64_t scale) : radius(int64_t(floor(3 * 0.75 * double(scale)))) {
+    double sum = 0;
+    std::vector<double> values;
+    for (int64_t i = -radius; i <= radius; i++) sum += values.emplace_back(exp(-0.5 * pow(double(i) / (0.75 * double(scale)), 2)));
+    for (double value : values) kernel.push_back(float(value / sum));
+  }
+};
+
+// Sums of 2r+1 neighbours in both directions, weighted where there is a kernel: (height+2r)×(width+2r) -> height×width.
+template <class T>
+void separable(const T* x, int64_t height, int64_t width, int64_t r, const float* kernel, T* out) {
+  const int64_t stride = width + 2 * r;
+  std::vector<T> row(stride);
+  for (int64_t y = 0; y < height; y++, out += width) {
+    for (T& value : row) value = 0;
+    for (int64_t i = 0; i <= 2 * r; i++) {
+      const T* from = x + (y + i) * stride;
+      const T weight = kernel ? T(kernel[i]) : T(1);
+      for (int64_t j = 0; j < stride; j++) row[j] += from[j] * weight;
+    }
+    for (int64_t j = 0; j < width; j++) out[j] = 0;
+    for (int64_t i = 0; i <= 2 * r; i++) {
+      const T weight = kernel ? T(kernel[i]) : T(1);
+      for (int64_t j = 0; j < width; j++) out[j] += row[i + j] * weight;
+    }
+  }
+}
+
+// What a picture is known to be like, as far as the diffusion asks.
+class Knowledge {
+ public:
+  Knowledge(const bidiffsr_diffusion& d, const bidiffsr_enlargement& e) : up(d, e), d(d), gaussian(e.scale), box(2 * e.scale) {}
+
+  // The condition of a window: up(LR) mapped to its range, and what the Gaussian takes away.
+  void condition(int64_t top, int64_t left, int64_t height, int64_t width, float* out) const {
+    const int64_t r = d.detail ? gaussian.radius : 0, size = height * width;
+    const Floats around = crop(top, left, height, width, r);
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < height; y++) {
+        const float* from = around.data() + (plane * (height + 2 * r) + y + r) * (width + 2 * r) + r;
+        float* to = out + plane * size + y * width;
+        for (int64_t x = 0; x < width; x++) to[x] = from[x] * (d.condition_high - d.condition_low) + d.condition_low;
+      }
+    if (!d.detail) return;
+    detail(around, height, width, out + 3 * size);
+    for (int64_t i = 3 * size; i < 6 * size; i++) out[i] /= d.residual_scale;
+  }
+
+  // By how much noise counts in rows of the canvas: √(deviation of grey around / noise_by_detail), at most 1. In double
+  // precision, as float32 leaves of a uniform picture's variance what makes a tenth of the noise.
+  void noise_gain(int64_t top, int64_t height, int64_t width, float* out) const {
+    const Floats around = crop(top, 0, height, width, box);
+    const int64_t all = (height + 2 * box) * (width + 2 * box), size = height * width;
+    std::vector<double> grey(all), square(all), mean(size), mean_square(size);
+    for (int64_t i = 0; i < all; i++) {
+      grey[i] = double((around[i] + around[all + i] + around[2 * all + i]) / 3);
+      square[i] = grey[i] * grey[i];
+    }
+    separable<double>(grey.data(), height, width, box, nullptr, mean.data());
+    separable<double>(square.data(), height, width, box, nullptr, mean_square.data());
+    const double count = double((2 * box + 1) * (2 * box + 1));
+    for (int64_t i = 0; i < size; i++) {
+      const double variance = mean_square[i] / count - mean[i] / count * (mean[i] / count);
+      const double gain = sqrt(variance > 0 ? variance : 0) / double(d.noise_by_detail);
+      out[i] = float(sqrt(gain < 1 ? gain : 1));
+    }
+  }
+
+  // By how much the residual counts: root mean square of the detail around / residual_by_detail, at most 1.
+  void residual_gain(int64_t top, int64_t height, int64_t width, float* out) const {
+    const int64_t high = height + 2 * box, wide = width + 2 * box, size = height * width;
+    Floats power(high * wide), sharp(3 * high * wide);
+    detail(crop(top - box, -box, high, wide, gaussian.radius), high, wide, sharp.data());
+    for (int64_t i = 0; i < high * wide; i++) {
+      const float a = sharp[i], b = sharp[high * wide + i], c = sharp[2 * high * wide + i];
+      power[i] = (a * a + b * b + c * c) / 3;
+    }
+    separable<float>(power.data(), height, width, box, nullptr, out);
+    const float count = float((2 * box + 1) * (2 * box + 1));
+    for (int64_t i = 0; i < size; i++) {
+      const float gain = sqrtf(out[i] / count) / d.residual_by_detail;
+      out[i] = gain < 1 ? gain : 1;
+    }
+  }
+
+  const Enlarged up;
+
+ private:
+  Floats crop(int64_t top, int64_t left, int64_t height, int64_t width, int64_t r) const {
+    Floats around(3 * (height + 2 * r) * (width + 2 * r));
+    up.crop(top - r, left - r, height + 2 * r, width + 2 * r, around.data());
+    return around;
+  }
+
+  // 3×(height+2r)×(width+2r) less itself smoothed: 3×height×width.
+  void detail(const Floats& around, int64_t height, int64_t width, float* out) const {
+    const int64_t r = gaussian.radius, all = (height + 2 * r) * (width + 2 * r);
+    for (int64_t plane = 0; plane < 3; plane++, out += height * width) {
+      const float* x = around.data() + plane * all;
+      separable<float>(x, height, width, r, gaussian.kernel.data(), out);
+      for (int64_t y = 0; y < height; y++)
+        for (int64_t i = 0; i < width; i++) out[y * width + i] = x[(y + r) * (width + 2 * r) + r + i] - out[y * width + i];
+    }
+  }
+
+  const bidiffsr_diffusion& d;
+  Gaussian gaussian;
+  int64_t box;
+};
+
+// ---- Windows -------------------------------------------------------------------------------------------------------
+
+// Each window's weights along one side: 1 in its own part, raised-cosine ramps of width `overlap` to its neighbours', 0.
+std::vector<Floats> ramps(const int32_t* starts, int64_t count, int64_t size, int64_t overlap) {
+  std::vector<Floats> weights(count, Floats(size, 1.f));
+  for (int64_t i = 0; i + 1 < count; i++) {
+    const int64_t here = starts[i], there = starts[i + 1];
+    const int64_t begin = (here + there + size - overlap) / 2, end = begin + overlap;  // the middle of what both see
+    for (int64_t at = begin; at < here + size; at++) {
+      const double part = at < end ? sin(PI / 2 * (double(at - begin) + 0.5) / double(overlap)) : 1;
+      weights[i][at - here] = float(1 - part * part);
+    }
+    for (int64_t at = there; at < end; at++) {
+      const double part = at < begin ? 0 : sin(PI / 2 * (double(at - begin) + 0.5) / double(overlap));
+      weights[i + 1][at - there] = float(part * part);
+    }
+  }
+  return weights;
+}
+
+class Canvas {
+ public:
+  Canvas(const bidiffsr_network* network, const bidiffsr_diffusion& d, const bidiffsr_enlargement& e)
+      : network(network), d(d), e(e), height(e.canvas_height), width(e.canvas_width), size(3 * height * width), known(d, e) {
+    of_rows = ramps(e.tops, e.row_count, e.tile_height, e.overlap);
+    of_columns = ramps(e.lefts, e.column_count, e.tile_width, e.overlap);
+  }
+
+  void run() {
+    x = noise(0);
+    for (int64_t i = 0; i < size; i++) x[i] *= float(e.temperature);
+    Floats last_x0;
+    double last_step = INFINITY;
+    for (int32_t i = 0; i < e.step_count; i++) {
+      const bidiffsr_level &level = e.levels[i], &next = e.levels[i + 1];
+      predict(level);
+      step(i, level, next, last_x0, last_step);
+    }
+    finish();
+  }
+
+ private:
+  Floats noise(int32_t draw) {
+    Floats field(size);
+    if (const int32_t status = e.noise(e.context, draw, field.data())) throw Stopped{status};
+    if (d.noise_by_detail <= 0) return field;
+    over_rows(e.threads, height, [&](int64_t first, int64_t last) {
+      Floats gain((last - first) * width);
+      known.noise_gain(first, last - first, width, gain.data());
+      for (int64_t plane = 0; plane < 3; plane++) {
+        float* to = field.data() + (plane * height + first) * width;
+        for (size_t i = 0; i < gain.size(); i++) to[i] *= gain[i];
+      }
+    });
+    return field;
+  }
+
+  // ---- One look of the network at every window ----
+
+  struct Row {  // of windows, until all of it is there
+    std::unique_ptr<float[]> band;
+    int64_t missing;
+  };
+
+  void predict(const bidiffsr_level& level) {
+    prediction.assign(size, 0.f);
+    rows.clear();
+    rows.resize(e.row_count);
+    for (Row& row : rows) row.missing = e.column_count;
+    now = &level, failed = BIDIFFSR_OK;
+    const int64_t count = int64_t(e.row_count) * e.column_count;
+    const auto window = [](void* context, int64_t index) { static_cast<Canvas*>(context)->window_or_failure(index); };
+    parallel(e.concurrent, count, window, this);
+    if (failed != BIDIFFSR_OK) throw Stopped{failed};
+    double sum = 0;
+    for (float value : prediction) sum += value;
+    if (!isfinite(sum)) throw Stopped{BIDIFFSR_NOT_FINITE};
+  }
+
+  void window_or_failure(int64_t index) {
+    if (failed != BIDIFFSR_OK) return;
+    try {
+      window(index);
+    } catch (const std::bad_alloc&) {
+      failed = BIDIFFSR_OUT_OF_MEMORY;
+    } catch (const Stopped& stopped) {
+      failed = stopped.status;
+    }
+  }
+
+  // Threads of a window: all that there are, shared out among those that are computed at once; the last ones are fewer.
+  int32_t threads_of(int64_t index) const {
+    const int64_t count = int64_t(e.row_count) * e.column_count, at_once = e.concurrent < count ? e.concurrent : count;
+    const int64_t last = count % at_once ? count % at_once : at_once, round = index < count - last ? at_once : last;
+    const int64_t lane = index < count - last ? index % at_once : index - (count - last);
+    const int64_t share = e.threads / round + (lane < e.threads % round);
+    return int32_t(share > 0 ? share : 1);
+  }
+
+  void window(int64_t index) {
+    const int64_t row = index / e.column_count, column = index % e.column_count;
+    const int64_t top = e.tops[row], left = e.lefts[column], high = e.tile_height, wide = e.tile_width, area = high * wide;
+    Floats seen((d.detail ? 6 : 3) * area), x_t(3 * area), made(3 * area);
+    known.condition(top, left, high, wide, seen.data());
+    const float gain = d.input_gain ? float(now->alpha) : 1;
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < high; y++) {
+        const float* from = x.data() + (plane * height + top + y) * width + left;
+        float* to = x_t.data() + plane * area + y * wide;
+        for (int64_t i = 0; i < wide; i++) to[i] = from[i] * gain;
+      }
+    int32_t status;
+    if (e.predict) {
+      status = e.predict(e.context, threads_of(index), x_t.data(), seen.data(), now->t, made.data());
+    } else {
+      const float* inputs[] = {seen.data(), x_t.data()};
+      const bidiffsr_run run = {threads_of(index), 1, e.tile_height, e.tile_width, {inputs[0], inputs[1]},
+                                &now->t, now->t, made.data(), nullptr};
+      status = bidiffsr_network_run(network, &run);
+    }
+    if (status != BIDIFFSR_OK) throw Stopped{status};
+    blend(row, column, made);
+    if (const int32_t stop = e.progress ? e.progress(e.context) : 0) throw Stopped{stop};
+  }
+
+  // Windows are blended across each row of them, finished rows downwards: every value is the sum of at most two, which
+  // adds alike in either order.
+  void blend(int64_t row, int64_t column, const Floats& made) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    Row& open = rows[row];
+    const int64_t high = e.tile_height, wide = e.tile_width;
+    if (!open.band) {
+      open.band = scratch<float>(3 * high * width);
+      memset(open.band.get(), 0, 3 * high * width * sizeof(float));
+    }
+    const Floats& across = of_columns[column];
+    for (int64_t y = 0; y < 3 * high; y++) {
+      float* to = open.band.get() + y * width + e.lefts[column];
+      for (int64_t i = 0; i < wide; i++) to[i] += made[y * wide + i] * across[i];
+    }
+    if (--open.missing) return;
+    const Floats& down = of_rows[row];
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < high; y++) {
+        float* to = prediction.data() + (plane * height + e.tops[row] + y) * width;
+        const float* from = open.band.get() + (plane * high + y) * width;
+        for (int64_t i = 0; i < width; i++) to[i] += from[i] * down[y];
+      }
+    open.band.reset();
+  }
+
+  // ---- The sampler ----
+
+  // (x_0, epsilon) of a value and what the network predicts of it.
+  void understand(float value, float predicted, float alpha, float sigma, float* x0, float* epsilon) const {
+    if (d.epsilon)
+      *x0 = (value - sigma * predicted) / alpha, *epsilon = predicted;
+    else
+      *x0 = alpha * value - sigma * predicted, *epsilon = sigma * value + alpha * predicted;
+    if (d.clips) *x0 = *x0 < d.clip_low ? d.clip_low : *x0 > d.clip_high ? d.clip_high : *x0;
+  }
+
+  // x = of_x0 x_0 + of_epsilon epsilon + of_x x + fresh z, where x_0 may be led on by how it changed since the last step.
+  void update(const bidiffsr_level& level, float of_x0, float of_epsilon, float of_x, float fresh, const Floats& z,
+              const Floats& last_x0, float extrapolation, bool keep_x0) {
+    const float alpha = float(level.alpha), sigma = float(level.sigma);
+    over_rows(e.threads, 3 * height, [&](int64_t first, int64_t last) {
+      for (int64_t i = first * width; i < last * width; i++) {
+        float x0, epsilon;
+        understand(x[i], prediction[i], alpha, sigma, &x0, &epsilon);
+        if (keep_x0) prediction[i] = x0;
+        if (extrapolation) x0 = x0 + extrapolation * (x0 - last_x0[i]);
+        float value = of_x0 * x0 + of_epsilon * epsilon + of_x * x[i];
+        if (fresh) value += fresh * z[i];
+        x[i] = value;
+      }
+    });
+  }
+
+  // Standard deviation of q(x_s | x_t, x_0).
+  static double posterior(const bidiffsr_level& level, const bidiffsr_level& next) {
+    const double ratio = level.alpha / next.alpha * next.sigma, variance = level.sigma * level.sigma - ratio * ratio;
+    return next.sigma / level.sigma * sqrt(variance > 0 ? variance : 0);
+  }
+
+  static double log_snr(const bidiffsr_level& level) {
+    if (!level.alpha) return -INFINITY;
+    return level.sigma ? log(level.alpha / level.sigma) : INFINITY;
+  }
+
+  void step(int32_t index, const bidiffsr_level& level, const bidiffsr_level& next, Floats& last_x0, double& last_step) {
+    const Floats none;
+    if (e.sampler == BIDIFFSR_DPMPP_2M) {
+      const double size = log_snr(next) - log_snr(level);
+      const double extrapolation = isfinite(size) && !last_x0.empty() ? size / (2 * last_step) : 0;
+      const double keep = next.sigma / level.sigma;
+      update(level, float(next.alpha - level.alpha * keep), 0, float(keep), 0, none, last_x0, float(extrapolation), true);
+      last_x0.swap(prediction), last_step = size;
+      return;
+    }
+    double fresh = posterior(level, next), of_x0 = next.alpha, of_epsilon = 0, of_x = 0;
+    if (e.sampler == BIDIFFSR_DDIM) {
+      fresh *= e.eta;
+      const double rest = next.sigma * next.sigma - fresh * fresh;
+      of_epsilon = sqrt(rest > 0 ? rest : 0);
+    } else {
+      const double ratio = level.alpha / next.alpha, share = ratio * next.sigma;
+      of_x0 = next.alpha * (level.sigma * level.sigma - share * share) / (level.sigma * level.sigma);
+      of_x = ratio * (next.sigma / level.sigma) * (next.sigma / level.sigma);
+    }
+    update(level, float(of_x0), float(of_epsilon), float(of_x), float(fresh), fresh ? noise(index + 1) : none, none, 0, false);
+  }
+
+  // x_0 to the picture: up + s r where it is the residual; in [0, 1], and without what fills the canvas up.
+  void finish() {
+    Floats().swap(prediction);
+    const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width;
+    over_rows(e.threads, high, [&](int64_t first, int64_t last) {
+      const int64_t area = (last - first) * wide;
+      Floats up(d.residual ? 3 * area : 0), gain(d.residual && d.residual_by_detail > 0 ? area : 0);
+      if (d.residual) known.up.crop(first, 0, last - first, wide, up.data());
+      if (!gain.empty()) known.residual_gain(first, last - first, wide, gain.data());
+      for (int64_t plane = 0; plane < 3; plane++)
+        for (int64_t y = first; y < last; y++)
+          for (int64_t i = 0; i < wide; i++) {
+            float value = x[(plane * height + y) * width + i];
+            const int64_t at = (y - first) * wide + i;
+            if (d.residual) value = value * d.residual_scale * (gain.empty() ? 1 : gain[at]) + up[plane * area + at];
+            e.output[(plane * high + y) * wide + i] = value < 0 ? 0 : value > 1 ? 1 : value;
+          }
+    });
+  }
+
+  const bidiffsr_network* network;
+  const bidiffsr_diffusion& d;
+  const bidiffsr_enlargement& e;
+  int64_t height, width, size;
+  Knowledge known;
+  std::vector<Floats> of_rows, of_columns;  // the windows' weights
+  Floats x, prediction;
+  std::vector<Row> rows;
+  const bidiffsr_level* now = nullptr;
+  std::atomic<int32_t> failed{BIDIFFSR_OK};
+  std::mutex mutex;
+};
+
+}  // namespace
+}  // namespace bidiffsr
+
+using namespace bidiffsr;
+
+extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
+                                    const bidiffsr_enlargement* enlargement) {
+  try {
+    Canvas(network, *diffusion, *enlargement).run();
+  } catch (const std::bad_alloc&) {
+    return BIDIFFSR_OUT_OF_MEMORY;
+  } catch (const Stopped& stopped) {
+    return stopped.status;
+  }
+  return BIDIFFSR_OK;
+}

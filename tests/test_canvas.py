@@ -1,0 +1,164 @@
+"""A picture's diffusion on the native engine is that in torch, window by window and value by value."""
+
+import dataclasses
+import threading
+
+import pytest
+import torch
+from conftest import needs_native
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bidiffsr_cli.canvas import Diffusion
+from bidiffsr_cli.configs import DiffusionConfig, TileConfig, UpscaleOptions
+from bidiffsr_cli.errors import BidiffsrError
+from bidiffsr_cli.planning import Plan
+from bidiffsr_cli.runtime import Runtime, choose_runtime
+from bidiffsr_cli.tiling import make_grid
+
+pytestmark = needs_native
+
+RESIDUAL = DiffusionConfig(
+    parameterization="v",
+    target="residual",
+    schedule="angle",
+    condition=("low_res", "detail"),
+    condition_range=(-1.0, 1.0),
+    input_gain="alpha",
+    residual_scale={"2": 0.04, "3": 0.05, "4": 0.07},
+    upsample="bicubic_075_clipped",
+    spacing="trailing",
+    clip=None,
+    default_steps=2,
+    presets={},
+)
+CONFIGS = {
+    "the authors'": DiffusionConfig(presets={}),
+    "residual": RESIDUAL,
+    "by detail": dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.002),
+    "clipped": dataclasses.replace(RESIDUAL, clip=(-0.5, 0.75), input_gain="none"),
+}
+
+
+class Formula:
+    """A network without signs that could flip; it remembers what it saw, and may do something on the way."""
+
+    def __init__(self, on_window=lambda: None) -> None:
+        self.seen, self.on_window = [], on_window
+
+    def __call__(self, x, condition, t, step):
+        self.on_window()
+        self.seen.append((x.clone(), condition.clone(), int(t[0]), step))
+        return 0.3 * x + 0.2 * condition[:, :3] + 0.1 * condition[:, -3:].roll(3, -1)
+
+
+def diffusion(config, low_res, scale=2, steps=3, tile=None, network=None, threads=1, concurrent=1, **options):
+    height, width = (scale * side for side in low_res.shape[1:])
+    grid = make_grid(height, width, tile, 8)
+    chosen = UpscaleOptions(scale=scale, steps=steps, **options)
+    temperature = 1.0 if chosen.temperature is None else chosen.temperature
+    plan = Plan((width, height), scale, steps, temperature, 1, grid, concurrent, 0)
+    runtime = choose_runtime(device="cpu", threads=threads, precision="fp32")
+    return Diffusion(config, network or Formula(), runtime, plan, chosen)
+
+
+def in_torch(made: Diffusion) -> Diffusion:
+    there = Runtime(made.runtime.device, made.runtime.dtype, "reference", None, made.runtime.threads)
+    return dataclasses.replace(made, runtime=there, network=Formula())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(
+    size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    scale=st.sampled_from([2, 3, 4]),
+    sampler=st.sampled_from(["ddim", "ddpm", "dpmpp-2m"]),
+    eta=st.sampled_from([0.0, 0.7]),
+    steps=st.integers(1, 4),
+    tile=st.sampled_from([None, TileConfig(32, 8), TileConfig(16, 0)]),
+    temperature=st.sampled_from([None, 0.0, 0.8]),
+)
+def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, steps, tile, temperature):
+    low_res = torch.rand(3, *size)
+    if sampler != "ddim":
+        eta = 0.0
+    options = {"sampler": sampler, "eta": eta, "temperature": temperature}
+    here = diffusion(CONFIGS[name], low_res, scale, steps, tile, **options)
+    there = in_torch(here)
+    result, expected = here.run(low_res), there.run(low_res)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=2e-4)
+    assert len(here.network.seen) == len(there.network.seen)
+    for (x, condition, *times), (wanted, known, *expected_times) in zip(
+        here.network.seen, there.network.seen, strict=True
+    ):
+        assert times == expected_times
+        torch.testing.assert_close(condition, known, rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-2)  # epsilon divides by a small alpha
+
+
+@given(height=st.integers(20, 40), width=st.integers(20, 40), threads=st.integers(1, 5), concurrent=st.integers(1, 7))
+def test_threads_and_windows_at_once_do_not_change_a_byte(height, width, threads, concurrent):
+    low_res = torch.rand(3, height, width)
+    config, tile = CONFIGS["by detail"], TileConfig(48, 12)
+    results = [
+        diffusion(config, low_res, 4, tile=tile, eta=0.5, threads=count, concurrent=windows).run(low_res)
+        for count, windows in ((1, 1), (threads, concurrent))
+    ]
+    assert torch.equal(*results)
+
+
+def test_windows_are_computed_at_once():
+    both = threading.Barrier(2, timeout=60)
+    low_res = torch.rand(3, 32, 56)
+    network = Formula(on_window=both.wait)
+    made = diffusion(RESIDUAL, low_res, tile=TileConfig(64, 16), network=network, threads=2, concurrent=2)
+    assert len(made.plan.grid.tiles) % 2 == 0
+    made.run(low_res)
+    assert len(network.seen) == made.plan.evaluations
+
+
+@pytest.mark.parametrize("concurrent", [1, 3])
+@pytest.mark.parametrize("error", [ValueError("three"), KeyboardInterrupt(), MemoryError()])
+def test_what_a_window_raises_ends_it(error, concurrent):
+    low_res, looks = torch.rand(3, 64, 64), []
+
+    def fail():
+        looks.append(1)
+        if len(looks) == 3:
+            raise error
+
+    network = Formula(on_window=fail)
+    made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8), network=network, threads=3, concurrent=concurrent)
+    with pytest.raises(type(error)):
+        made.run(low_res)
+    assert len(looks) < 3 + concurrent < made.plan.evaluations
+
+
+def test_what_progress_raises_ends_it():
+    low_res, done = torch.rand(3, 64, 64), []
+
+    def advance():
+        done.append(1)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    made = dataclasses.replace(diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8)), advance=advance)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(low_res)
+    assert len(done) == 2
+
+
+def test_progress_counts_every_window_of_every_step():
+    low_res, done = torch.rand(3, 40, 40), []
+    made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8))
+    dataclasses.replace(made, advance=lambda: done.append(1)).run(low_res)
+    assert len(done) == made.plan.evaluations > 6
+
+
+def test_numbers_that_are_none_are_refused():
+    low_res = torch.rand(3, 16, 16)
+
+    def network(x, condition, t, step):
+        return torch.full_like(x, float("nan"))
+
+    with pytest.raises(BidiffsrError, match="not finite"):
+        diffusion(RESIDUAL, low_res, network=network).run(low_res)
