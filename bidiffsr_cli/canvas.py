@@ -22,9 +22,10 @@ from .diffusion.schedule import NoiseLevel, noise_levels
 from .errors import BidiffsrError
 from .networks.native import NativeUNet
 from .ops import canvas as engine
+from .ops import native, reference
 from .planning import Plan
-from .runtime import Runtime
-from .tiling import Tile, blend, noise_field
+from .runtime import Runtime, default_threads
+from .tiling import Tile, blend
 
 Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """x_t (B×3×H×W), what the network sees beside it (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W."""
@@ -55,8 +56,8 @@ class Diffusion:
         Raises:
             BidiffsrError: the network's output is not finite.
         """
-        native = self.runtime.isa is not None
-        result = self._run_on_engine(low_res) if native else self._run_in_torch(low_res)
+        on_engine = self.runtime.isa is not None
+        result = self._run_on_engine(low_res) if on_engine else self._run_in_torch(low_res)
         return match_low_frequencies(result, low_res) if self.options.color_fix == "lowfreq" else result
 
     def _run_on_engine(self, low_res: Tensor) -> Tensor:
@@ -69,6 +70,7 @@ class Diffusion:
             options.sampler,
             options.eta,
             plan.temperature,
+            options.seed,
             self.runtime.threads,
             plan.concurrent,
         )
@@ -79,7 +81,7 @@ class Diffusion:
 
         whole = network.network if isinstance(network, NativeUNet) else in_its_place
         try:
-            return engine.enlarge(low_res, how, whole, self._field, self.advance)
+            return engine.enlarge(low_res, how, whole, self.advance)
         except engine.NotFiniteError:
             raise _not_finite() from None
 
@@ -100,7 +102,7 @@ class Diffusion:
                 yield prediction
 
         def noise(draw: int) -> Tensor:
-            field = self._field(draw)
+            field = noise_field(grid.height, grid.width, options.seed, draw)
             if self.config.noise_by_detail is not None:
                 _put_where_detail_is(field, up)
             return field
@@ -138,9 +140,12 @@ class Diffusion:
     def _levels(self) -> list[NoiseLevel]:
         return noise_levels(self.config, self.plan.steps)
 
-    def _field(self, draw: int) -> Tensor:
-        grid = self.plan.grid
-        return noise_field(grid.height, grid.width, self.options.seed, draw)
+
+def noise_field(height: int, width: int, seed: int, draw: int) -> Tensor:
+    """`ops.reference.noise`, by the engine where it is there: 3×height×width."""
+    if native.why_unavailable() is None:
+        return native.noise(height, width, seed, draw, default_threads())
+    return reference.noise(height, width, seed, draw)
 
 
 def _not_finite() -> BidiffsrError:

@@ -1,4 +1,4 @@
-"""The canonical grid of windows over a picture, how their predictions are blended, and the noise under them.
+"""The canonical grid of windows over a picture, and how their predictions are blended.
 
 A network with GroupNorm and attention depends on its window, so the window belongs to the model. A picture no larger
 than it is seen whole; a larger one through the least number of windows no larger than it, which are then made as small
@@ -9,7 +9,6 @@ where it sees its surroundings. No model in here.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ import torch
 from torch import Tensor
 
 from .configs import TileConfig
-
-NOISE_BLOCK = 64
-"""The noise field is drawn in blocks of this many pixels squared."""
 
 
 @dataclass(frozen=True)
@@ -135,31 +131,6 @@ def blend(grid: Grid, predictions: Iterable[tuple[Tile, Tensor]]) -> Tensor:
             del open_rows[tile.row], band
     assert canvas is not None and not open_rows, "a tile is missing"
     return canvas
-
-
-def noise_field(height: int, width: int, seed: int, draw: int = 0) -> Tensor:
-    """N(0, 1) noise that depends on the seed and on the position alone, not on the canvas's size.
-
-    Args:
-        height, width: of the canvas.
-        seed: any integer >= 0.
-        draw: which of a run's fields; 0 is the start noise.
-
-    Returns:
-        3×height×width, float32.
-    """
-    field = torch.empty(3, height, width)
-    for top in range(0, height, NOISE_BLOCK):
-        for left in range(0, width, NOISE_BLOCK):
-            part = field[:, top : top + NOISE_BLOCK, left : left + NOISE_BLOCK]
-            part.copy_(_noise_block(seed, draw, top, left)[:, : part.shape[1], : part.shape[2]])
-    return field
-
-
-def _noise_block(seed: int, draw: int, top: int, left: int) -> Tensor:
-    digest = hashlib.blake2b(f"{seed},{draw},{top},{left}".encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-    return torch.randn(3, NOISE_BLOCK, NOISE_BLOCK, generator=generator)
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bidiffsr_cli.configs import TileConfig
-from bidiffsr_cli.tiling import blend, make_grid, noise_field
+from bidiffsr_cli.tiling import blend, make_grid
 
 sides = st.integers(1, 400)
 tiles = st.sampled_from([TileConfig(32, 8), TileConfig(64, 0), TileConfig(64, 16), TileConfig(96, 20), None])
@@ -89,23 +89,3 @@ def test_a_missing_window_is_noticed():
     grid = make_grid(64, 100, TileConfig(64, 16), multiple_of=16)
     with pytest.raises(AssertionError):
         blend(grid, [(one, torch.zeros(3, 64, 64)) for one in grid.tiles[:-1]])
-
-
-@given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**40))
-def test_noise_depends_on_seed_and_position_alone(height, width, seed):
-    large = noise_field(200, 200, seed)
-    assert torch.equal(noise_field(height, width, seed), large[:, :height, :width])
-
-
-def test_seeds_draws_channels_and_places_have_different_noise():
-    fields = [noise_field(128, 128, 0), noise_field(128, 128, 1), noise_field(128, 128, 0, draw=1)]
-    blocks = [field[c, y : y + 64, x : x + 64] for field in fields for c in range(3) for y in (0, 64) for x in (0, 64)]
-    flat = torch.stack([block.flatten() for block in blocks])
-    correlation = torch.corrcoef(flat) - torch.eye(len(blocks))
-    assert correlation.abs().max() < 0.1
-
-
-def test_noise_is_standard_normal():
-    field = noise_field(512, 512, 3)
-    assert field.mean().abs() < 0.005 and abs(field.std() - 1) < 0.005
-    assert abs((field.abs() < 1).float().mean() - 0.6827) < 0.003

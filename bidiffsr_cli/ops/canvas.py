@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +37,7 @@ class Enlargement:
         scale: of enlargement.
         levels: (t, alpha, sigma) of all steps, and of the clean end.
         sampler: ddim, ddpm or dpmpp-2m.
-        eta, temperature: as options.
+        eta, temperature, seed: as options.
         threads: of the CPU, in all.
         concurrent: windows that are computed at once.
     """
@@ -47,6 +49,7 @@ class Enlargement:
     sampler: str
     eta: float
     temperature: float
+    seed: int
     threads: int
     concurrent: int
 
@@ -55,7 +58,6 @@ def enlarge(
     low_res: Tensor,
     how: Enlargement,
     network: native.Network | Predict,
-    noise: Callable[[int], Tensor],
     advance: Callable[[], None],
 ) -> Tensor:
     """Run the whole reverse diffusion.
@@ -64,7 +66,6 @@ def enlarge(
         low_res: 3×h×w in [0, 1].
         how: everything else that the result depends on.
         network: one of the engine, or what computes a window in its place.
-        noise: draw -> 3×H×W of the canvas; 0 is the start.
         advance: is called, from any thread, whenever a window is done.
 
     Returns:
@@ -73,25 +74,22 @@ def enlarge(
     Raises:
         NotFiniteError: the network predicts something that is no number.
         MemoryError: there is not enough memory.
-        BaseException: what `network`, `noise` or `advance` raise.
+        BaseException: what `network` or `advance` raise.
     """
     diffusion, grid = how.diffusion, how.grid
     low_res = low_res.contiguous()
     _, height, width = low_res.shape
     result = torch.empty(3, how.scale * height, how.scale * width)
     errors: list[BaseException] = []
+    stopping = threading.Event()
 
     def guarded(work: Callable[[], object]) -> int:
         try:
             work()
-        except BaseException as error:  # even Ctrl-C must not be lost on the way through C
+        except BaseException as error:  # on its way through C it would be lost
             errors.append(error)
             return STOPPED
-        return 0
-
-    def draw_noise(_: object, draw: int, field: int) -> int:
-        canvas = 3, grid.height, grid.width
-        return guarded(lambda: _floats(field, canvas).copy_(noise(draw)))
+        return STOPPED if stopping.is_set() else 0
 
     def predict(_: object, threads: int, x_t: int, condition: int, t: int, prediction: int) -> int:
         window = grid.tile_height, grid.tile_width
@@ -127,7 +125,7 @@ def enlarge(
         levels=(_Level * len(how.levels))(*(_Level(*level) for level in how.levels)),
         eta=how.eta,
         temperature=how.temperature,
-        noise=_NOISE(draw_noise),
+        seed=how.seed % 2**64,
         progress=_PROGRESS(lambda _: guarded(advance)),
         output=result.data_ptr(),
     )
@@ -135,7 +133,14 @@ def enlarge(
         call.predict = _PREDICT(predict)
     handle = network.handle if isinstance(network, native.Network) else None
     described = _described(diffusion, how.scale)
-    status = native.library().bidiffsr_enlarge(handle, ctypes.byref(described), ctypes.byref(call))
+    run = native.library().bidiffsr_enlarge
+    with ThreadPoolExecutor(1, thread_name_prefix="enlarge") as pool:
+        running = pool.submit(run, handle, ctypes.byref(described), ctypes.byref(call))
+        try:
+            status = running.result()  # here, and not in C, the main thread hears of signals
+        except BaseException:
+            stopping.set()
+            raise
     if errors:
         raise errors[0]
     if status == NOT_FINITE:
@@ -183,7 +188,6 @@ class _Level(ctypes.Structure):
 
 
 _POINTER = ctypes.c_void_p
-_NOISE = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER, ctypes.c_int32, _POINTER)
 _PREDICT = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER, ctypes.c_int32, _POINTER, _POINTER, ctypes.c_int32, _POINTER)
 _PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER)
 
@@ -198,7 +202,7 @@ class _Enlargement(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("sampler", "step_count")),
         ("levels", ctypes.POINTER(_Level)),
         *((name, ctypes.c_double) for name in ("eta", "temperature")),
-        ("noise", _NOISE),
+        ("seed", ctypes.c_uint64),
         ("predict", _PREDICT),
         ("progress", _PROGRESS),
         ("context", _POINTER),

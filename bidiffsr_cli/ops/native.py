@@ -24,7 +24,7 @@ from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, P
 from . import __path__ as FOLDERS
 from .packing import row_bytes
 
-ABI = 5
+ABI = 6
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
@@ -133,6 +133,13 @@ class Network:
     def nbytes(self) -> int:
         """Of its weights."""
         return library().bidiffsr_network_bytes(self.handle)
+
+
+def noise(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor:
+    """`reference.noise`, to the last bit."""
+    field = torch.empty(3, height, width)
+    library().bidiffsr_noise(seed % 2**64, draw, height, width, threads, field.data_ptr())
+    return field
 
 
 def peak_rate(isa: str) -> float:
@@ -352,6 +359,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_network_bytes": (_I64, [_P]),
     "bidiffsr_network_size": (_I32, [_P, _I32, _I32, _P]),
     "bidiffsr_network_run": (_I32, [_P, _P]),
+    "bidiffsr_noise": (None, [ctypes.c_uint64, _I32, _I32, _I32, _I32, _P]),
     "bidiffsr_enlarge": (_I32, [_P, _P, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),

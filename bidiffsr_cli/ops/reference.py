@@ -65,6 +65,85 @@ def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     return F.prelu(x.add_(shift), slope).add_(offset)
 
 
+def noise(height: int, width: int, seed: int, draw: int = 0) -> Tensor:
+    """N(0, 1) noise that depends on the seed and on the place alone, not on the canvas's size, the device or threads.
+
+    Philox 4×32-10 (Salmon et al., SC 2011) counts by column, row and draw, and is keyed by the seed; of its four words
+    Box and Muller's method makes three values. All arithmetic is integers, and float32 additions, products and
+    quotients one by one, which every processor rounds alike; square roots, of which that is not true, are made of them.
+
+    Args:
+        height, width: of the canvas.
+        seed: any integer >= 0, of which the lowest 64 bits count.
+        draw: which of a run's fields; 0 is the start noise.
+
+    Returns:
+        3×height×width, float32.
+    """
+    field = torch.empty(3, height, width)
+    for top in range(0, height, NOISE_ROWS):
+        rows = torch.arange(top, min(top + NOISE_ROWS, height))[:, None].expand(-1, width)
+        columns = torch.arange(width).expand_as(rows)
+        words = _philox([columns, rows, torch.full_like(rows, draw), torch.zeros_like(rows)], seed)
+        part = field[:, top : top + NOISE_ROWS]
+        part[0], part[1] = _normal(words[0], words[1])
+        part[2], _ = _normal(words[2], words[3])
+    return field
+
+
+NOISE_ROWS = 64
+"""Rows that are drawn at once: the words of one counter take sixteen times the memory of its value."""
+
+
+def _philox(counter: list[Tensor], seed: int) -> list[Tensor]:
+    """Ten rounds on four words, int64 of 0..2^32-1; products of two wrap around, which leaves their 64 bits right."""
+    c0, c1, c2, c3 = counter
+    word = 0xFFFFFFFF
+    for turn in range(10):
+        k0, k1 = (seed + turn * 0x9E3779B9) & word, (seed // 2**32 + turn * 0xBB67AE85) & word
+        a, b = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = (b >> 32 & word) ^ c1 ^ k0, b & word, (a >> 32 & word) ^ c3 ^ k1, a & word
+    return [c0, c1, c2, c3]
+
+
+def _normal(distance: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent values, by Box and Muller: the distance by one word, the direction by another."""
+    r = _square_root(_logarithm(distance) * -2.0)
+    turn = direction >> 8
+    quarter = turn >> 22
+    a = ((turn & 0x3FFFFF).float() * 2.0**-22 - 0.5) * 1.57079633  # within an eighth of a turn
+    z = a * a
+    s, c = z * (1 / 362880) + -1 / 5040, z * (1 / 40320) + -1 / 720
+    s, c = s * z + 1 / 120, c * z + 1 / 24
+    s, c = s * z + -1 / 6, c * z + -0.5
+    s, c = (s * z + 1.0) * a, c * z + 1.0
+    odd, back = (quarter & 1).bool(), (quarter & 2).bool()
+    x, y = torch.where(odd, -s, c), torch.where(odd, c, s)
+    return torch.where(back, -x, x) * r, torch.where(back, -y, y) * r
+
+
+def _square_root(x: Tensor) -> Tensor:
+    """By three of Newton's steps towards 1 / sqrt(x), from what half the exponent says of it."""
+    y = (0x5F3759DF - (x.view(torch.int32) >> 1)).view(torch.float32)
+    for _ in range(3):
+        y = y * (1.5 - x * 0.5 * y * y)
+    return x * y
+
+
+def _logarithm(words: Tensor) -> Tensor:
+    """Of (word / 2^8 + 1) / 2^24, which lies in (0, 1]: 2 atanh((m - 1) / (m + 1)) with m near 1, and an exponent."""
+    bits = (((words >> 8) + 1).float() * 2.0**-24).view(torch.int32)
+    exponent = (bits - 0x3F3504F3) >> 23  # the square root of a half: m is within a factor of the root of two of 1
+    m = (bits - (exponent << 23)).view(torch.float32)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = z * (2 / 9) + 2 / 7
+    p = p * z + 2 / 5
+    p = p * z + 2 / 3
+    p = p * z + 2.0
+    return p * s + exponent.float() * 0.69314718
+
+
 @dataclass(frozen=True)
 class Moment:
     """The time of a run: B×E, the embedding of each t; the step that chooses groups; T."""

@@ -656,13 +656,9 @@ void check_network(Random& random, const std::vector<int>& isas) {
 // A window's network that is a formula: whatever the windows' order and the threads, the picture is the same.
 void check_canvas(Random& random) {
   struct Caller {
-    int64_t canvas, window;
+    int64_t window;
     std::atomic<int> windows{0};
     int stop_at = -1;
-    static int32_t noise(void*, int32_t draw, float* field, int64_t count) {
-      for (int64_t i = 0; i < count; i++) field[i] = float((i * 7919 + draw * 104729) % 1000) / 500 - 1;
-      return 0;
-    }
   } caller;
   bidiffsr_enlargement e = {};
   bidiffsr_diffusion d = {};
@@ -691,11 +687,9 @@ void check_canvas(Random& random) {
   e.levels = levels.data(), e.eta = e.sampler == BIDIFFSR_DDIM && random.coin() ? 0.5 : 0, e.temperature = 1;
   const Floats low_res = random.reals(3 * e.height * e.width, 0, 1);
   e.low_res = low_res.data();
-  caller.canvas = 3 * int64_t(e.canvas_height) * e.canvas_width, caller.window = 3 * int64_t(e.tile_height) * e.tile_width;
+  caller.window = 3 * int64_t(e.tile_height) * e.tile_width;
   e.context = &caller;
-  e.noise = [](void* context, int32_t draw, float* field) {
-    return Caller::noise(context, draw, field, static_cast<Caller*>(context)->canvas);
-  };
+  e.seed = random.engine();
   e.predict = [](void* context, int32_t threads, const float* x_t, const float* condition, int32_t, float* prediction) {
     check(threads > 0, "a window without a thread");
     const int64_t count = static_cast<Caller*>(context)->window;

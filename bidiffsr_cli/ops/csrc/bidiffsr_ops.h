@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 5  // raised with every change in here
+#define BIDIFFSR_ABI 6  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -168,6 +168,9 @@ typedef struct {
 
 typedef enum { BIDIFFSR_DDIM = 0, BIDIFFSR_DDPM = 1, BIDIFFSR_DPMPP_2M = 2 } bidiffsr_sampler;
 
+// N(0, 1) noise of a canvas, 3×height×width, that depends on the seed, the draw and the place alone.
+BIDIFFSR_API void bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads, float* field);
+
 // One picture. Functions of the caller may be called from other threads; where one gives another number than 0, nothing
 // more is begun, and the number is what bidiffsr_enlarge gives.
 typedef struct {
@@ -180,8 +183,7 @@ typedef struct {
   int32_t sampler, step_count;
   const bidiffsr_level* levels;      // step_count + 1, the last one clean
   double eta, temperature;
-  // Writes N(0, 1) noise of the canvas, 3×canvas_height×canvas_width; draw 0 is the start.
-  int32_t (*noise)(void* context, int32_t draw, float* field);
+  uint64_t seed;
   // Computes a window in the network's place, on so many threads: x_t and condition as it sees them ->
   // 3×tile_height×tile_width; or null.
   int32_t (*predict)(void* context, int32_t threads, const float* x_t, const float* condition, int32_t t,

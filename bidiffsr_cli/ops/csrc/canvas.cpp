@@ -284,7 +284,7 @@ class Canvas {
  private:
   Floats noise(int32_t draw) {
     Floats field(size);
-    if (const int32_t status = e.noise(e.context, draw, field.data())) throw Stopped{status};
+    bidiffsr_noise(e.seed, draw, e.canvas_height, e.canvas_width, e.threads, field.data());
     if (d.noise_by_detail <= 0) return field;
     over_rows(e.threads, height, [&](int64_t first, int64_t last) {
       Floats gain((last - first) * width);
