@@ -24,7 +24,7 @@ from .networks.native import NativeUNet
 from .ops import canvas as engine
 from .ops import native, reference
 from .planning import Plan
-from .runtime import Runtime, default_threads
+from .runtime import Runtime
 from .tiling import Tile, blend
 
 Network = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -40,7 +40,7 @@ class Diffusion:
         network: what computes a window.
         runtime: where it does.
         plan, options: how.
-        advance: is called, from any thread, whenever a window is done.
+        advance: is called whenever a window is done.
     """
 
     config: DiffusionConfig
@@ -71,7 +71,7 @@ class Diffusion:
             options.eta,
             plan.temperature,
             options.seed,
-            self.runtime.threads,
+            self.runtime.threads_here,
             plan.concurrent,
         )
 
@@ -102,7 +102,7 @@ class Diffusion:
                 yield prediction
 
         def noise(draw: int) -> Tensor:
-            field = noise_field(grid.height, grid.width, options.seed, draw)
+            field = noise_field(grid.height, grid.width, options.seed, draw, self.runtime.threads_here)
             if self.config.noise_by_detail is not None:
                 _put_where_detail_is(field, up)
             return field
@@ -141,10 +141,10 @@ class Diffusion:
         return noise_levels(self.config, self.plan.steps)
 
 
-def noise_field(height: int, width: int, seed: int, draw: int) -> Tensor:
+def noise_field(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor:
     """`ops.reference.noise`, by the engine where it is there: 3×height×width."""
     if native.why_unavailable() is None:
-        return native.noise(height, width, seed, draw, default_threads())
+        return native.noise(height, width, seed, draw, threads)
     return reference.noise(height, width, seed, draw)
 
 

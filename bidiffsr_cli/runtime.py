@@ -63,6 +63,11 @@ class Runtime:
     isa: str | None
     threads: int
 
+    @property
+    def threads_here(self) -> int:
+        """Threads of this process, wherever windows are computed."""
+        return self.threads
+
     def prepare(self, network: UNet) -> Callable[..., Tensor]:
         """Bring a network into the form that runs here, called as `UNet.forward`; the given one is used up."""
         if self.device.type == "cuda" and self.dtype == torch.float32:
@@ -194,7 +199,7 @@ def choose_runtime(
     isa = _choose_isa("reference" if why_not_packed else backend, chosen, precision)
     if precision != "auto":
         dtype = PRECISIONS[precision]
-    elif isa and native.multiplies_bfloat16() and (bf16_psnr or 0.0) >= LEAST_PSNR:
+    elif isa and native.multiplies_bfloat16(isa) and (bf16_psnr or 0.0) >= LEAST_PSNR:
         dtype = torch.bfloat16
     else:
         dtype = torch.float32
@@ -227,7 +232,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or native.why_unavailable() is not None:
         return False
-    return native.multiplies_bfloat16() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return native.has_bfloat16() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def usable_cores() -> int:

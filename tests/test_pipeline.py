@@ -122,7 +122,7 @@ def test_a_run_that_is_left_early_leaves_no_threads(small):
     with pytest.raises(KeyboardInterrupt) as kept:
         resolver.upscale(small, steps=3, progress=stop, **SMALL_TILE)
     assert kept.value is not None  # a traceback that is kept must not keep the run alive
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("window")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("window", "enlarge"))]
     assert torch.get_num_threads() == before
 
 
@@ -446,7 +446,7 @@ def test_without_the_engine_auto_is_plain_torch_and_native_says_why(monkeypatch)
 @needs_native
 @pytest.mark.parametrize(("psnr", "multiplies", "dtype"), [(60, 1, "bfloat16"), (49, 1, "float32"), (60, 0, "float32")])
 def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multiplies, dtype, monkeypatch):
-    monkeypatch.setattr(native, "multiplies_bfloat16", lambda: bool(multiplies))
+    monkeypatch.setattr(native, "multiplies_bfloat16", lambda isa: bool(multiplies))
     assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == getattr(torch, dtype)
     assert choose_runtime(device="cpu", bf16_psnr=None).dtype == torch.float32
     assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == torch.float32

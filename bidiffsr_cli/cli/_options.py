@@ -6,7 +6,8 @@ wrong one is refused with the list of the right ones, and completion knows them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,22 +28,35 @@ def _models(incomplete: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
+def _models_and_auto(incomplete: str) -> list[str]:
+    """Likewise, and the word that lets each picture have its own."""
+    return _models(incomplete) + [word for word in ("auto",) if word.startswith(incomplete)]
+
+
 ScaleOption = Annotated[
     int,
     typer.Option("--scale", "-s", metavar="2|4", help="How many times as wide and high.", autocompletion=_scales),
 ]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _model_option(more: str, complete: Callable[[str], list[str]]) -> Any:
+    """--model; `more` is what it takes besides."""
+    return typer.Option(
         "--model",
         "-m",
         metavar="NAME|ORG/REPO|PATH",
         envvar="BIDIFFSR_MODEL",
-        help=r"NAME\[@REVISION] (models list), ORG/REPO\[@REV]\[:FILE] on the Hub, or a file.",
+        help=rf"NAME\[@REVISION] (models list), {more}ORG/REPO\[@REV]\[:FILE] on the Hub, or a file.",
         show_default="the first of the catalog",
-        autocompletion=_models,
-    ),
+        autocompletion=complete,
+    )
+
+
+ModelOption = Annotated[
+    str | None,
+    _model_option("auto (photo for visibly compressed pictures, else the default), ", _models_and_auto),
 ]
+OneModelOption = Annotated[str | None, _model_option("", _models)]
 
 StepsOption = Annotated[
     int | None,

@@ -83,7 +83,7 @@ def bench(
             rich_help_panel=WHAT,
         ),
     ] = 7,
-    model: o.ModelOption = None,
+    model: o.OneModelOption = None,
     device: o.DeviceOption = "auto",
     precision: o.PrecisionOption = "auto",
     backend: o.BackendOption = "auto",

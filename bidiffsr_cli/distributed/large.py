@@ -35,7 +35,17 @@ def is_large(job: Job, work: Work, slots: int) -> bool:
 
 @dataclass(frozen=True)
 class Windows(Runtime):
-    """The workers of a cluster as a place to compute windows, of which `threads` are under way at any time."""
+    """The workers of a cluster as a place to compute windows, of which `threads` are under way at any time.
+
+    Attributes:
+        driving: threads of this process, which keeps the canvas.
+    """
+
+    driving: int = 1
+
+    @property
+    def threads_here(self) -> int:
+        return self.driving
 
     def window_memory(self, config: UNetConfig, height: int, width: int) -> int:
         """Bytes that one window takes here: what is sent, packed once more, and what comes back."""
@@ -68,7 +78,7 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         found: Tensor = ray.get(task.remote(how, x_t, condition, t, index))
         return found
 
-    place = Windows(torch.device("cpu"), here.dtype, here.backend, here.isa, windows)
+    place = Windows(torch.device("cpu"), here.dtype, here.backend, here.isa, windows, here.threads)
     result = sample(job, picture, work, resolver.elsewhere(place, network))
     result.device, result.threads = str(here.device), here.threads
     return write(job, picture, result, work, replace=replace, started=started)

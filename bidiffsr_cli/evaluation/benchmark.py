@@ -146,7 +146,7 @@ def choose_runtimes(
         return [reference]
     if chosen.isa is None or precision != "auto":
         return [chosen, reference]
-    dtypes = [torch.float32, *([torch.bfloat16] if native.multiplies_bfloat16() else [])]
+    dtypes = [torch.float32, *([torch.bfloat16] if native.multiplies_bfloat16(chosen.isa) else [])]
     return [*(replace(chosen, dtype=dtype) for dtype in dtypes), reference]
 
 

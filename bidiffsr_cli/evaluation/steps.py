@@ -51,19 +51,21 @@ class Workload:
         build: Makes the network in its trained form.
         condition_channels: Channels of the condition.
         size: Height and width of the window.
+        step: The time step.
     """
 
     name: str
     build: Callable[[], UNet]
     condition_channels: int
     size: int
+    step: int = STEP
 
     def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(x_t, condition, t) of one window."""
         generator = torch.Generator().manual_seed(0)
         maps = (torch.randn(1, c, self.size, self.size, generator=generator) for c in (3, self.condition_channels))
         x_t, condition = (drawn.to(device) for drawn in maps)
-        return x_t, condition, torch.tensor([STEP], device=device)
+        return x_t, condition, torch.tensor([self.step], device=device)
 
 
 def published() -> Workload:
@@ -85,7 +87,8 @@ def of_model(checkpoint: Checkpoint) -> Workload:
     def build() -> UNet:
         return unpack(checkpoint.build_packed())
 
-    return Workload(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size)
+    step = min(STEP, config.diffusion.total_steps - 1)
+    return Workload(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size, step)
 
 
 def measure_steps(

@@ -54,8 +54,8 @@ class NativeUNet:
         seconds: list[float] = []
         self._run(x_t, condition, t, None, seconds)
         parts: defaultdict[str, float] = defaultdict(float)
-        for operation, taken in zip(self.network.program.operations, seconds, strict=True):
-            parts[operation.part] += taken
+        for part, taken in zip(self.network.parts, seconds, strict=True):
+            parts[part] += taken
         return parts
 
     def _run(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None, seconds: list[float] | None) -> Tensor:

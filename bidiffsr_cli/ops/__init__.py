@@ -104,7 +104,7 @@ class FullConv:
         dtype: to which input and weight are rounded before they are multiplied, float32 or bfloat16; sums are float32.
         norm: of the (one) source, of which the convolution then sees SiLU(norm(x)).
         time: of the time embedding, added to every pixel.
-        residual: a map that is added; not to what is shuffled.
+        residual: a map that is added; where nothing is shuffled or unshuffled.
         unshuffle, shuffle: pixel-unshuffle of the sources, pixel-shuffle of the result, by so much; 0 leaves it out.
         part: what kind of work it is, for profiles.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,8 @@ SAMPLERS = {"ddim": 0, "ddpm": 1, "dpmpp-2m": 2}
 NOT_FINITE, STOPPED = 4, 5
 """Statuses: the library's, and what functions here give it to end."""
 Predict = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""x_t (1×3×H×W), the condition (1×C×H×W), t (1), t as an index -> the prediction, 1×3×H×W."""
+"""x_t (1×3×H×W), the condition (1×C×H×W), t (1), t as an index -> the prediction, 1×3×H×W. The first two lie in the
+engine's memory, and are not to be kept."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -66,7 +69,7 @@ def enlarge(
         low_res: 3×h×w in [0, 1].
         how: everything else that the result depends on.
         network: one of the engine, or what computes a window in its place.
-        advance: is called, from any thread, whenever a window is done.
+        advance: is called whenever a window is done.
 
     Returns:
         3×(scale·h)×(scale·w) in [0, 1].
@@ -80,15 +83,13 @@ def enlarge(
     low_res = low_res.contiguous()
     _, height, width = low_res.shape
     result = torch.empty(3, how.scale * height, how.scale * width)
+    events: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    """True for a window that is done, False at the end."""
     errors: list[BaseException] = []
     stopping = threading.Event()
 
-    def guarded(work: Callable[[], object]) -> int:
-        try:
-            work()
-        except BaseException as error:  # on its way through C it would be lost
-            errors.append(error)
-            return STOPPED
+    def tell(_: object) -> int:
+        events.put(True)
         return STOPPED if stopping.is_set() else 0
 
     def predict(_: object, threads: int, x_t: int, condition: int, t: int, prediction: int) -> int:
@@ -102,7 +103,12 @@ def enlarge(
                 found = network(seen[0], seen[1], torch.tensor([t]), t)
             _floats(prediction, (1, 3, *window)).copy_(found)
 
-        return guarded(compute)
+        try:
+            compute()
+        except BaseException as error:  # on its way through C it would be lost
+            errors.append(error)
+            return STOPPED
+        return 0
 
     call = _Enlargement(
         threads=how.threads,
@@ -126,27 +132,43 @@ def enlarge(
         eta=how.eta,
         temperature=how.temperature,
         seed=how.seed % 2**64,
-        progress=_PROGRESS(lambda _: guarded(advance)),
+        progress=_PROGRESS(tell),
         output=result.data_ptr(),
     )
     if not isinstance(network, native.Network):
         call.predict = _PREDICT(predict)
     handle = network.handle if isinstance(network, native.Network) else None
     described = _described(diffusion, how.scale)
-    run = native.library().bidiffsr_enlarge
+
+    def run() -> int:
+        held = low_res, result, network, call  # whatever happens to the caller, as long as it runs
+        status: int = native.library().bidiffsr_enlarge(handle, ctypes.byref(described), ctypes.byref(call))
+        del held
+        return status
+
     with ThreadPoolExecutor(1, thread_name_prefix="enlarge") as pool:
-        running = pool.submit(run, handle, ctypes.byref(described), ctypes.byref(call))
         try:
-            status = running.result()  # here, and not in C, the main thread hears of signals
+            running = pool.submit(run)
+            running.add_done_callback(lambda _: events.put(False))
+            while _next(events):  # here, and not in C, the main thread hears of signals
+                advance()
         except BaseException:
             stopping.set()
             raise
+    status = running.result()
     if errors:
         raise errors[0]
     if status == NOT_FINITE:
         raise NotFiniteError
     native.check(status)
     return result
+
+
+def _next(events: queue.SimpleQueue[bool]) -> bool:
+    """The next event; waits in short turns, as a long one would not hear of Ctrl-C on Windows."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return events.get(timeout=0.2)
 
 
 def _described(config: DiffusionConfig, scale: int) -> _Diffusion:

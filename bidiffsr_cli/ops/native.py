@@ -63,8 +63,13 @@ def choose_isa() -> str:
     return wanted
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; others widen it first, which gains nothing."""
+def multiplies_bfloat16(isa: str) -> bool:
+    """Whether the engine, with an instruction set, lets the processor multiply bfloat16; else it widens it first."""
+    return isa == "avx512" and has_bfloat16()
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16."""
     return bool(library().bidiffsr_multiplies_bfloat16())
 
 
@@ -83,7 +88,10 @@ class Network:
     """
 
     def __init__(self, isa: str, program: Program) -> None:
-        self.program = program
+        self.input_channels, self.planes = program.input_channels, program.planes
+        self.parts = [operation.part for operation in program.operations]
+        last = program.operations[-1]
+        self.gives_planes = isinstance(last, FullConv) and last.shuffle > 0
         description, self.handle = _Describer(isa, program), ctypes.c_void_p()
         check(library().bidiffsr_network_new(ctypes.byref(description.result), ctypes.byref(self.handle)))
         weakref.finalize(self, library().bidiffsr_network_delete, self.handle)
@@ -104,22 +112,19 @@ class Network:
             ValueError: the inputs do not fit the program.
             MemoryError: there is not enough memory for the maps.
         """
-        program = self.program
         batch, _, height, width = inputs[0].shape
-        if len(inputs) != len(program.input_channels) or len(t) != batch:
+        if len(inputs) != len(self.input_channels) or len(t) != batch:
             raise ValueError(f"{len(inputs)} inputs and {len(t)} time steps of {batch} pictures")
-        place = _pointer if program.planes else _map_pointer
+        place = _pointer if self.planes else _map_pointer
         pointers = [
             place(source, (batch, channels, height, width))
-            for source, channels in zip(inputs, program.input_channels, strict=True)
+            for source, channels in zip(inputs, self.input_channels, strict=True)
         ]
         size = (ctypes.c_int32 * 3)()
         check(library().bidiffsr_network_size(self.handle, height, width, size))
-        last = program.operations[-1]
-        planes = isinstance(last, FullConv) and last.shuffle > 0
-        layout = torch.contiguous_format if planes else torch.channels_last
+        layout = torch.contiguous_format if self.gives_planes else torch.channels_last
         output = torch.empty((batch, *size), memory_format=layout)
-        took = (ctypes.c_double * len(program.operations))()
+        took = (ctypes.c_double * len(self.parts))()
         run = _Run(threads, batch, height, width, (ctypes.c_void_p * 2)(*pointers))
         run.t, run.step, run.output = (ctypes.c_int32 * batch)(*t), step, output.data_ptr()
         if seconds is not None:
@@ -138,7 +143,7 @@ class Network:
 def noise(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor:
     """`reference.noise`, to the last bit."""
     field = torch.empty(3, height, width)
-    library().bidiffsr_noise(seed % 2**64, draw, height, width, threads, field.data_ptr())
+    check(library().bidiffsr_noise(seed % 2**64, draw, height, width, threads, field.data_ptr()))
     return field
 
 
@@ -359,7 +364,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_network_bytes": (_I64, [_P]),
     "bidiffsr_network_size": (_I32, [_P, _I32, _I32, _P]),
     "bidiffsr_network_run": (_I32, [_P, _P]),
-    "bidiffsr_noise": (None, [ctypes.c_uint64, _I32, _I32, _I32, _I32, _P]),
+    "bidiffsr_noise": (_I32, [ctypes.c_uint64, _I32, _I32, _I32, _I32, _P]),
     "bidiffsr_enlarge": (_I32, [_P, _P, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),

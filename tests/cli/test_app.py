@@ -104,6 +104,7 @@ def test_every_word_of_the_help_survives_rendering(
     ("line", "found"),
     [
         ("bidiffsr upscale -m fa", ["fast"]),
+        ("bidiffsr batch -m ", ["auto", "fast", "photo"]),
         ("bidiffsr upscale --preset fa", ["faithful", "fast"]),
         ("bidiffsr batch -s ", ["2", "4"]),
         ("bidiffsr mod", ["models"]),

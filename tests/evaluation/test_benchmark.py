@@ -112,7 +112,7 @@ def test_rows_of_a_layer_without_the_native_engine():
 
 @needs_native
 def test_rows_of_steps(monkeypatch):
-    monkeypatch.setattr(native, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(native, "multiplies_bfloat16", lambda isa: True)
     runtimes = choose_runtimes("cpu", "auto", "auto", 2)
     rows = steps.measure_steps(workload(), runtimes, 5, against_upstream_style=True)
     assert [(found.what, found.dtype) for found in rows] == [

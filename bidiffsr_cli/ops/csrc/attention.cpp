@@ -84,17 +84,17 @@ struct Attention {
 
   void run(int64_t, int64_t begin, int64_t end) {
     const int64_t channels = t.channels;
-    float* rows = t.a.moments + (t.image * t.a.height + begin) * 2 * channels;
-    memset(rows, 0, (end - begin) * 2 * channels * sizeof(float));
+    float* rows = t.a.moments ? t.a.moments + (t.image * t.a.height + begin) * 2 * channels : nullptr;
+    if (rows) memset(rows, 0, (end - begin) * 2 * channels * sizeof(float));
     t.strips(begin, end, [&](int64_t first, int64_t pixels) {
       t.multiply(t.queries.get() + first * channels, channels, channels, t.keys.get(), t.count, pixels, scores.get());
       for (int64_t pixel = 0; pixel < pixels; pixel++) t.k.softmax(scores.get() + pixel * t.padded_count, t.count);
       t.multiply(scores.get(), t.count, t.padded_count, t.values.get(), channels, pixels, mixed.get());
       t.multiply(mixed.get(), channels, t.padded_channels, t.a.out, channels, pixels, made.get());
       const int64_t at = (t.image * t.count + first) * channels;
-      float* sum = rows + (first / t.a.width - begin) * 2 * channels;
+      float* sum = rows ? rows + (first / t.a.width - begin) * 2 * channels : nullptr;
       t.k.add_bias(made.get(), t.padded_channels, pixels, channels, t.a.bias, t.a.x + at, t.a.output + at, sum,
-                   sum + channels);
+                   sum ? sum + channels : nullptr);
     });
   }
 };

@@ -1,4 +1,4 @@
-// AVX-512 with BF16 (Cooper Lake, Zen 4 and later): one instruction multiplies 16 pairs of bfloat16 values and adds both
+// AVX-512 with BF16 beside VPOPCNTDQ (Zen 4, Sapphire Rapids and later): one instruction multiplies 16 pairs of bfloat16 values and adds both
 // products to float32 sums. It is the only thing here; the rest of such processors' work is in avx512.cpp.
 #if defined(__x86_64__)
 #include <immintrin.h>

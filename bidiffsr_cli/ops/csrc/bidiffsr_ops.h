@@ -67,11 +67,11 @@ typedef struct {
 } bidiffsr_binary_conv;
 
 // An operation makes one feature map of others: maps 0.. are the network's inputs, behind them follow the operations'
-// results in order. Its kind says which fields count.
+// results in order. Its kind says which fields count; the others are not looked at.
 typedef struct {
   int32_t kind;
   int32_t source[2];  // maps; the second may be -1 (of ADD not)
-  int32_t residual;   // BINARY (plain), FULL (not shuffled): a map that is added, or -1
+  int32_t residual;   // BINARY (plain), FULL (neither shuffled nor unshuffled): a map that is added, or -1
 
   // u = SiLU(GroupNorm(x)) of the first source, of ATTENTION GroupNorm(x); with 0 groups u = x. Behind a norm, there is
   // one source, and a binary convolution sees all of it.
@@ -169,7 +169,8 @@ typedef struct {
 typedef enum { BIDIFFSR_DDIM = 0, BIDIFFSR_DDPM = 1, BIDIFFSR_DPMPP_2M = 2 } bidiffsr_sampler;
 
 // N(0, 1) noise of a canvas, 3×height×width, that depends on the seed, the draw and the place alone.
-BIDIFFSR_API void bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads, float* field);
+BIDIFFSR_API int32_t bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads,
+                                    float* field);
 
 // One picture. Functions of the caller may be called from other threads; where one gives another number than 0, nothing
 // more is begun, and the number is what bidiffsr_enlarge gives.

@@ -16,7 +16,7 @@
 namespace bidiffsr {
 namespace {
 
-constexpr int64_t BAND = 128;  // rows of the canvas that are one task
+constexpr int64_t ROWS = 128, COLUMNS = 1024;  // of the canvas, the most that is one task
 constexpr double PI = 3.14159265358979323846;
 
 using Floats = std::vector<float>;
@@ -25,24 +25,29 @@ struct Stopped {
   int32_t status;
 };
 
-// Calls work(first row, last row + 1) for bands of rows, on several threads.
+struct Part {
+  int64_t top, left, height, width;
+};
+
+// Calls work(part) for all parts of a height×width canvas, on several threads.
 template <class Work>
-void over_rows(int threads, int64_t rows, const Work& work) {
+void over_parts(int threads, int64_t height, int64_t width, const Work& work) {
   struct Context {
     const Work& work;
-    int64_t rows;
+    int64_t height, width, across;
     std::atomic<bool> failed{false};
     static void run(void* context, int64_t task) {
       Context& all = *static_cast<Context*>(context);
-      const int64_t first = task * BAND, last = first + BAND;
+      const int64_t top = task / all.across * ROWS, left = task % all.across * COLUMNS;
+      const int64_t rows = all.height - top, columns = all.width - left;
       try {
-        all.work(first, last < all.rows ? last : all.rows);
+        all.work(Part{top, left, rows < ROWS ? rows : ROWS, columns < COLUMNS ? columns : COLUMNS});
       } catch (const std::bad_alloc&) {
         all.failed = true;
       }
     }
-  } context{work, rows};
-  parallel(threads, (rows + BAND - 1) / BAND, Context::run, &context);
+  } context{work, height, width, (width + COLUMNS - 1) / COLUMNS};
+  parallel(threads, (height + ROWS - 1) / ROWS * context.across, Context::run, &context);
   if (context.failed) throw std::bad_alloc();
 }
 
@@ -178,10 +183,11 @@ class Knowledge {
     for (int64_t i = 3 * size; i < 6 * size; i++) out[i] /= d.residual_scale;
   }
 
-  // By how much noise counts in rows of the canvas: √(deviation of grey around / noise_by_detail), at most 1. In double
+  // By how much noise counts in a part of the canvas: √(deviation of grey around / noise_by_detail), at most 1. In double
   // precision, as float32 leaves of a uniform picture's variance what makes a tenth of the noise.
-  void noise_gain(int64_t top, int64_t height, int64_t width, float* out) const {
-    const Floats around = crop(top, 0, height, width, box);
+  void noise_gain(const Part& part, float* out) const {
+    const int64_t height = part.height, width = part.width;
+    const Floats around = crop(part.top, part.left, height, width, box);
     const int64_t all = (height + 2 * box) * (width + 2 * box), size = height * width;
     std::vector<double> grey(all), square(all), mean(size), mean_square(size);
     for (int64_t i = 0; i < all; i++) {
@@ -199,10 +205,11 @@ class Knowledge {
   }
 
   // By how much the residual counts: root mean square of the detail around / residual_by_detail, at most 1.
-  void residual_gain(int64_t top, int64_t height, int64_t width, float* out) const {
-    const int64_t high = height + 2 * box, wide = width + 2 * box, size = height * width;
+  void residual_gain(const Part& part, float* out) const {
+    const int64_t height = part.height, width = part.width, size = height * width;
+    const int64_t high = height + 2 * box, wide = width + 2 * box;
     Floats power(high * wide), sharp(3 * high * wide);
-    detail(crop(top - box, -box, high, wide, gaussian.radius), high, wide, sharp.data());
+    detail(crop(part.top - box, part.left - box, high, wide, gaussian.radius), high, wide, sharp.data());
     for (int64_t i = 0; i < high * wide; i++) {
       const float a = sharp[i], b = sharp[high * wide + i], c = sharp[2 * high * wide + i];
       power[i] = (a * a + b * b + c * c) / 3;
@@ -284,15 +291,17 @@ class Canvas {
  private:
   Floats noise(int32_t draw) {
     Floats field(size);
-    bidiffsr_noise(e.seed, draw, e.canvas_height, e.canvas_width, e.threads, field.data());
+    const int32_t status = bidiffsr_noise(e.seed, draw, e.canvas_height, e.canvas_width, e.threads, field.data());
+    if (status != BIDIFFSR_OK) throw Stopped{status};
     if (d.noise_by_detail <= 0) return field;
-    over_rows(e.threads, height, [&](int64_t first, int64_t last) {
-      Floats gain((last - first) * width);
-      known.noise_gain(first, last - first, width, gain.data());
-      for (int64_t plane = 0; plane < 3; plane++) {
-        float* to = field.data() + (plane * height + first) * width;
-        for (size_t i = 0; i < gain.size(); i++) to[i] *= gain[i];
-      }
+    over_parts(e.threads, height, width, [&](const Part& part) {
+      Floats gain(part.height * part.width);
+      known.noise_gain(part, gain.data());
+      for (int64_t plane = 0; plane < 3; plane++)
+        for (int64_t y = 0; y < part.height; y++) {
+          float* to = field.data() + (plane * height + part.top + y) * width + part.left;
+          for (int64_t i = 0; i < part.width; i++) to[i] *= gain[y * part.width + i];
+        }
     });
     return field;
   }
@@ -406,8 +415,9 @@ class Canvas {
   void update(const bidiffsr_level& level, float of_x0, float of_epsilon, float of_x, float fresh, const Floats& z,
               const Floats& last_x0, float extrapolation, bool keep_x0) {
     const float alpha = float(level.alpha), sigma = float(level.sigma);
-    over_rows(e.threads, 3 * height, [&](int64_t first, int64_t last) {
-      for (int64_t i = first * width; i < last * width; i++) {
+    over_parts(e.threads, 3 * height, width, [&](const Part& part) {
+      for (int64_t at = 0; at < part.height * part.width; at++) {
+        const int64_t i = (part.top + at / part.width) * width + part.left + at % part.width;
         float x0, epsilon;
         understand(x[i], prediction[i], alpha, sigma, &x0, &epsilon);
         if (keep_x0) prediction[i] = x0;
@@ -457,19 +467,18 @@ class Canvas {
   void finish() {
     Floats().swap(prediction);
     const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width;
-    over_rows(e.threads, high, [&](int64_t first, int64_t last) {
-      const int64_t area = (last - first) * wide;
+    over_parts(e.threads, high, wide, [&](const Part& part) {
+      const int64_t area = part.height * part.width;
       Floats up(d.residual ? 3 * area : 0), gain(d.residual && d.residual_by_detail > 0 ? area : 0);
-      if (d.residual) known.up.crop(first, 0, last - first, wide, up.data());
-      if (!gain.empty()) known.residual_gain(first, last - first, wide, gain.data());
+      if (d.residual) known.up.crop(part.top, part.left, part.height, part.width, up.data());
+      if (!gain.empty()) known.residual_gain(part, gain.data());
       for (int64_t plane = 0; plane < 3; plane++)
-        for (int64_t y = first; y < last; y++)
-          for (int64_t i = 0; i < wide; i++) {
-            float value = x[(plane * height + y) * width + i];
-            const int64_t at = (y - first) * wide + i;
-            if (d.residual) value = value * d.residual_scale * (gain.empty() ? 1 : gain[at]) + up[plane * area + at];
-            e.output[(plane * high + y) * wide + i] = value < 0 ? 0 : value > 1 ? 1 : value;
-          }
+        for (int64_t at = 0; at < area; at++) {
+          const int64_t y = part.top + at / part.width, i = part.left + at % part.width;
+          float value = x[(plane * height + y) * width + i];
+          if (d.residual) value = value * d.residual_scale * (gain.empty() ? 1 : gain[at]) + up[plane * area + at];
+          e.output[(plane * high + y) * wide + i] = value < 0 ? 0 : value > 1 ? 1 : value;
+        }
     });
   }
 
@@ -493,12 +502,20 @@ using namespace bidiffsr;
 
 extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
                                     const bidiffsr_enlargement* enlargement) {
+  if (!enlargement->predict) {
+    const bidiffsr_enlargement& e = *enlargement;
+    int32_t size[3];
+    if (!network || !bidiffsr_network_takes(network, diffusion->detail ? 6 : 3, 3)) return BIDIFFSR_MISFIT;
+    const int32_t status = bidiffsr_network_size(network, e.tile_height, e.tile_width, size);
+    if (status != BIDIFFSR_OK) return status;
+    if (size[0] != 3 || size[1] != e.tile_height || size[2] != e.tile_width) return BIDIFFSR_MISFIT;
+  }
   try {
     Canvas(network, *diffusion, *enlargement).run();
-  } catch (const std::bad_alloc&) {
-    return BIDIFFSR_OUT_OF_MEMORY;
   } catch (const Stopped& stopped) {
     return stopped.status;
+  } catch (const std::exception&) {
+    return BIDIFFSR_OUT_OF_MEMORY;
   }
   return BIDIFFSR_OK;
 }

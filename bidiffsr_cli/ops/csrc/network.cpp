@@ -7,7 +7,6 @@
 #include <chrono>
 #include <memory>
 #include <new>
-#include <stdexcept>
 #include <vector>
 
 #include "bands.h"
@@ -100,8 +99,8 @@ struct Run {
 
 class Operation {
  public:
-  Operation(int32_t isa, const bidiffsr_operation& o, const std::vector<int64_t>& channels, int64_t embedding)
-      : isa(isa), o(o), embedding(embedding) {
+  Operation(int32_t isa, const bidiffsr_operation& operation, const std::vector<int64_t>& channels, int64_t embedding)
+      : isa(isa), o(own_fields(operation)), embedding(embedding) {
     const auto known = [&](int32_t map) { return map >= 0 && map < int64_t(channels.size()); };
     require(known(o.source[0]) && (o.source[1] == -1 || known(o.source[1])) && (o.residual == -1 || known(o.residual)));
     inputs = channels[o.source[0]] + (o.source[1] < 0 ? 0 : channels[o.source[1]]);
@@ -124,6 +123,9 @@ class Operation {
     }
     require(o.residual < 0 || (channels[o.residual] == result_channels() && o.arrangement == BIDIFFSR_PLAIN && !o.shuffle));
   }
+
+  // Whether it wants a map's sums.
+  bool norms(int32_t map) const { return o.norm_groups && o.source[0] == map; }
 
   bool reads(int32_t map) const { return o.source[0] == map || o.source[1] == map || o.residual == map; }
 
@@ -172,6 +174,15 @@ class Operation {
   }
 
  private:
+  // Without what does not belong to its kind.
+  static bidiffsr_operation own_fields(bidiffsr_operation o) {
+    if (o.kind != BIDIFFSR_BINARY) o.conv_count = o.concatenate = 0, o.arrangement = BIDIFFSR_PLAIN;
+    if (o.kind != BIDIFFSR_FULL) o.shuffle = o.unshuffle = 0;
+    if (o.kind == BIDIFFSR_ATTENTION || o.kind == BIDIFFSR_ADD) o.residual = -1, o.time_weight = nullptr;
+    if (o.kind == BIDIFFSR_ADD) o.norm_groups = 0;
+    return o;
+  }
+
   static void divide(Size& size, int64_t r) {
     require(size.height % r == 0 && size.width % r == 0);
     size.height /= r, size.width /= r;
@@ -196,13 +207,12 @@ class Operation {
     require(o.concatenate || o.conv_count == 1 || o.convs[0].outputs == o.convs[1].outputs);
     require(o.arrangement >= BIDIFFSR_PLAIN && o.arrangement <= BIDIFFSR_UNSHUFFLE);
     require(o.arrangement != BIDIFFSR_SHUFFLE || made % 4 == 0);
-    require(!o.shuffle && !o.unshuffle);
   }
 
   void take_full() {
     require((o.kernel == 1 || o.kernel == 3) && o.outputs > 0 && o.shuffle >= 0 && o.unshuffle >= 0);
     require(!o.shuffle || o.outputs % (o.shuffle * o.shuffle) == 0);
-    require(!o.norm_groups || !o.unshuffle);
+    require(!o.unshuffle || (!o.norm_groups && o.residual < 0));
     made = o.outputs;
     if (o.unshuffle) inputs *= int64_t(o.unshuffle) * o.unshuffle;
     weight = prepared(o.weight, o.outputs, inputs, o.kernel, o.bfloat16);
@@ -303,7 +313,7 @@ class Operation {
     const Map &a = run.maps[o.source[0]], &b = run.maps[o.source[1]];
     const int64_t count = run.r.batch * a.size.values();
     for (int64_t i = 0; i < count; i++) output[i] = a.data[i] + b.data[i];
-    require(row_moments(isa, run.r.threads, output, run.r.batch * a.size.height, a.size.width, a.size.channels, moments));
+    if (moments) require(row_moments(isa, run.r.threads, output, run.r.batch * a.size.height, a.size.width, a.size.channels, moments));
   }
 
   int32_t isa;
@@ -384,7 +394,7 @@ class Network {
     for (int32_t i = 0; i < inputs; i++) {
       Map& map = run.maps[i];
       map.size = size[i], map.data = r.inputs[i];
-      if (planes) continue;
+      if (!normed(i)) continue;
       map.moments = scratch<float>(r.batch * map.size.height * 2 * map.size.channels);
       require(row_moments(isa, r.threads, map.data, r.batch * map.size.height, map.size.width, map.size.channels,
                                map.moments.get()));
@@ -398,7 +408,7 @@ class Network {
         made.own = scratch<float>(r.batch * made.size.values());
         output = made.own.get();
       }
-      if (!operations[i].gives_planes()) made.moments = scratch<float>(r.batch * made.size.height * 2 * made.size.channels);
+      if (normed(int32_t(inputs + i))) made.moments = scratch<float>(r.batch * made.size.height * 2 * made.size.channels);
       operations[i].run(run, output, made.moments.get());
       made.data = output;
       for (int32_t map = 0; map < int32_t(inputs + i); map++)
@@ -413,7 +423,17 @@ class Network {
     return sum;
   }
 
+  bool takes(int64_t first, int64_t second) const {
+    return planes && inputs == 2 && channels[0] == first && channels[1] == second;
+  }
+
  private:
+  bool normed(int32_t map) const {
+    for (const Operation& operation : operations)
+      if (operation.norms(map)) return true;
+    return false;
+  }
+
   // The last operation that reads a map; -1 if none does.
   int64_t last_use(int32_t map) const {
     for (int64_t i = int64_t(operations.size()) - 1; i >= 0; i--)
@@ -435,10 +455,10 @@ template <class Work>
 int32_t status_of(const Work& work) {
   try {
     work();
-  } catch (const std::bad_alloc&) {
-    return BIDIFFSR_OUT_OF_MEMORY;
   } catch (const Misfit&) {
     return BIDIFFSR_MISFIT;
+  } catch (const std::exception&) {
+    return BIDIFFSR_OUT_OF_MEMORY;
   }
   return BIDIFFSR_OK;
 }
@@ -451,6 +471,10 @@ using namespace bidiffsr;
 struct bidiffsr_network : Network {
   using Network::Network;
 };
+
+bool bidiffsr_network_takes(const bidiffsr_network* network, int32_t first, int32_t second) {
+  return network->takes(first, second);
+}
 
 extern "C" {
 

@@ -2,6 +2,8 @@
 // nothing is asked of a mathematical library, whose last bits differ.
 #include <stdint.h>
 
+#include <exception>
+
 #include "kernels.h"
 #include "pool.h"
 
@@ -39,7 +41,7 @@ float logarithm(uint32_t word) {
 float square_root(float x) {
   int32_t bits;
   __builtin_memcpy(&bits, &x, 4);
-  bits = 0x5f3759df - (bits >> 1);
+  bits = int32_t(0x5f3759dfu - uint32_t(bits >> 1));  // of -0.0 as well
   float y;
   __builtin_memcpy(&y, &bits, 4);
   for (int step = 0; step < 3; step++) y = y * (1.5f - x * 0.5f * y * y);
@@ -85,7 +87,12 @@ struct Field {
 }  // namespace
 }  // namespace bidiffsr
 
-extern "C" void bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads, float* field) {
+extern "C" int32_t bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads, float* field) {
   bidiffsr::Field f{seed, draw, height, width, field};
-  bidiffsr::parallel(threads, height, bidiffsr::Field::row, &f);
+  try {
+    bidiffsr::parallel(threads, height, bidiffsr::Field::row, &f);
+  } catch (const std::exception&) {
+    return BIDIFFSR_OUT_OF_MEMORY;
+  }
+  return BIDIFFSR_OK;
 }

@@ -55,7 +55,7 @@ struct FullConvCall {
   const float* residual;         // like the output, or null; not where that is shuffled
   int32_t shuffle;               // 0: the output is a map. r > 0: batch×(outputs / r²)×(height r)×(width r), pixel-shuffled
   float* output;                 // not one of the inputs
-  float* moments;                // batch × height × 2 × outputs: each row's sums of y and y²; null where it is shuffled
+  float* moments;                // batch × height × 2 × outputs: each row's sums of y and y²; or null, as where it is shuffled
 };
 
 // Self-attention over all pixels, with one head: x + out(softmax(q kᵀ / √channels) v) + bias, where q, k and v are 1×1
@@ -67,7 +67,7 @@ struct AttentionCall {
   const float *norm_scale, *norm_shift;  // batch × channels
   const void *qkv, *out;                 // from prepare_full: channels -> 3 channels, and -> channels
   const float* bias;                     // channels
-  float *output, *moments;               // like x, and not x; batch × height × 2 × channels
+  float *output, *moments;               // like x, and not x; batch × height × 2 × channels, or null
 };
 
 // Bytes of a convolution's weights in the layout of an instruction set; 0 where the library does not have it.
@@ -97,3 +97,6 @@ void norm_coefficients(const float* moments, int64_t rows, int64_t width, int64_
                        const float* gamma, const float* beta, float* scale, float* shift);
 
 }  // namespace bidiffsr
+
+// Whether the network's inputs are planes of so many channels.
+bool bidiffsr_network_takes(const bidiffsr_network* network, int32_t first, int32_t second);

@@ -88,8 +88,9 @@ static void softmax(float* x, int64_t count) {
   float sums[SIDE] = {};
   const auto step = [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     vf t = (load<vf>(x + i, n) - most) * LOG2_E;
-    t = t > -125.f ? t : vf{} - 125.f;
-    store(x + i, power_of_two(t), n);
+    t = t < -125.f ? vf{} - 125.f : t;
+    const vf share = power_of_two(t);
+    store(x + i, t == t ? share : t, n);  // what is no number stays none
     float* sum = sums + i % SIDE;
     store(sum, load<vf>(sum) + load<vf>(x + i, n));
   };
