@@ -14,7 +14,7 @@ import torch
 from hub_server import Hub
 from huggingface_hub import constants
 
-from bidiffsr_cli.checkpoints.catalog import weights_folder
+from bidiffsr_cli.checkpoints.catalog import catalog, weights_folder
 from bidiffsr_cli.checkpoints.files import read_checkpoint, read_pth_checkpoint, serialize_packed
 
 from .support import Run, decoded, finish, is_one_sentence, spawn, tiny_checkpoint
@@ -42,7 +42,7 @@ def test_from_one_machine_over_the_hub_to_another(hub: Hub, folder: Path, monkey
     asked = len(hub.requests)
     verified = finish(spawn(["models", "verify", "--json"]))
     assert verified.code == 0
-    assert [model["ok"] for model in verified.json["models"]] == [True, True]
+    assert [model["ok"] for model in verified.json["models"]] == [True] * (1 + len(catalog()))  # the bundled ones too
     enlarged = finish(spawn(["upscale", "photo.png", "--model", "me/mine", "--steps", "1", "--json"]))
     assert enlarged.code == 0, enlarged.err
     assert enlarged.json["model"]["name"] == "me/mine"
@@ -55,7 +55,7 @@ def test_list_show_path_rm(hub: Hub, folder: Path, run: Run) -> None:
     commit = hub.commit("org/repo", {"model.safetensors": TINY, "broken.safetensors": TINY[:50]})
     listed = run("models", "list")
     assert listed.code == 0 and "fast@3" in listed.answer and "bundled" in listed.answer
-    assert "org/repo" not in listed.answer and run("models", "list", "-q").answer == "fast@3\n"
+    assert "org/repo" not in listed.answer and run("models", "list", "-q").answer == "fast@3\nphoto@1\n"
     assert run("models", "path", "org/repo").code == 5
     shown = run("models", "show", "org/repo", "--json")
     assert shown.code == 0 and shown.json["revision"] == commit and shown.json["license"] == "CC0-1.0"
