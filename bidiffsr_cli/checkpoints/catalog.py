@@ -14,7 +14,7 @@ BUNDLED = "bundled"
 AUTO = "auto"
 """In place of a model's name: the one that suits each picture."""
 VISIBLE = 90
-"""Quality of a JPEG or WebP below which it counts as visibly compressed."""
+"""Quality of a JPEG or WebP below which it counts as visibly compressed: where `photo` passes `fast` (see its card)."""
 
 
 @dataclass(frozen=True)
