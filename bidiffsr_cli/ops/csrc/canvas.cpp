@@ -416,16 +416,16 @@ class Canvas {
               const Floats& last_x0, float extrapolation, bool keep_x0) {
     const float alpha = float(level.alpha), sigma = float(level.sigma);
     over_parts(e.threads, 3 * height, width, [&](const Part& part) {
-      for (int64_t at = 0; at < part.height * part.width; at++) {
-        const int64_t i = (part.top + at / part.width) * width + part.left + at % part.width;
-        float x0, epsilon;
-        understand(x[i], prediction[i], alpha, sigma, &x0, &epsilon);
-        if (keep_x0) prediction[i] = x0;
-        if (extrapolation) x0 = x0 + extrapolation * (x0 - last_x0[i]);
-        float value = of_x0 * x0 + of_epsilon * epsilon + of_x * x[i];
-        if (fresh) value += fresh * z[i];
-        x[i] = value;
-      }
+      for (int64_t y = part.top; y < part.top + part.height; y++)
+        for (int64_t i = y * width + part.left; i < y * width + part.left + part.width; i++) {
+          float x0, epsilon;
+          understand(x[i], prediction[i], alpha, sigma, &x0, &epsilon);
+          if (keep_x0) prediction[i] = x0;
+          if (extrapolation) x0 = x0 + extrapolation * (x0 - last_x0[i]);
+          float value = of_x0 * x0 + of_epsilon * epsilon + of_x * x[i];
+          if (fresh) value += fresh * z[i];
+          x[i] = value;
+        }
     });
   }
 
@@ -473,11 +473,15 @@ class Canvas {
       if (d.residual) known.up.crop(part.top, part.left, part.height, part.width, up.data());
       if (!gain.empty()) known.residual_gain(part, gain.data());
       for (int64_t plane = 0; plane < 3; plane++)
-        for (int64_t at = 0; at < area; at++) {
-          const int64_t y = part.top + at / part.width, i = part.left + at % part.width;
-          float value = x[(plane * height + y) * width + i];
-          if (d.residual) value = value * d.residual_scale * (gain.empty() ? 1 : gain[at]) + up[plane * area + at];
-          e.output[(plane * high + y) * wide + i] = value < 0 ? 0 : value > 1 ? 1 : value;
+        for (int64_t y = 0; y < part.height; y++) {
+          const float* from = x.data() + (plane * height + part.top + y) * width + part.left;
+          float* to = e.output + (plane * high + part.top + y) * wide + part.left;
+          for (int64_t i = 0; i < part.width; i++) {
+            const int64_t at = y * part.width + i;
+            float value = from[i];
+            if (d.residual) value = value * d.residual_scale * (gain.empty() ? 1 : gain[at]) + up[plane * area + at];
+            to[i] = value < 0 ? 0 : value > 1 ? 1 : value;
+          }
         }
     });
   }
