@@ -1,7 +1,7 @@
 """Where and how the network runs: device, precision, backend, threads, memory. Chooses, explains, and prepares.
 
 On a CPU torch computes every operation with one thread. Threads share the windows; where there are more threads than
-windows, the native engine lets several work on one, in bands that do not depend on their number. So the number of
+windows, the native engine lets several work on one, in bands of rows whose number changes no value. So the number of
 threads and the memory change the speed of a run and never a byte of its result.
 """
 
