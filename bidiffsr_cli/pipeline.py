@@ -6,20 +6,17 @@ import copy
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from . import runtime as runtimes
 from .canvas import Diffusion, Network
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
 from .configs import PRESET_WORDS, TileConfig, UpscaleOptions
-from .diffusion.schedule import noise_levels
 from .errors import DeviceError, UsageError
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
 from .planning import Plan
@@ -51,7 +48,7 @@ class SuperResolver:
         self.model = ModelInfo(checkpoint.name, checkpoint.revision, checkpoint.sha256)
         self.config = checkpoint.config
         self.runtime = runtime or choose_runtime(**checkpoint.runtime_facts)
-        self.network: Network = self.runtime.prepare(checkpoint.build_packed())
+        self.network: Network = self.runtime.prepare(checkpoint)
         self.seconds_to_load = time.perf_counter() - started
 
     @classmethod
@@ -76,9 +73,8 @@ class SuperResolver:
             DeviceError: the device is not there.
         """
         started = time.perf_counter()
-        with runtimes.one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
-            checkpoint = load_checkpoint(model, offline=offline, progress=on_download)
-            resolver = cls(checkpoint, choose_runtime(**runtime, **checkpoint.runtime_facts))
+        checkpoint = load_checkpoint(model, offline=offline, progress=on_download)
+        resolver = cls(checkpoint, choose_runtime(**runtime, **checkpoint.runtime_facts))
         runtimes.return_freed_memory()
         resolver.seconds_to_load = time.perf_counter() - started
         return resolver
@@ -114,10 +110,10 @@ class SuperResolver:
         plan = self.plan(picture, options)
         decoded = time.perf_counter()
         with runtimes.out_of_memory_explained(), self.runtime.threads_bound():
-            rgb, alpha = self._enlarge(picture, plan, options, progress)
+            colour, alpha = self._enlarge(picture, plan, options, progress)
             sampled = time.perf_counter()
             runtimes.return_freed_memory()
-            enlarged = render(rgb, picture, alpha=alpha)
+            enlarged = render(colour, picture, alpha=alpha)
         ended = time.perf_counter()
         seconds = Seconds(
             total=ended - started,
@@ -169,7 +165,7 @@ class SuperResolver:
         Returns:
             One for each picture, all with the same weights; a single one where several do not pay or fit.
         """
-        if self.runtime.device.type != "cpu":
+        if self.runtime.kind != "cpu":
             return [self]
         size = self.config.tile.size
         grid = make_grid(size, size, None, self.config.network.multiple_of)
@@ -207,20 +203,17 @@ class SuperResolver:
         return steps
 
     def seconds_per_window(self, plan: Plan) -> float:
-        """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
-        size, device = (plan.grid.tile_height, plan.grid.tile_width), self.runtime.device
-        t = noise_levels(self.config.diffusion, plan.steps)[0].t
-
-        def evaluate(windows: Sequence[int]) -> Tensor:
-            channels = 3, self.config.condition_channels
-            x_t, seen = (torch.zeros(len(windows), count, *size, device=device) for count in channels)
-            return self.network(x_t, seen, torch.full((len(windows),), t, device=device), t).float().cpu()
-
+        """Measure how long one window takes on all threads: what an estimate rests on."""
+        size = plan.grid.tile_width // plan.scale, plan.grid.tile_height // plan.scale
+        window = make_grid(size[1] * plan.scale, size[0] * plan.scale, None, self.config.network.multiple_of)
+        one = dataclasses.replace(plan, output_size=(window.width, window.height), grid=window, steps=1, concurrent=1)
         started = 0.0
         for _ in range(2):  # the first round warms up
             started = time.perf_counter()
-            list(self.runtime.run(evaluate, range(plan.concurrent), plan.concurrent))
-        return (time.perf_counter() - started) / plan.concurrent
+            Diffusion(self.config.diffusion, self.network, self.runtime, one, UpscaleOptions()).run(
+                [Image.new("L", size)] * 3
+            )
+        return time.perf_counter() - started
 
     def _window(self, options: UpscaleOptions) -> TileConfig | None:
         if options.tile == "off":
@@ -254,8 +247,8 @@ class SuperResolver:
 
     def _enlarge(
         self, picture: Picture, plan: Plan, options: UpscaleOptions, progress: Progress | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The enlarged colour and transparency, float32 in [0, 1]."""
+    ) -> tuple[Image.Image, Image.Image | None]:
+        """The enlarged colour, in sRGB, and transparency, in levels."""
         counter = itertools.count(1)
 
         def advance() -> None:
@@ -264,11 +257,11 @@ class SuperResolver:
 
         diffusion = Diffusion(self.config.diffusion, self.network, self.runtime, plan, options, advance)
         if picture.alpha is None or options.alpha == "drop":
-            return diffusion.run(picture.rgb), None
-        rgb = diffusion.run(bleed_edges(picture.rgb, picture.alpha))
+            return diffusion.run(picture.planes, bits=picture.bits), None
+        colour = diffusion.run(bleed_edges(picture.planes, picture.alpha))
         if options.alpha == "model":
-            return rgb, diffusion.run(picture.alpha.expand(3, -1, -1)).mean(0, keepdim=True)
-        return rgb, resize_alpha(picture.alpha, plan.output_size)
+            return colour, diffusion.run([picture.alpha])
+        return colour, resize_alpha(picture.alpha, plan.output_size)
 
     def describe(
         self,
@@ -290,8 +283,8 @@ class SuperResolver:
             eta=options.eta,
             temperature=plan.temperature,
             seed=options.seed,
-            device=str(runtime.device),
-            dtype=str(runtime.dtype).removeprefix("torch."),
+            device=runtime.device,
+            dtype=runtime.dtype,
             backend=runtime.backend,
             isa=runtime.isa,
             threads=runtime.threads,

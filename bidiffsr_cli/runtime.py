@@ -3,12 +3,16 @@
 On a CPU torch computes every operation with one thread. Threads share the windows; where there are more threads than
 windows, the native engine lets several work on one, in bands of rows whose number changes no value. So the number of
 threads and the memory change the speed of a run and never a byte of its result.
+
+The native engine needs no torch, whose import takes a second and 200 MB: here it is imported by what needs it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import importlib.util
 import math
 import os
 import platform
@@ -21,27 +25,29 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__, cgroups
+from .checkpoints.files import Checkpoint
 from .configs import UNetConfig
 from .errors import DeviceError, UsageError, is_out_of_memory, out_of_memory
-from .networks.graphs import GraphedUNet
 from .networks.native import Engine, native_network
-from .networks.packed import freeze, pack
-from .networks.unet import UNet
 from .ops import native
 from .ops.threads import using_threads
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .networks.unet import UNet
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What users say -> what torch calls it."""
 LARGEST_BATCH = 64
 LEAST_PSNR = 50.0
 """How near to float32's a picture in reduced precision must be for --precision auto, dB."""
 KERNELS = 80_000_000
-"""Bytes that torch's libraries take when the first window is computed (measured: 60 to 100 MB)."""
+"""Bytes that torch's libraries, where it is in use, take when the first window is computed (measured: 60 to 100 MB)."""
 Item = TypeVar("Item")
 
 
@@ -50,44 +56,66 @@ class Runtime:
     """A choice of where to run.
 
     Attributes:
-        device: Where the network's arithmetic happens.
-        dtype: Of the full-precision layers; signs stay signs.
+        device: Where the network's arithmetic happens: cpu, cuda, cuda:1, mps, xpu.
+        dtype: Of the full-precision layers, by torch's name; signs stay signs.
         backend: What computes the network: "native" is the 1-bit engine, "reference" is plain torch.
         isa: The instruction set of the native backend, None elsewhere.
         threads: How many may compute on a CPU.
     """
 
-    device: torch.device
-    dtype: torch.dtype
+    device: str
+    dtype: str
     backend: str
     isa: str | None
     threads: int
+
+    @property
+    def kind(self) -> str:
+        """Of the device, without its number."""
+        return self.device.partition(":")[0]
+
+    @property
+    def precision(self) -> str:
+        """Of the full-precision layers, as users say it."""
+        return next(word for word, dtype in PRECISIONS.items() if dtype == self.dtype)
 
     @property
     def threads_here(self) -> int:
         """Threads of this process, wherever windows are computed."""
         return self.threads
 
-    def prepare(self, network: UNet) -> Callable[..., Tensor]:
-        """Bring a network into the form that runs here, called as `UNet.forward`; the given one is used up."""
-        if self.device.type == "cuda" and self.dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
+    def prepare(self, checkpoint: Checkpoint) -> Callable[..., Tensor]:
+        """A checkpoint's network in the form that runs here, called as `UNet.forward`."""
         if self.isa is not None:
-            return native_network(pack(network), Engine(self.isa, self.dtype))
-        half = self.device.type == "cuda" and self.dtype != torch.float32  # tensor cores add up in float32
+            return native_network(checkpoint.config, checkpoint.packed_arrays(), Engine(self.isa, self.dtype))
+        with one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
+            return self.in_torch(checkpoint.build_packed())
+
+    def in_torch(self, network: UNet) -> Callable[..., Tensor]:
+        """A network, packed or not, in the form that torch runs here; the given one is used up."""
+        import torch
+
+        from .networks.graphs import GraphedUNet
+        from .networks.packed import freeze
+
+        if self.kind == "cuda" and self.dtype == "float32":
+            torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
+        half = self.kind == "cuda" and self.dtype != "float32"  # tensor cores add up in float32
         network = freeze(network, torch.float16 if half else torch.float32)
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return GraphedUNet(network) if self.device.type == "cuda" else network
+        return GraphedUNet(network) if self.kind == "cuda" else network
 
     def threads_bound(self) -> contextlib.AbstractContextManager[None]:
         """Keep torch to one thread in each of ours, where the CPU computes the windows."""
-        return one_torch_thread() if self.device.type == "cpu" else contextlib.nullcontext()
+        return one_torch_thread() if self.kind == "cpu" else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
         """Gradients off and precision set, for the calling thread; the native engine knows its own."""
-        reduced = self.dtype != torch.float32 and self.isa is None
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=reduced):
+        import torch
+
+        reduced = self.dtype != "float32" and self.isa is None
+        with torch.inference_mode(), torch.autocast(self.kind, getattr(torch, self.dtype), enabled=reduced):
             yield
 
     def run(
@@ -113,7 +141,7 @@ class Runtime:
             with self.inference(), using_threads(threads), out_of_memory_explained():
                 return list(zip(batch, evaluate(batch), strict=True))
 
-        if self.device.type != "cpu":
+        if self.kind != "cpu":
             for batch in _batched(items, concurrent):
                 yield from task(batch)
             return
@@ -132,10 +160,10 @@ class Runtime:
         """About how many bytes one forward pass of a window takes.
 
         In feature maps of full resolution; what the allocator holds on to is in it (measured at 512x512 with 64
-        channels and unshuffling by 2: 199 MB on the native engine and 355 MB in plain torch; of SR3's network 540 and
+        channels and unshuffling by 2: 125 MB on the native engine and 355 MB in plain torch; of SR3's network 540 and
         405 MB).
         """
-        maps = {"bi_diffsr": (12, 20), "sr3": (33, 25)}[config.type][self.isa is None]
+        maps = {"bi_diffsr": (8, 20), "sr3": (33, 25)}[config.type][self.isa is None]
         return maps * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
 
     def share_memory(self, fixed: int, window: int, windows: int, limit: int | None) -> tuple[int, int]:
@@ -153,8 +181,8 @@ class Runtime:
         Raises:
             DeviceError: not even one window fits.
         """
-        needed = resident_memory() + KERNELS + fixed
-        if self.device.type != "cpu":
+        needed = resident_memory() + (KERNELS if "torch" in sys.modules else 0) + fixed
+        if self.kind != "cpu":
             require_memory(needed, limit)
             return max(1, min(windows, LARGEST_BATCH, device_free_memory(self.device) // (2 * window))), needed
         most = require_memory(needed + window, limit)
@@ -200,17 +228,17 @@ def choose_runtime(
     if precision != "auto":
         dtype = PRECISIONS[precision]
     elif isa and native.multiplies_bfloat16(isa) and (bf16_psnr or 0.0) >= LEAST_PSNR:
-        dtype = torch.bfloat16
+        dtype = "bfloat16"
     else:
-        dtype = torch.float32
+        dtype = "float32"
     return Runtime(chosen, dtype, "native" if isa else "reference", isa, threads or default_threads())
 
 
-def _choose_isa(backend: str, device: torch.device, precision: str) -> str | None:
+def _choose_isa(backend: str, device: str, precision: str) -> str | None:
     """The instruction set of the native backend, None for the reference backend."""
-    if backend == "reference" or (backend == "auto" and (device.type != "cpu" or precision == "fp16")):
+    if backend == "reference" or (backend == "auto" and (device != "cpu" or precision == "fp16")):
         return None
-    if device.type != "cpu":
+    if device != "cpu":
         raise DeviceError(f"The native engine runs on the CPU, not on {device}.", "Add --device cpu.")
     if precision == "fp16":
         raise UsageError("The native engine has no fp16.", "Choose --precision bf16 or fp32.")
@@ -227,6 +255,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
     On a CPU ONEDNN_MAX_CPU_ISA can keep it from that.
     """
+    import torch
+
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -249,8 +279,12 @@ def default_threads() -> int:
 
 
 def devices() -> dict[str, str]:
-    """The devices that are there: name -> what it is."""
+    """The devices that are there: name -> what it is. torch is asked where it could know of another than the CPU."""
     found = {"cpu": cpu_name()}
+    if not _may_have_accelerator():
+        return found
+    import torch
+
     found |= {f"cuda:{index}": torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
@@ -259,11 +293,46 @@ def devices() -> dict[str, str]:
     return found
 
 
+def _may_have_accelerator() -> bool:
+    """Whether torch was built for a device whose driver is here, as far as can be told without its import."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    stated = _torch_version()
+    drivers = {
+        "cuda": ("libcuda.so.1", "nvcuda.dll"),
+        "hip": ("libamdhip64.so", "amdhip64.dll", "libhsa-runtime64.so.1"),
+        "xpu": ("libze_loader.so.1", "ze_loader.dll"),
+    }
+    return any(stated.get(kind) and any(map(_is_library, names)) for kind, names in drivers.items())
+
+
+def _is_library(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _torch_version() -> dict[str, str]:
+    """What torch's version.py states, read without importing torch: its version, and the devices that it is built for.
+
+    Where it has another form than today, everything is stated, and torch itself will be asked.
+    """
+    spec = importlib.util.find_spec("torch")
+    text = ""
+    with contextlib.suppress(OSError):
+        text = Path(spec.origin or "").with_name("version.py").read_text() if spec is not None else ""
+    found = re.findall(r"^(\w+)\s*(?::[^=]+)?=\s*(?:'([^']*)'|None)\s*$", text, re.MULTILINE)
+    return dict(found) if found else {"cuda": "?", "hip": "?", "xpu": "?"}
+
+
 def environment() -> dict[str, str]:
     """What a measurement depends on: versions, platform, processor."""
     return {
         "bidiffsr": __version__,
-        "torch": torch.__version__,
+        "torch": _torch_version().get("__version__") or "unknown",
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
@@ -293,9 +362,13 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def device_peak_memory(device: torch.device) -> int | None:
+def device_peak_memory(device: str) -> int | None:
     """The most memory torch ever had allocated on the device; None on a CPU and where it is not counted."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
 
 
 def resident_memory() -> int:
@@ -305,9 +378,13 @@ def resident_memory() -> int:
     return peak_memory() or 0
 
 
-def device_free_memory(device: torch.device) -> int:
+def device_free_memory(device: str) -> int:
     """Memory that is free on the device, bytes; a careful 1 GB where it does not tell."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 10**9
+    if not device.startswith("cuda"):
+        return 10**9
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def available_memory() -> int | None:
@@ -325,7 +402,7 @@ def available_memory() -> int | None:
 
 
 BYTES_TO_DECODE = 24
-"""For each pixel: three floats, and what a decoder holds beside them."""
+"""For each pixel: the planes, what a decoder holds beside them, and room for colours outside sRGB."""
 
 
 def require_memory(needed: int, limit: int | None) -> float:
@@ -374,18 +451,18 @@ def out_of_memory_explained() -> Iterator[None]:
         raise out_of_memory() from None
 
 
-def _choose_device(name: str) -> torch.device:
+def _choose_device(name: str) -> str:
     if name == "cpu":
-        return torch.device("cpu")
+        return name
     there = devices()
     kinds = {device.partition(":")[0] for device in there}
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "xpu", "mps", "cpu") if kind in kinds))
+        return next(kind for kind in ("cuda", "xpu", "mps", "cpu") if kind in kinds)
     if name not in there and name not in kinds:
         if not re.fullmatch(r"(cpu|mps|(cuda|xpu)(:\d+)?)", name):
             raise UsageError(f"{name!r} is no device.", "Choose auto, cpu, cuda, cuda:N, mps or xpu.")
         raise DeviceError(f"There is no device {name} here.", f"Here are: {', '.join(there)}.")
-    return torch.device(name)
+    return name
 
 
 class _OneTorchThread:
@@ -397,6 +474,10 @@ class _OneTorchThread:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
+        torch: Any = sys.modules.get("torch")
+        if torch is None:  # nobody computes with it
+            yield
+            return
         with self._lock:
             if not self._users:
                 self._before = torch.get_num_threads()
@@ -412,12 +493,21 @@ class _OneTorchThread:
 
 
 one_torch_thread = _OneTorchThread()
-"""A context in which torch uses one thread for each operation; contexts may overlap."""
+"""A context in which torch uses one thread for each operation, if it is there already; contexts may overlap."""
+
+
+def bind_torch() -> None:
+    """Keep torch, if it is there, to one thread for each operation of the calling thread: it is a setting of each."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Let torch compute every operation with so many threads."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -13,11 +13,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .configs import TileConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def blend(grid: Grid, predictions: Iterable[tuple[Tile, Tensor]]) -> Tensor:
     Returns:
         C×height×width, on the CPU.
     """
+    import torch
+
     canvas: Tensor | None = None
     open_rows: dict[int, tuple[Tensor, set[int]]] = {}
     for tile, prediction in predictions:
@@ -143,6 +146,8 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 def _weights(starts: list[int], tile: int, overlap: int) -> list[Tensor]:
     """Each window's weights: 1 in its own part, raised-cosine ramps of width `overlap` to its neighbours', then 0."""
+    import torch
+
     weights = [torch.ones(tile) for _ in starts]
     ramp = torch.sin(math.pi / 2 * (torch.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
     for index in range(len(starts) - 1):

@@ -8,10 +8,12 @@ import torch
 from conftest import needs_native
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from bidiffsr_cli.canvas import Diffusion
 from bidiffsr_cli.configs import DiffusionConfig, TileConfig, UpscaleOptions
 from bidiffsr_cli.errors import BidiffsrError
+from bidiffsr_cli.images.pixels import to_image
 from bidiffsr_cli.planning import Plan
 from bidiffsr_cli.runtime import Runtime, choose_runtime
 from bidiffsr_cli.tiling import make_grid
@@ -63,8 +65,12 @@ def diffusion(config, low_res, scale=2, steps=3, tile=None, network=None, thread
 
 
 def in_torch(made: Diffusion) -> Diffusion:
-    there = Runtime(made.runtime.device, made.runtime.dtype, "reference", None, made.runtime.threads)
+    there = Runtime("cpu", "float32", "reference", None, made.runtime.threads)
     return dataclasses.replace(made, runtime=there, network=Formula())
+
+
+def planes(low_res: torch.Tensor) -> list[Image.Image]:
+    return [to_image(plane[None], "F") for plane in low_res]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -76,15 +82,16 @@ def in_torch(made: Diffusion) -> Diffusion:
     steps=st.integers(1, 4),
     tile=st.sampled_from([None, TileConfig(32, 8), TileConfig(16, 0)]),
     temperature=st.sampled_from([None, 0.0, 0.8]),
+    color_fix=st.sampled_from(["none", "lowfreq"]),
 )
-def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, steps, tile, temperature):
+def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, steps, tile, temperature, color_fix):
     low_res = torch.rand(3, *size)
     if sampler != "ddim":
         eta = 0.0
-    options = {"sampler": sampler, "eta": eta, "temperature": temperature}
+    options = {"sampler": sampler, "eta": eta, "temperature": temperature, "color_fix": color_fix}
     here = diffusion(CONFIGS[name], low_res, scale, steps, tile, **options)
     there = in_torch(here)
-    result, expected = here.run(low_res), there.run(low_res)
+    result, expected = (one.values(planes(low_res)).tensor() for one in (here, there))
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=2e-4)
     assert len(here.network.seen) == len(there.network.seen)
     for (x, condition, *times), (wanted, known, *expected_times) in zip(
@@ -100,10 +107,10 @@ def test_threads_and_windows_at_once_do_not_change_a_byte(height, width, threads
     low_res = torch.rand(3, height, width)
     config, tile = CONFIGS["by detail"], TileConfig(48, 12)
     results = [
-        diffusion(config, low_res, 4, tile=tile, eta=0.5, threads=count, concurrent=windows).run(low_res)
+        diffusion(config, low_res, 4, tile=tile, eta=0.5, threads=count, concurrent=windows).values(planes(low_res))
         for count, windows in ((1, 1), (threads, concurrent))
     ]
-    assert torch.equal(*results)
+    assert torch.equal(*(result.tensor() for result in results))
 
 
 def test_windows_are_computed_at_once():
@@ -112,7 +119,7 @@ def test_windows_are_computed_at_once():
     network = Formula(on_window=both.wait)
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(64, 16), network=network, threads=2, concurrent=2)
     assert len(made.plan.grid.tiles) % 2 == 0
-    made.run(low_res)
+    made.run(planes(low_res))
     assert len(network.seen) == made.plan.evaluations
 
 
@@ -129,7 +136,7 @@ def test_what_a_window_raises_ends_it(error, concurrent):
     network = Formula(on_window=fail)
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8), network=network, threads=3, concurrent=concurrent)
     with pytest.raises(type(error)):
-        made.run(low_res)
+        made.run(planes(low_res))
     assert len(looks) < 3 + concurrent < made.plan.evaluations
 
 
@@ -143,14 +150,14 @@ def test_what_progress_raises_ends_it():
 
     made = dataclasses.replace(diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8)), advance=advance)
     with pytest.raises(KeyboardInterrupt):
-        made.run(low_res)
+        made.run(planes(low_res))
     assert len(done) == 2
 
 
 def test_progress_counts_every_window_of_every_step():
     low_res, done = torch.rand(3, 40, 40), []
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8))
-    dataclasses.replace(made, advance=lambda: done.append(1)).run(low_res)
+    dataclasses.replace(made, advance=lambda: done.append(1)).run(planes(low_res))
     assert len(done) == made.plan.evaluations > 6
 
 
@@ -161,4 +168,4 @@ def test_numbers_that_are_none_are_refused():
         return torch.full_like(x, float("nan"))
 
     with pytest.raises(BidiffsrError, match="not finite"):
-        diffusion(RESIDUAL, low_res, network=network).run(low_res)
+        diffusion(RESIDUAL, low_res, network=network).run(planes(low_res))

@@ -51,7 +51,7 @@ def test_recorded_runs_are_reproduced(golden, picture, scale, steps, runs_on):
     """The whole residual-v family, with packed weights, against the float network of another processor."""
     recorded = load_checkpoint(golden / "residual_v_weights.safetensors")
     diffusion = recorded.config.diffusion
-    network = choose_runtime(device="cpu", **runs_on).prepare(recorded.build_packed())
+    network = choose_runtime(device="cpu", **runs_on).prepare(recorded)
     with safe_open(golden / "residual_v_cases.safetensors", "pt") as cases:
         low_res, start, out = (
             cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")
@@ -437,7 +437,7 @@ def test_runtimes_that_are_not_there(request_, kind):
 def test_without_the_engine_auto_is_plain_torch_and_native_says_why(monkeypatch):
     monkeypatch.setattr(native, "_load", lambda: (None, "it was not built"))
     runtime = choose_runtime(device="cpu", bf16_psnr=99.0)
-    assert (runtime.backend, runtime.isa, runtime.dtype) == ("reference", None, torch.float32)
+    assert (runtime.backend, runtime.isa, runtime.dtype) == ("reference", None, "float32")
     with pytest.raises(DeviceError, match="it was not built") as caught:
         choose_runtime(device="cpu", backend="native")
     assert "--backend reference" in caught.value.hint
@@ -447,9 +447,9 @@ def test_without_the_engine_auto_is_plain_torch_and_native_says_why(monkeypatch)
 @pytest.mark.parametrize(("psnr", "multiplies", "dtype"), [(60, 1, "bfloat16"), (49, 1, "float32"), (60, 0, "float32")])
 def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multiplies, dtype, monkeypatch):
     monkeypatch.setattr(native, "multiplies_bfloat16", lambda isa: bool(multiplies))
-    assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == getattr(torch, dtype)
-    assert choose_runtime(device="cpu", bf16_psnr=None).dtype == torch.float32
-    assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == torch.float32
+    assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == dtype
+    assert choose_runtime(device="cpu", bf16_psnr=None).dtype == "float32"
+    assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == "float32"
 
 
 @needs_native
@@ -464,7 +464,7 @@ def test_torch_is_not_asked_for_bf16_where_it_is_kept_from_it(isa):
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_bf16_by_word_is_taken_everywhere(backend):
-    assert choose_runtime(device="cpu", precision="bf16", backend=backend).dtype == torch.bfloat16
+    assert choose_runtime(device="cpu", precision="bf16", backend=backend).dtype == "bfloat16"
 
 
 @needs_native

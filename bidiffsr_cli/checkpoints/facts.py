@@ -32,9 +32,9 @@ def facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
 def storage(header: Header) -> dict[str, int]:
     """What takes how many bytes of a checkpoint file: kind of content -> bytes."""
     if header.storage == "float":
-        return {"floats": sum(header.bytes.values())}
+        return {"floats": sum(entry.nbytes for entry in header.entries.values())}
     parts: dict[str, int] = {}
-    for name, count in header.bytes.items():
+    for name, entry in header.entries.items():
         *layers, leaf = name.split(".")
         if leaf in ("sign", "alpha"):
             kind = "signs" if leaf == "sign" else "scales"
@@ -42,5 +42,5 @@ def storage(header: Header) -> dict[str, int]:
             kind = "TaR and TaA"
         else:
             kind = "full precision"
-        parts[kind] = parts.get(kind, 0) + count
+        parts[kind] = parts.get(kind, 0) + entry.nbytes
     return parts

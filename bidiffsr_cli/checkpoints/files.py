@@ -1,8 +1,8 @@
 """Checkpoint files: one safetensors file, float (for training and exchange) or packed (for use).
 
-What comes before the tensors is told in `header`. Float storage has the authors' parameter names. Packed storage has
-ours, with each binary weight as sign bits (`...sign`, laid out as in `ops/packing.py`) and a scale per output channel
-(`...alpha`). Nothing in a file is believed before it was checked.
+What comes before the tensors is told in `header`, and packed ones are read in `packed`, without torch. Float storage
+has the authors' parameter names. Packed storage has ours, with each binary weight as sign bits (`...sign`, laid out as
+in `ops/packing.py`) and a scale per output channel (`...alpha`). Nothing in a file is believed before it was checked.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import safetensors
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..configs import ModelConfig
 from ..errors import CheckpointError
-from ..networks.packed import PackedBIConv, pack, unpack
-from ..networks.unet import UNet, meta_network
-from ..ops.packing import filler_is_zero
+from ..ops import Array
 from .header import FORMAT, FORMAT_VERSION, METADATA, no_whole_file, read_header, refusals, sha256_of
-from .upstream import from_upstream, infer_config, read_pth, to_upstream
+from .packed import FLOATS, check_entries, read_packed
+
+if TYPE_CHECKING:
+    import safetensors
+    from torch import Tensor
+
+    from ..networks.unet import UNet
+    from .header import Header
 
 NORMS = ("stem", "norm", "norm1", "norm2", "head_norm")
 EXACT = (*NORMS, "tar", "taa")
 """Layers whose values reach a sign next, so that rounding them may flip it; training keeps them in float32."""
-_FLOATS = ("F32", "F16")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Checkpoint:
 
     Attributes:
         config: Network, diffusion, scales and window.
-        state: Name -> tensor. In float storage the names of `UNet.state_dict()`, binary weights latent; in
+        arrays: Name -> numbers. In float storage the names of `UNet.state_dict()`, binary weights latent; in
             packed storage each of these is `...sign`, uint8, and `...alpha`. All else is float32.
         license: Of the weights; free text.
         origin: How, on what data and for how long they were trained; free text.
@@ -49,7 +49,7 @@ class Checkpoint:
     """
 
     config: ModelConfig
-    state: Mapping[str, Tensor]
+    arrays: Mapping[str, Array]
     license: str
     origin: str
     storage: str = "float"
@@ -57,6 +57,19 @@ class Checkpoint:
     name: str = ""
     revision: str = ""
     bf16_psnr: float | None = None
+
+    @classmethod
+    def of_tensors(
+        cls, config: ModelConfig, state: Mapping[str, Tensor], license: str, origin: str, **more: Any
+    ) -> Checkpoint:
+        """Of torch's tensors, whose memory is shared where they lie on the CPU; `more` is the other attributes."""
+        arrays = {name: Array.of(tensor) for name, tensor in state.items()}
+        return cls(config, arrays, license, origin, **more)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """`arrays` as torch's tensors, which share their memory."""
+        return {name: array.tensor() for name, array in self.arrays.items()}
 
     @property
     def runtime_facts(self) -> dict[str, Any]:
@@ -76,15 +89,26 @@ class Checkpoint:
                 f"A packed {self.config.network.method} has lost its BatchNorm, without which it cannot be trained.",
                 "Take the float file that it was packed from.",
             )
-        return unpack(self.build_packed()) if self.storage == "packed" else self._fill(meta_network(self.config))
+        from ..networks.packed import unpack
+        from ..networks.unet import meta_network
 
-    def build_packed(self) -> UNet:
-        """The network with packed binary convolutions: what a `Runtime` prepares."""
-        return self._fill(pack(meta_network(self.config))) if self.storage == "packed" else pack(self.build())
-
-    def _fill(self, network: UNet) -> UNet:
+        if self.storage == "packed":
+            return unpack(self.build_packed())
+        network = meta_network(self.config)
         network.load_state_dict(self.state, assign=True)
         return network
+
+    def build_packed(self) -> UNet:
+        """The network with packed binary convolutions, on the CPU; it shares its memory with `state`."""
+        from ..networks.packed import pack, packed_network
+
+        return packed_network(self.config, self.state) if self.storage == "packed" else pack(self.build())
+
+    def packed_arrays(self) -> Mapping[str, Array]:
+        """What `arrays` is, or would be, in packed storage: what the native engine takes."""
+        if self.storage == "packed":
+            return self.arrays
+        return {name: Array.of(tensor) for name, tensor in self.build_packed().state_dict().items()}
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -96,15 +120,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
             the message names the first tensor that is wrong.
     """
     header = read_header(path)
-    with refusals(path), _opened(path) as file:
+    with refusals(path):
         sha256 = sha256_of(path)
-        state = (_read_packed if header.storage == "packed" else _read_float)(file, header.config)
-    return Checkpoint(header.config, state, header.license, header.origin, header.storage, sha256)
+        arrays = read_packed(path, header) if header.storage == "packed" else _read_float(path, header)
+    return Checkpoint(header.config, arrays, header.license, header.origin, header.storage, sha256)
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[safetensors.safe_open]:
     """A safetensors file."""
+    import safetensors
+
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
@@ -123,14 +149,18 @@ def read_pth_checkpoint(path: Path, scales: tuple[int, ...], norm_groups: int | 
     Raises:
         CheckpointError: the file holds no BI-DiffSR; the message names the first tensor that is wrong.
     """
+    from .upstream import from_upstream, infer_config, read_pth
+
     upstream = read_pth(path)
     config = infer_config(upstream, scales, norm_groups)
     state = from_upstream(upstream, config)
-    return Checkpoint(config, state, license="unknown", origin=f"imported from {path.name}", name=path.stem)
+    return Checkpoint.of_tensors(config, state, license="unknown", origin=f"imported from {path.name}", name=path.stem)
 
 
 def serialize_float(checkpoint: Checkpoint) -> bytes:
     """The bytes of a float checkpoint file: the authors' names, float32."""
+    from .upstream import to_upstream
+
     return _serialize(to_upstream(checkpoint.build().state_dict(), checkpoint.config), checkpoint, "float")
 
 
@@ -169,6 +199,8 @@ def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: s
 
 def serialize_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """The bytes of a safetensors file, the same for the same content."""
+    import safetensors
+
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}  # alive while pointed at
     specs = {
         name: safetensors.TensorSpec(
@@ -192,56 +224,26 @@ def _with_sorted_metadata(file: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
-def _read_float(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
-    names = to_upstream(meta_network(config).state_dict(), config)
-    expected = {name: (tuple(tensor.shape), _FLOATS) for name, tensor in names.items()}
-    state = from_upstream(_read_tensors(file, expected), config)
+def _read_float(path: Path, header: Header) -> dict[str, Array]:
+    """The tensors of a float file, by the names of `UNet.state_dict()`."""
+    from ..networks.unet import meta_network
+    from .upstream import from_upstream, to_upstream
+
+    names = to_upstream(meta_network(header.config).state_dict(), header.config)
+    check_entries(header.entries, {name: (tuple(tensor.shape), FLOATS) for name, tensor in names.items()})
+    with _opened(path) as file:
+        state = from_upstream({name: _read_tensor(file, name) for name in names}, header.config)
     for name, tensor in state.items():
         if name.endswith(".norm.variance") and bool((tensor < 0).any()):
             raise CheckpointError(f"tensor {name} has a negative variance.")
-    return state
+    return {name: Array.of(tensor) for name, tensor in state.items()}
 
 
-def _read_packed(file: safetensors.safe_open, config: ModelConfig) -> dict[str, Tensor]:
-    if config.network.why_not_packed:
-        raise CheckpointError(f"its method, {config.network.method}, cannot be packed.")
-    network = pack(meta_network(config))
-    types = {"sign": ("U8",), "alpha": ("F32",)}
-    expected = {
-        name: (tuple(tensor.shape), types.get(name.rpartition(".")[2], _FLOATS))
-        for name, tensor in network.state_dict().items()
-    }
-    tensors = _read_tensors(file, expected)
-    for name, module in network.named_modules():
-        if isinstance(module, PackedBIConv):
-            if not filler_is_zero(tensors[f"{name}.sign"], module.inputs * module.kernel**2):
-                raise CheckpointError(f"tensor {name}.sign has bits set behind the end of a row.")
-            if bool((tensors[f"{name}.alpha"] < 0).any()):
-                raise CheckpointError(f"tensor {name}.alpha has a negative scale.")
-    return tensors
+def _read_tensor(file: safetensors.safe_open, name: str) -> Tensor:
+    """A tensor in float32, out of the mapped file, which may change, at an aligned place."""
+    import torch
 
-
-def _read_tensors(
-    file: safetensors.safe_open, expected: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
-) -> dict[str, Tensor]:
-    """Read exactly the expected tensors: name -> (shape, admitted types); float16 becomes float32."""
-    present = set(file.keys())
-    for name in expected:
-        if name not in present:
-            raise CheckpointError(f"tensor {name} is missing.")
-    if len(present) > len(expected):
-        raise CheckpointError(f"tensor {min(present - expected.keys())[:120]} is not part of this network.")
-    for name, (shape, dtypes) in expected.items():
-        entry = file.get_slice(name)
-        if tuple(entry.get_shape()) != shape:
-            raise CheckpointError(f"tensor {name} has shape {tuple(entry.get_shape())}; expected {shape}.")
-        if entry.get_dtype() not in dtypes:
-            raise CheckpointError(f"tensor {name} has type {entry.get_dtype()}; expected {' or '.join(dtypes)}.")
-    tensors = {}
-    for name in expected:
-        tensor = file.get_tensor(name)
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"tensor {name} holds values that are not finite.")
-        dtype = torch.uint8 if tensor.dtype == torch.uint8 else torch.float32
-        tensors[name] = tensor.to(dtype, copy=True)  # out of the mapped file, which may change, to an aligned place
-    return tensors
+    tensor = file.get_tensor(name)
+    if not bool(tensor.isfinite().all()):
+        raise CheckpointError(f"tensor {name} holds values that are not finite.")
+    return tensor.to(torch.float32, copy=True)

@@ -24,9 +24,7 @@ BYTES = {"F32": 4, "F16": 2, "U8": 1}
 METADATA = ("format", "format_version", "storage", "config", "license", "origin")
 LONGEST_HEADER = 1 << 20
 """Bytes; that of the published network has 56 thousand."""
-
-
-MOST_SIDES = 8
+MOST_SIDES, LONGEST_SIDE = 8, 1 << 62
 """Of a tensor."""
 
 
@@ -35,19 +33,42 @@ class ForeignFileError(CheckpointError):
 
 
 @dataclass(frozen=True)
+class Entry:
+    """What a header says of a tensor.
+
+    Attributes:
+        dtype: F32, F16, U8, or something that is none of ours.
+        shape: as long as `dtype` is one of ours, of as many numbers as lie in its place.
+        first, last: its place in the file, bytes from its beginning; the last one is not in it.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    first: int
+    last: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.last - self.first
+
+
+@dataclass(frozen=True)
 class Header:
     """What a checkpoint file says of itself before its tensors.
 
     Attributes:
         config, license, origin, storage: as of `files.Checkpoint`.
-        bytes: name of a tensor, as in the file -> bytes that it takes there.
+        entries: name of a tensor, as in the file -> what is said of it.
+        start: where the tensors begin, bytes from the file's beginning.
     """
 
     config: ModelConfig
     license: str
     origin: str
     storage: str
-    bytes: dict[str, int]
+    entries: dict[str, Entry]
+    start: int
 
 
 def read_header(path: Path) -> Header:
@@ -58,14 +79,14 @@ def read_header(path: Path) -> Header:
         CheckpointError: the file is damaged, or of another format or version (ForeignFileError: another program's).
     """
     with refusals(path):
-        stated, sizes = _read(path)
+        stated, entries, start = _read(path)
         metadata = checked_metadata(stated)
         config = ModelConfig.from_json(metadata["config"])
-        return Header(config, metadata["license"], metadata["origin"], metadata["storage"], sizes)
+        return Header(config, metadata["license"], metadata["origin"], metadata["storage"], entries, start)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, int]]:
-    """The metadata of any safetensors file, and how many bytes each tensor has; the file is as long as it should be."""
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Entry], int]:
+    """The metadata of any safetensors file, its tensors, and where they begin; the file is as long as it should be."""
     with path.open("rb") as file:
         length, whole = int.from_bytes(file.read(8), "little"), path.stat().st_size - 8
         if LONGEST_HEADER < length <= whole:
@@ -74,23 +95,26 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, int]]:
     try:
         header = json.loads(text.decode())
         metadata = header.pop("__metadata__", {})
-        "".join([*metadata, *metadata.values(), *header]).encode()  # texts alone, and whole ones
-        sizes, end, sound = {}, 0, True
+        types = [entry["dtype"] for entry in header.values()]
+        "".join([*metadata, *metadata.values(), *header, *types]).encode()  # texts alone, and whole ones
+        entries, start, end, sound = {}, 8 + length, 0, True
         for name, entry in header.items():
             (first, last), shape = entry["data_offsets"], entry["shape"]
             numbers = (first, last, *shape[:MOST_SIDES])
-            if not all(type(number) is int and number >= 0 for number in numbers) or len(shape) > MOST_SIDES:
+            known = all(type(number) is int and 0 <= number < LONGEST_SIDE for number in numbers)
+            if not known or len(shape) > MOST_SIDES:
                 raise ValueError
             size = BYTES.get(entry["dtype"])
             sound &= first <= last and (size is None or last - first == size * math.prod(shape))
-            sizes[name], end = last - first, max(end, last)
+            entries[name] = Entry(entry["dtype"], tuple(shape), start + first, start + last)
+            end = max(end, last)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         sound = False
     if not sound:
         raise no_whole_file("its header cannot be read")
     if end != whole - length:
         raise no_whole_file("it has another length than its header says")
-    return metadata, sizes
+    return metadata, entries, start
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ..distributed.work import Outcome, Watch, Work
 
 PICTURES, WORKERS = "Pictures", "Workers"
-PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
 EXTENSIONS = {
     "auto": ".png",
     "same": "",
@@ -200,7 +199,7 @@ def batch(
     checkpoints = [_fetched(word, scale, offline=offline) for word in (suited_models() if name == AUTO else [name])]
     checkpoint = checkpoints[0]
     runtime = choose_runtime(devices[0], precision, backend, threads, **checkpoint.runtime_facts)
-    machine = {"device": str(runtime.device), "precision": PRECISIONS[str(runtime.dtype)], "backend": runtime.backend}
+    machine = {"device": runtime.device, "precision": runtime.precision, "backend": runtime.backend}
     keep_freed_memory()
     sha256 = "+".join(item.sha256 for item in checkpoints)
     work = Work(absolute_word(name), tuple((machine | {"threads": threads}).items()), options, writing, overwrite)

@@ -116,7 +116,7 @@ def bench(
         checkpoint = load_checkpoint(name, progress=progress)
     why_not = checkpoint.config.network.why_not_packed
     runtimes = choose_runtimes(device, precision, backend, threads, why_not)
-    if only == "layers" and runtimes[0].device.type != "cpu":
+    if only == "layers" and runtimes[0].kind != "cpu":
         raise UsageError("Single layers are measured on the CPU alone.", "Add --device cpu.")
     if why_not and backend == "auto":
         out.warning(f"The native engine cannot run {name} ({why_not}): all is measured in plain torch.")
@@ -147,7 +147,7 @@ def _measure(
 
     keep_freed_memory()  # as `upscale` does
     with out_of_memory_explained():
-        if only in ("all", "layers") and runtimes[0].device.type == "cpu":
+        if only in ("all", "layers") and runtimes[0].kind == "cpu":
             yield measure_layers(runtimes[0], request.repeats, request.port_limit)
         if only in ("all", "steps"):
             yield from _steps(request, runtimes, checkpoint)

@@ -6,8 +6,7 @@ Examples:
 
 Shows versions, devices and what computes the 1-bit layers, checks the
 bundled models against their sha256, and runs a self-test: the network as it
-runs by default against the form it was trained in, and one thread against
-several.
+runs by default against a plainer form of it, and one thread against several.
 """
 
 from __future__ import annotations

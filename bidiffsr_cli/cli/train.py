@@ -373,11 +373,12 @@ def _processes(device: str) -> Iterator[tuple[torch.device, int]]:
     from ..runtime import choose_runtime
 
     if not _launched():
-        yield choose_runtime(device).device, 0
+        yield torch.device(choose_runtime(device).device), 0
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    place = torch.device("cuda", local) if cuda else choose_runtime(device if device != "auto" else "cpu").device
+    name = f"cuda:{local}" if cuda else choose_runtime(device if device != "auto" else "cpu").device
+    place = torch.device(name)
     if cuda:
         torch.cuda.set_device(place)
     # the others wait while one decodes pictures or scores the model

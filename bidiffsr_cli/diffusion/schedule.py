@@ -6,13 +6,17 @@ Everywhere x_t = alpha x_0 + sigma epsilon with alpha^2 + sigma^2 = 1 (the autho
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from ..configs import DiffusionConfig
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,9 @@ class NoiseLevel:
 CLEAN = NoiseLevel(-1, 1.0, 0.0)
 
 
-def alphas_cumprod(config: DiffusionConfig) -> Tensor:
+def alphas_cumprod(config: DiffusionConfig) -> Sequence[float]:
     """The linear schedule's products of 1 - beta, T values, float32 as upstream computes them (DDPM, eq. 4)."""
-    betas = torch.linspace(config.beta_start, config.beta_end, config.total_steps, dtype=torch.float32)
-    return torch.cumprod(1 - betas, dim=0)
+    return _alphas_cumprod(config.beta_start, config.beta_end, config.total_steps)
 
 
 def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
@@ -59,6 +62,8 @@ def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
 def signal_and_noise(config: DiffusionConfig) -> tuple[Tensor, Tensor]:
     """alpha and sigma of all T time steps, T values each, float32."""
     at = _angle if config.schedule == "angle" else _Linear(config)
+    import torch
+
     levels = [at(float(t), config.total_steps) for t in range(config.total_steps)]
     return torch.tensor([level.alpha for level in levels]), torch.tensor([level.sigma for level in levels])
 
@@ -76,4 +81,23 @@ class _Linear:
 
     def __call__(self, time: float, total: int) -> NoiseLevel:
         t = round(time)
-        return NoiseLevel(t, self.table[t].sqrt().item(), (1 - self.table[t]).sqrt().item())
+        return NoiseLevel(t, _single(math.sqrt(self.table[t])), _single(math.sqrt(_single(1 - self.table[t]))))
+
+
+@lru_cache(maxsize=16)
+def _alphas_cumprod(first: float, last: float, count: int) -> Sequence[float]:
+    """With torch's arithmetic: linspace goes from both ends in float32, cumprod adds up in double precision."""
+    first, last = _single(first), _single(last)
+    step = _single((last - first) / (count - 1)) if count > 1 else 0.0
+    product, products = 1.0, []
+    for index in range(count):
+        front = index < count // 2 or count == 1
+        beta = _single(first + step * index) if front else _single(last - step * (count - 1 - index))
+        product *= _single(1 - beta)
+        products.append(_single(product))
+    return products
+
+
+def _single(value: float) -> float:
+    """The nearest float32."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..configs import UNetConfig
 from ..runtime import Runtime, out_of_memory_explained
 from .folder import Job
 from .work import Outcome, Work, decode, sample, size_of, write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WINDOWS_PER_SLOT = 4
 """A picture of more windows than these for each slot of the cluster is done by all workers together: each of its steps
@@ -78,9 +78,9 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         found: Tensor = ray.get(task.remote(how, x_t, condition, t, index))
         return found
 
-    place = Windows(torch.device("cpu"), here.dtype, here.backend, here.isa, windows, here.threads)
+    place = Windows("cpu", here.dtype, here.backend, here.isa, windows, here.threads)
     result = sample(job, picture, work, resolver.elsewhere(place, network))
-    result.device, result.threads = str(here.device), here.threads
+    result.device, result.threads = here.device, here.threads
     return write(job, picture, result, work, replace=replace, started=started)
 
 

@@ -19,13 +19,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from ..errors import DeviceError, is_out_of_memory
 from ..images import Picture
 from ..pipeline import SuperResolver
 from ..results import UpscaleResult
-from ..runtime import return_freed_memory, torch_threads
+from ..runtime import bind_torch, one_torch_thread, return_freed_memory
 from .folder import Job
 from .ledger import Ledger
 from .work import Outcome, Watch, Work, attempt, decode, failed, sample, size_of, write
@@ -62,10 +60,10 @@ def run(
     Raises:
         StorageError: the disk is full, or the store fails.
     """
-    # each of these threads uses one of torch's: more would spin beside the engine's
-    with torch_threads(1), ThreadPoolExecutor(io_threads, "io", lambda: torch.set_num_threads(1)) as pool:
+    resolvers = [work.resolver(device) for device in devices]
+    with one_torch_thread(), ThreadPoolExecutor(io_threads, "io") as pool:
         lanes = _Lanes(work, ledger, pool, watch)
-        with closing(lanes.outcomes(jobs, [work.resolver(device) for device in devices])) as outcomes:
+        with closing(lanes.outcomes(jobs, resolvers)) as outcomes:
             for outcome in outcomes:
                 if outcome.error and fail_fast:
                     lanes.stop.set()
@@ -178,7 +176,7 @@ class _Lanes:
         ended = object()
 
         def drive(lane: Iterator[Outcome]) -> None:
-            torch.set_num_threads(1)
+            bind_torch()
             try:
                 for outcome in lane:
                     outcomes.put(outcome)

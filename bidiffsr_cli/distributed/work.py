@@ -64,7 +64,7 @@ class Work:
         chosen = self.for_picture(picture)
         if chosen is self or chosen.model == default_model():
             return resolver
-        other = chosen.resolver(str(resolver.runtime.device))
+        other = chosen.resolver(resolver.runtime.device)
         return other.elsewhere(resolver.runtime, other.network)
 
 

@@ -141,12 +141,12 @@ def choose_runtimes(
         UsageError, DeviceError: as `choose_runtime`.
     """
     chosen = choose_runtime(device, precision, backend, threads, why_not_packed=why_not_packed)
-    reference = choose_runtime(str(chosen.device), "fp32", "reference", chosen.threads)
+    reference = choose_runtime(chosen.device, "fp32", "reference", chosen.threads)
     if chosen == reference:
         return [reference]
     if chosen.isa is None or precision != "auto":
         return [chosen, reference]
-    dtypes = [torch.float32, *([torch.bfloat16] if native.multiplies_bfloat16(chosen.isa) else [])]
+    dtypes = ["float32", *(["bfloat16"] if native.multiplies_bfloat16(chosen.isa) else [])]
     return [*(replace(chosen, dtype=dtype) for dtype in dtypes), reference]
 
 
@@ -154,9 +154,9 @@ def look_at_conditions(runtimes: Sequence[Runtime], backend: str, repeats: int) 
     """The conditions now; `runtimes` as `choose_runtimes` gives them."""
     first = runtimes[0]
     missing = f"the backend is {backend}" if backend == REFERENCE else native.why_unavailable()
-    if first.device.type != "cpu":
-        missing = f"it runs on the CPU, not on {first.device.type}"
-    name = str(first.device)
+    if first.kind != "cpu":
+        missing = f"it runs on the CPU, not on {first.kind}"
+    name = first.device
     return Conditions(
         started=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -166,7 +166,7 @@ def look_at_conditions(runtimes: Sequence[Runtime], backend: str, repeats: int) 
         isa=first.isa,
         isas=native.supported_isas(),
         native_missing=missing,
-        precisions=[dtype_name(runtime.dtype) for runtime in runtimes if runtime.isa],
+        precisions=[runtime.dtype for runtime in runtimes if runtime.isa],
         clock=clock_rate() if first.isa else None,
         port_limit=port_limit(first.isa) if first.isa else None,
         repeats=repeats,
@@ -235,11 +235,6 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
         )
         for row in rows
     ]
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """float32, bfloat16, float16."""
-    return str(dtype).removeprefix("torch.")
 
 
 def _warm_up(candidate: Candidate) -> int:

@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import ops
 from ..configs import UNetConfig
-from ..networks import binary_conv as methods
+from ..networks import blueprint
+from ..networks.binary_conv import convs_of
 from ..networks.blocks import CSFusion, ResBlock
-from ..networks.native import binary_conv, fusion_segments, linear_of, norm_of
+from ..networks.native import Writer
 from ..networks.packed import freeze, pack
 from ..networks.time_aware import TimestepContext
 from ..networks.unet import TimeEmbedding
-from ..ops import BinaryBlock, Program, native
+from ..ops import Array, BinaryBlock, Operation, Program, native
 from ..ops.threads import threads, using_threads
 from ..runtime import Runtime, torch_threads
 from .benchmark import NATIVE, REFERENCE, Candidate, Row, clock_rate, measure
@@ -111,16 +112,19 @@ def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
     With a norm, the sums that it needs are taken in a pass of their own; in a network the operation before does that.
     """
     block, maps, ctx = _subject(layer)
-    pack(block)
-    if layer.kernel == 1:
-        halves = fusion_segments(block, layer.channels)
-        convs = tuple(binary_conv(conv, *seen) for conv, seen in zip((block.conv1, block.conv2), halves, strict=True))
-        operation = BinaryBlock((0, 1), convs)
+    modules = {"block": pack(block), "time_embedding": time_embedding()}
+    tensors = nn.ModuleDict(modules).state_dict()
+    writer = Writer(CONFIG, {name: Array.of(tensor) for name, tensor in tensors.items()})
+    plan = _plan(layer)
+    operation: Operation
+    if isinstance(plan, blueprint.Fusion):
+        operation = writer.fusion(plan, 0, 1)
     else:
-        time = linear_of(block.time)
-        operation = BinaryBlock((0,), (binary_conv(block.conv1),), norm=norm_of(block.norm1), time=time)
-    channels, of_time = (layer.channels,) * len(maps), time_embedding()
-    embedding = ops.TimeEmbedding(linear_of(of_time.linear1), linear_of(of_time.linear2), swish=True)
+        norm, time = writer.norm(plan.norm1), writer.linear(plan.time)
+        operation = BinaryBlock((0,), (writer.binary_conv(plan.conv1),), norm=norm, time=time)
+    whole = blueprint.blueprint(CONFIG)
+    embedding = ops.TimeEmbedding(writer.linear(whole.linear1), writer.linear(whole.linear2), swish=True)
+    channels = (layer.channels,) * len(maps)
     network = native.Network(isa, Program(channels, (operation,), ctx.total_steps, embedding))
 
     @torch.inference_mode()
@@ -132,17 +136,24 @@ def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
 
 def _subject(layer: Layer) -> tuple[Any, list[Tensor], TimestepContext]:
     """(the block in its trained form, its inputs, a time step): the same for every way to compute it."""
-    conv = methods.binary_conv(CONFIG)
+    conv, plan = convs_of(CONFIG), _plan(layer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        both = layer.channels, layer.channels
-        block = CSFusion(*both, conv) if layer.kernel == 1 else ResBlock(*both, CONFIG, conv)
+        block = CSFusion(plan, conv) if isinstance(plan, blueprint.Fusion) else ResBlock(plan, conv)
         shape = 1, layer.channels, layer.size, layer.size
         maps = [torch.randn(shape) for _ in range(2 if layer.kernel == 1 else 1)]
     with torch.inference_mode():
         embedding = F.silu(time_embedding()(torch.tensor([CONTEXT_STEP])))
     ctx = TimestepContext(embedding, CONTEXT_STEP, CONFIG.total_steps)
     return block, [x.contiguous(memory_format=torch.channels_last) for x in maps], ctx
+
+
+def _plan(layer: Layer) -> blueprint.Fusion | blueprint.ResBlock:
+    """What the layer belongs to, by the name `block`."""
+    draw, channels = blueprint.Draftsman(CONFIG), layer.channels
+    if layer.kernel == 1:
+        return draw.fusion("block", channels, channels, level=0)
+    return draw.res_block("block", channels, channels, level=0)
 
 
 def time_embedding() -> TimeEmbedding:

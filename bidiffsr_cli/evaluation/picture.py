@@ -47,7 +47,7 @@ def measure_picture(
     scale, first = checkpoint.config.scales[0], runtimes[0]
     ways = [(first.backend, precision, 1), *([(REFERENCE, "fp32", 1)] if len(runtimes) > 1 else [])]
     ways.append((first.backend, precision, 2))
-    common = ["-m", model, "-s", str(scale), "--device", str(first.device), "--threads", str(first.threads)]
+    common = ["-m", model, "-s", str(scale), "--device", first.device, "--threads", str(first.threads)]
     results: list[list[list[dict[str, Any]]]] = [[] for _ in ways]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "picture.png"

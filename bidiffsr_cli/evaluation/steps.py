@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.files import Checkpoint
-from ..configs import UNetConfig
+from ..configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from ..networks.native import NativeUNet
-from ..networks.packed import unpack
+from ..networks.packed import pack, unpack
 from ..networks.unet import UNet
 from ..ops.threads import using_threads
 from ..runtime import Runtime, torch_threads
-from .benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, dtype_name, measure
+from .benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, measure
 from .upstream_style import UpstreamStyleUNet
 
 PUBLISHED_SIZE = 256
@@ -60,7 +60,15 @@ class Workload:
     size: int
     step: int = STEP
 
-    def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def packed(self, network: UNet) -> Checkpoint:
+        """What `build` made as a packed model; the network is used up."""
+        condition = ("low_res", "detail")[: self.condition_channels // 3]
+        total = network.config.total_steps
+        diffusion = DiffusionConfig(total_steps=total, condition=condition, residual_scale={"2": 1.0})
+        config = ModelConfig(network.config, diffusion, (2,), TileConfig(self.size, 0))
+        return Checkpoint.of_tensors(config, pack(network).state_dict(), "", "", storage="packed")
+
+    def inputs(self, device: str) -> tuple[Tensor, Tensor, Tensor]:
         """(x_t, condition, t) of one window."""
         generator = torch.Generator().manual_seed(0)
         maps = (torch.randn(1, c, self.size, self.size, generator=generator) for c in (3, self.condition_channels))
@@ -108,7 +116,7 @@ def measure_steps(
 
 def step_on(runtime: Runtime, workload: Workload, network: UNet) -> Candidate:
     """A step on a runtime, by all of its threads; `network` is used up."""
-    prepared = runtime.prepare(network)
+    prepared = runtime.prepare(workload.packed(network))
     inputs = workload.inputs(runtime.device)
 
     def run() -> None:
@@ -117,10 +125,10 @@ def step_on(runtime: Runtime, workload: Workload, network: UNet) -> Candidate:
             finish(runtime.device)
 
     what = REFERENCE if runtime.isa is None else NATIVE
-    return Candidate(what, dtype_name(runtime.dtype), runtime.isa, runtime.threads, run)
+    return Candidate(what, runtime.dtype, runtime.isa, runtime.threads, run)
 
 
-def upstream_step(workload: Workload, network: UNet, device: torch.device) -> Candidate:
+def upstream_step(workload: Workload, network: UNet, device: str) -> Candidate:
     """A step as the authors' code computes it.
 
     How the process allocates memory (`runtime.keep_freed_memory`) serves it too.
@@ -141,7 +149,7 @@ def upstream_step(workload: Workload, network: UNet, device: torch.device) -> Ca
 
 def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
     """Rows of the kinds of work in one step on a native runtime; empty on any other, and of networks of SR3's kind."""
-    network = runtime.prepare(workload.build())
+    network = runtime.prepare(workload.packed(workload.build()))
     if not isinstance(network, NativeUNet):
         return []
     inputs = workload.inputs(runtime.device)
@@ -152,7 +160,7 @@ def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row
             parts = network.profile(*inputs)
             parts["rest"] = time.perf_counter() - started - sum(parts.values())
             runs.append(parts)
-    candidate = Candidate(NATIVE, dtype_name(runtime.dtype), runtime.isa, runtime.threads, lambda: None)
+    candidate = Candidate(NATIVE, runtime.dtype, runtime.isa, runtime.threads, lambda: None)
     return [
         describe("profile", workload.name, candidate, [parts[part] for parts in runs[2:]], part=part)
         for part in ORDER
@@ -168,7 +176,7 @@ def running(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def finish(device: torch.device) -> None:
+def finish(device: str) -> None:
     """Wait until the device has computed everything."""
-    if device.type == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.synchronize(device)

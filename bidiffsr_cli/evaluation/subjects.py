@@ -82,9 +82,9 @@ class AtSteps:
             "tile": options.tile,
             "tile_overlap": options.tile_overlap,
             "color_fix": options.color_fix,
-            "precision": str(runtime.dtype).removeprefix("torch."),
+            "precision": runtime.dtype,
             "backend": runtime.backend,
-            "device": str(runtime.device),
+            "device": runtime.device,
         }
 
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:

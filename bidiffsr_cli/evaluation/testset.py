@@ -13,6 +13,7 @@ from ..images import Picture, as_seen, read_picture
 from ..images.degrading import CLEAN, Degradation
 from ..images.listing import list_pictures
 from ..images.pairing import pair
+from ..images.pixels import to_float
 from ..images.resizing import downscale_bicubic
 
 TRANSPOSED = {5, 6, 7, 8}
@@ -180,4 +181,4 @@ def read_levels(path: Path, remarks: list[str] | None = None) -> Tensor:
 
 
 def _is_transparent(picture: Picture) -> bool:
-    return picture.alpha is not None and bool((picture.alpha < 1).any())
+    return picture.alpha is not None and bool((to_float(picture.alpha) < 1).any())

@@ -1,6 +1,6 @@
-"""Pictures: reading them into tensors, turning tensors into pictures, and encoding those.
+"""Pictures: reading them, bringing enlarged ones back to the source's kind, and encoding those, without torch.
 
-`read_picture` → `Picture` → (enlarge `picture.rgb`, `resize_alpha`) → `render` → `encode`.
+`read_picture` → `Picture` → (enlarge `picture.planes`, `resize_alpha`) → `render` → `encode`.
 """
 
 from .metadata import read_provenance

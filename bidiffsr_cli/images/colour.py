@@ -9,11 +9,9 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from PIL import Image, ImageCms
-from torch import Tensor
+from PIL import Image, ImageChops, ImageCms
 
-from .pixels import to_levels
+from .planes import computed, extrema
 
 INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
@@ -59,7 +57,7 @@ def is_srgb(icc_profile: bytes) -> bool:
     steps = [round(i * 255 / 16) for i in range(17)]
     grid = bytes(value for r in steps for g in steps for b in steps for value in (r, g, b))
     image = Image.frombytes("RGB", (17 * 17, 17), grid)
-    return _largest_difference(to_levels(image), to_levels(to_srgb(image, icc_profile))) <= TOLERANCE
+    return _largest_difference(image, to_srgb(image, icc_profile)) <= TOLERANCE
 
 
 @dataclass
@@ -69,7 +67,7 @@ class Managed:
     image: Image.Image
     icc_profile: bytes | None = None
     converted: bool = False
-    colour_rest: Tensor | None = None
+    colour_rest: tuple[Image.Image, ...] | None = None
     warning: str = ""
 
 
@@ -96,17 +94,17 @@ def manage_rgb(image: Image.Image, icc_profile: bytes | None) -> Managed:
     return Managed(converted, icc_profile, converted=True, colour_rest=rest)
 
 
-def _colour_rest(image: Image.Image, returned: Image.Image) -> Tensor | None:
-    """What went missing on the way to sRGB and back, in levels; None if no one could see it."""
-    before, after = to_levels(image), to_levels(returned)
-    if _largest_difference(before, after) <= TOLERANCE:
+def _colour_rest(image: Image.Image, returned: Image.Image) -> tuple[Image.Image, ...] | None:
+    """What went missing on the way to sRGB and back, three F images in levels; None if no one could see it."""
+    if _largest_difference(image, returned) <= TOLERANCE:
         return None
-    return (before.to(torch.int16) - after.to(torch.int16)).contiguous()
+    pairs = zip(image.split(), returned.split(), strict=True)
+    return tuple(computed(lambda before, after: before - after, *pair).convert("F") for pair in pairs)
 
 
-def _largest_difference(a: Tensor, b: Tensor) -> int:
-    """The largest difference between two uint8 tensors, without signed copies of them."""
-    return int((torch.maximum(a, b) - torch.minimum(a, b)).max())
+def _largest_difference(a: Image.Image, b: Image.Image) -> float:
+    """The largest difference between the levels of two RGB images."""
+    return max(extrema(channel)[1] for channel in ImageChops.difference(a, b).split())
 
 
 def grey_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

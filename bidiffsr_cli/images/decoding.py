@@ -5,15 +5,13 @@ Every mode is brought to one of L, LA, RGB, RGBA (8 bits) or 16-bit grey. What i
 
 from dataclasses import dataclass
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from ..errors import InputError
 from . import colour, jpeg, tiff, webp
 from .metadata import exif_coding, read_exif, read_resolution
 from .picture import Picture
-from .pixels import to_float, to_levels
+from .planes import computed, extrema
 from .spaces import Coding
 from .survey import Survey
 
@@ -120,6 +118,8 @@ def _decode(image: Image.Image, source: _Source, icc: bytes | None, coding: Codi
     """The pixels and the colour profile of an upright image, of whose numbers `coding` says what they mean."""
     picture = _pixels(image, source, icc or (coding and coding.profile(grey=_is_grey(image, source))) or None)
     picture.warnings += [coding.remark] if coding and coding.remark else []
+    for plane in (*picture.planes, *([picture.alpha] if picture.alpha else [])):
+        plane.info.clear()  # tags travel with copies, and with later saves
     return picture
 
 
@@ -170,12 +170,14 @@ def _plain(image: Image.Image, source: _Source) -> Image.Image:
 
 
 def _colour8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
-    alpha = to_float(image.getchannel("A")) if image.mode == "RGBA" else None
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
     managed = colour.manage_rgb(image if image.mode == "RGB" else image.convert("RGB"), icc)
     if managed.colour_rest is not None and alpha is not None:
-        managed.colour_rest *= alpha > 0  # colours nobody sees must not seep into those beside them
+        unseen = alpha.point(lambda level: 0 if level else 255, "1")
+        for plane in managed.colour_rest:  # colours nobody sees must not seep into those beside them
+            plane.paste(0, mask=unseen)
     return Picture(
-        to_float(managed.image),
+        managed.image.split(),
         alpha,
         icc_profile=managed.icc_profile,
         warnings=warnings + ([managed.warning] if managed.warning else []),
@@ -187,21 +189,18 @@ def _colour8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Pict
 def _grey8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
     """Grey needs no way to sRGB and back: a profile of grey only bends the one scale, and each 8-bit bend rounds."""
     grey = image.getchannel(0)
-    alpha = to_float(image.getchannel("A")) if image.mode == "LA" else None
+    alpha = image.getchannel("A") if image.mode == "LA" else None
     if icc and colour.colour_space(icc) == "RGB":  # allowed in JPEG, not in PNG: settle it here
         grey, icc = grey if colour.is_srgb(icc) else colour.grey_to_srgb(grey, icc), None
-    icc = _grey_profile(icc, warnings)
-    return Picture(to_float(grey).expand(3, -1, -1).contiguous(), alpha, True, 8, icc, warnings=warnings)
+    return Picture((grey,), alpha, 8, _grey_profile(icc, warnings), warnings=warnings)
 
 
-def _grey16(levels: Tensor, key: int | None, icc: bytes | None, warnings: list[str]) -> Picture:
-    """A picture of 1×H×W values 0…65535 whose value `key` is transparent."""
-    alpha = None if key is None else (levels != key).to(torch.float32)
+def _grey16(plane: Image.Image, alpha: Image.Image | None, icc: bytes | None, warnings: list[str]) -> Picture:
+    """A picture of an F image in [0, 1]."""
     if alpha is not None:
         warnings.append("16-bit grey with transparency is written with 8 bits, the most that can be kept here.")
-    icc = _grey_profile(icc, warnings)
-    rgb = (levels / 65535).to(torch.float32).expand(3, -1, -1).contiguous()
-    return Picture(rgb, alpha, True, 8 if key is not None else 16, icc, warnings=warnings)
+    bits = 16 if alpha is None else 8
+    return Picture((plane,), alpha, bits, _grey_profile(icc, warnings), warnings=warnings)
 
 
 def _grey_profile(icc: bytes | None, warnings: list[str]) -> bytes | None:
@@ -211,31 +210,33 @@ def _grey_profile(icc: bytes | None, warnings: list[str]) -> bytes | None:
     return icc
 
 
-def _integer_grey(image: Image.Image, source: _Source) -> tuple[Tensor, int | None]:
-    """1×H×W int32 values of an I or I;16 image, and the transparent one."""
-    levels = to_levels(image.convert("I"))
-    low, high = int(levels.min()), int(levels.max())
+def _integer_grey(image: Image.Image, source: _Source) -> tuple[Image.Image, Image.Image | None]:
+    """The values of an I or I;16 image as an F image in [0, 1], and its alpha."""
+    levels = image.convert("I")
+    low, high = extrema(levels)
     if low < 0 or high > 65535:
         raise InputError(
             f"{source.name} holds whole numbers from {low} to {high}: only 8 and 16 bits per pixel can be read.",
             "Convert it to 16-bit grey first.",
         )
     if source.depth == 12 and high <= 4095:  # a TIFF of 12 bits, which Pillow does not stretch
-        levels = (levels * 65535 + 2047).floor_divide(4095)
+        levels = computed(lambda x: (x * 65535 + 2047) / 4095, levels)
+    if source.white_is_zero:
+        levels = computed(lambda x: 65535 - x, levels)
     key = image.info.get("transparency")
-    return (65535 - levels if source.white_is_zero else levels), key if isinstance(key, int) else None
+    alpha = computed(lambda x: (x != key) * 255, levels).convert("L") if isinstance(key, int) else None
+    return levels.convert("F").point(lambda value: value / 65535), alpha
 
 
-def _float_grey(image: Image.Image, name: str) -> Tensor:
-    """1×H×W values 0…65535 of an F image, whose own values must lie in [0, 1]."""
-    values = to_levels(image)
-    low, high = float(values.min()), float(values.max())
+def _float_grey(image: Image.Image, name: str) -> Image.Image:
+    """An F image, whose values must lie in [0, 1]."""
+    low, high = extrema(image)
     if not (low >= 0 and high <= 1):  # also true of NaN
         raise InputError(
             f"{name} holds floating point values from {low:.4g} to {high:.4g}: only 0 to 1 can be read.",
             "Scale them to 0 to 1, or convert it to 16-bit grey first.",
         )
-    return values * 65535
+    return image.copy()
 
 
 def _from_print(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
@@ -247,7 +248,7 @@ def _from_print(image: Image.Image, icc: bytes | None, warnings: list[str]) -> P
         rgb = colour.to_srgb(image, "LAB") if image.mode == "LAB" else image.convert("RGB")
         how = "" if image.mode == "LAB" else " without a colour profile, so colours may differ from print"
     warnings.append(f"{name} was converted to sRGB{how}.")
-    return Picture(to_float(rgb), warnings=warnings)
+    return Picture(rgb.split(), warnings=warnings)
 
 
 def _by_profile(image: Image.Image, icc: bytes) -> Image.Image | None:

@@ -15,7 +15,7 @@ from typing import IO
 
 from PIL import Image
 
-from .pixels import bands
+from .planes import bands
 
 SCAN, END = 0xDA, 0xD9
 ARITHMETIC = (0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)

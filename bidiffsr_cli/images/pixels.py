@@ -1,22 +1,10 @@
-"""Pixels between Pillow and torch, without numpy.
-
-Everything larger than a band of rows stays in its final type, so that big pictures cost no whole-canvas temporaries.
-"""
-
-from collections.abc import Iterator
+"""Pixels between Pillow and torch, without numpy, for whoever computes with torch."""
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-BAND_PIXELS = 1 << 20  # float work is done on about this many pixels at a time
-
-
-def bands(width: int, height: int) -> Iterator[tuple[int, int]]:
-    """Cut the rows 0…height into (top, bottom) ranges of about BAND_PIXELS pixels."""
-    rows = max(1, BAND_PIXELS // max(1, width))
-    for top in range(0, height, rows):
-        yield top, min(top + rows, height)
+from .planes import bands
 
 
 def to_bytes(tensor: Tensor) -> bytearray:
@@ -34,12 +22,13 @@ def to_levels(image: Image.Image) -> Tensor:
 
 
 def to_float(image: Image.Image) -> Tensor:
-    """The same as `to_levels` for 8-bit images, but float32 in [0, 1] and contiguous."""
+    """The same as `to_levels` for 8-bit images, or F images in [0, 1], but float32 in [0, 1] and contiguous."""
     width, height = image.size
+    full = 1 if image.mode == "F" else 255
     pixels = torch.empty(len(image.getbands()), height, width)
     for top, bottom in bands(width, height):
         levels = to_levels(image.crop((0, top, width, bottom)))
-        torch.div(levels, 255, out=pixels[:, top:bottom])
+        torch.div(levels, full, out=pixels[:, top:bottom])
     return pixels
 
 

@@ -10,12 +10,12 @@ import io
 import math
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import LFS_HINT, LFS_POINTER, BidiffsrError, InputError, is_out_of_memory, out_of_memory
@@ -76,7 +76,7 @@ SURVEYS = {"PNG": png.survey, "AVIF": avif.survey, "BMP": bmp.survey}
 
 
 def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None) -> Picture:
-    """Read one picture: upright, in sRGB, float32 in [0, 1].
+    """Read one picture: upright and in sRGB.
 
     Args:
         source: A path, the bytes of a file, a Pillow image, a tensor (1, 3 or 4)×H×W or an array H×W(×1, 3 or 4) of
@@ -98,7 +98,7 @@ def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None)
     if isinstance(source, Image.Image):
         with _translated_errors(name):
             return picture_from_image(source, name)
-    if isinstance(source, torch.Tensor):
+    if _is_tensor(source):
         return picture_from_tensor(source, name)
     if hasattr(source, "__array_interface__"):
         return picture_from_array(source, name)
@@ -106,6 +106,12 @@ def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None)
         f"{name} cannot be read from an object of type {type(source).__qualname__}.",
         "Give a path, bytes, a Pillow image, a tensor or an array.",
     )
+
+
+def _is_tensor(source: Any) -> bool:
+    """Whether it is a tensor of torch, which whoever has one has imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
 
 
 def picture_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:

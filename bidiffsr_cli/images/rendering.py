@@ -1,143 +1,191 @@
-"""From enlarged tensors back to an image of the source's kind: grey or colour, 8 or 16 bits, alpha, profile.
+"""From enlarged pixels back to an image of the source's kind: grey or colour, 8 or 16 bits, alpha, profile.
 
 Also what alpha needs before enlarging (`bleed_edges`), while enlarging (`resize_alpha`), and the last change of size
 (`resample`).
 """
 
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageFilter
+from PIL.ImageMath import imagemath_max, imagemath_min
 
 from ..errors import UsageError
-from . import colour
+from . import colour as profiles
 from .picture import Picture
-from .pixels import bands, to_image, to_levels
+from .planes import bands, computed, extrema
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Planes = tuple[Image.Image, ...]
+NEAREST = Image.Resampling.NEAREST
 LANCZOS = Image.Resampling.LANCZOS
 BICUBIC = Image.Resampling.BICUBIC
+BILINEAR = Image.Resampling.BILINEAR
+LONGEST_REACH = 3  # of Lanczos, in pixels of the source or, if they are larger, of the result
 
 
-def render(rgb: Tensor, picture: Picture, *, alpha: Tensor | None = None) -> Image.Image:
-    """An L, I;16, LA, RGB or RGBA image, rounded to levels and in the colours of `picture.icc_profile`.
+def render(colour: Image.Image, picture: Picture, *, alpha: Image.Image | None = None) -> Image.Image:
+    """An L, I;16, LA, RGB or RGBA image in the colours of `picture.icc_profile`; `colour` itself if it is that already.
 
     Works in bands of rows: beside the image itself only a few megabytes are needed, whatever its size.
 
     Args:
-        rgb: 3×H×W, sRGB; what lies outside [0, 1] is clamped.
-        picture: The source, for its kind; H×W may be any multiple of its size.
-        alpha: 1×H×W in [0, 1], or None.
+        colour: The enlarged picture in levels of sRGB, of any size: L or I;16 if it is grey, else RGB.
+        picture: The source, for its kind.
+        alpha: L, of the size of `colour`, which then cannot be I;16; or None.
 
     Raises:
-        ValueError: The shapes do not fit each other.
+        ValueError: The modes or sizes do not fit each other.
     """
-    if rgb.ndim != 3 or rgb.shape[0] != 3 or (alpha is not None and alpha.shape != (1, *rgb.shape[1:])):
-        raise ValueError(
-            f"rgb must be 3×H×W and alpha 1×H×W, not {[None if t is None else t.shape for t in (rgb, alpha)]}"
-        )
-    _, height, width = rgb.shape
-    sixteen = picture.grey and picture.bits == 16 and alpha is None
-    mode = "I;16" if sixteen else ("L" if picture.grey else "RGB") + ("" if alpha is None else "A")
-    rest = _rest_planes(picture)
-    image = Image.new(mode, (width, height))
-    for top, bottom in bands(width, height):
-        band = _colour_band(rgb[:, top:bottom], picture, 65535 if sixteen else 255)
-        if rest:
-            band = _with_rest(band, rest, (width, height), top)
+    modes = ("RGB",) if not picture.grey else ("L", "I;16") if alpha is None else ("L",)
+    if colour.mode not in modes or (alpha is not None and (alpha.mode, alpha.size) != ("L", colour.size)):
+        given = [(image.mode, image.size) for image in (colour, alpha) if image is not None]
+        raise ValueError(f"colour must be {' or '.join(modes)} and alpha L of the same size, not {given}")
+    converted = picture.converted and picture.icc_profile is not None
+    if alpha is None and not converted:
+        return colour
+    image = Image.new(colour.mode if alpha is None else colour.mode + "A", colour.size)
+    for top, bottom in bands(*colour.size):
+        box = (0, top, colour.width, bottom)
+        band = colour.crop(box)
+        if converted:
+            band = _in_own_colours(band, picture, colour.size, top)
         if alpha is not None:
-            band = torch.cat((band, _quantize(alpha[:, top:bottom], 255)))
-        image.paste(to_image(band, mode), (0, top))
+            band.putalpha(alpha.crop(box))
+        image.paste(band, box)
     return image
 
 
 def as_seen(picture: Picture) -> Tensor:
     """3×H×W uint8, sRGB, on white where it is transparent: what there is to be compared."""
-    rgb = picture.rgb if picture.alpha is None else picture.rgb * picture.alpha + (1 - picture.alpha)
+    import torch
+
+    from .pixels import to_float
+
+    rgb = picture.rgb
+    if picture.alpha is not None:
+        alpha = to_float(picture.alpha)
+        rgb = rgb * alpha + (1 - alpha)
     return rgb.mul(255).round().to(torch.uint8)
 
 
-def _colour_band(band: Tensor, picture: Picture, levels: int) -> Tensor:
-    """The colour channels of one band in their final levels: 1×h×W for grey, else 3×h×W."""
-    if picture.grey:  # three estimates of one value: their mean is the best of them
-        return _quantize(band.to("cpu", torch.float32).mean(0, keepdim=True), levels)
-    band = _quantize(band, levels)
-    if picture.converted and picture.icc_profile:
-        band = to_levels(colour.from_srgb(to_image(band, "RGB"), picture.icc_profile))
-    return band
-
-
-def _quantize(values: Tensor, levels: int) -> Tensor:
-    """[0, 1] to whole levels, rounded; uint8 or uint16."""
-    scaled = values.detach().to("cpu", torch.float32, copy=True).clamp_(0, 1).mul_(levels).round_()
-    return scaled.to(torch.uint8 if levels == 255 else torch.uint16)
-
-
-def _rest_planes(picture: Picture) -> list[Image.Image]:
-    """The channels of `picture.colour_rest` as F images, ready to be enlarged."""
+def _in_own_colours(band: Image.Image, picture: Picture, size: tuple[int, int], top: int) -> Image.Image:
+    """The rows from `top` on of an RGB image of `size` in sRGB, in the colours of `picture.icc_profile`."""
+    band = profiles.from_srgb(band, picture.icc_profile or b"")
     if picture.colour_rest is None:
-        return []
-    return [to_image(plane[None].to(torch.float32), "F") for plane in picture.colour_rest]
+        return band
+    channels = []
+    for channel, rest in zip(band.split(), picture.colour_rest, strict=True):
+        more = _resized_rows(rest, size, top, top + band.height, BICUBIC)
+        channels.append(_rounded(computed(lambda x, y: x + y, channel, more)))
+    return Image.merge("RGB", channels)
 
 
-def _with_rest(band: Tensor, rest: list[Image.Image], size: tuple[int, int], top: int) -> Tensor:
-    """Add to a band, in levels, the enlarged colours that sRGB could not hold."""
-    width, rows = size[0], band.shape[1]
-    step = rest[0].height / size[1]
-    box = (0, top * step, rest[0].width, min((top + rows) * step, rest[0].height))
-    enlarged = torch.cat([to_levels(plane.resize((width, rows), BICUBIC, box)) for plane in rest])
-    return enlarged.add_(band).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def resize_alpha(alpha: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize 1×H×W alpha to `size` (width, height) by Lanczos, in float precision.
+def resize_alpha(alpha: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize alpha, L or F in [0, 1], to `size` (width, height) by Lanczos, in float precision, and round it to L.
 
     Lanczos rings: beside an edge it draws faint echoes, which would show as specks around a cut-out. Each value is
     therefore kept within the range of the 3×3 source pixels around it, so that empty stays empty and full stays full.
     """
-    alpha = alpha.detach().to("cpu", torch.float32).clamp(0, 1)
-    enlarged = to_levels(to_image(alpha, "F").resize(size, LANCZOS)).contiguous()
-    if size[0] < alpha.shape[2] or size[1] < alpha.shape[1]:  # many source pixels to one: no ringing worth a bound
-        return enlarged.clamp_(0, 1)
-    for sign, bound in ((1, torch.minimum), (-1, torch.maximum)):
-        extreme = sign * F.max_pool2d(sign * alpha[None], 3, stride=1, padding=1)
-        bound(enlarged, F.interpolate(extreme, size[::-1], mode="nearest")[0], out=enlarged)
-    return enlarged
+    levels = alpha.convert("F") if alpha.mode == "L" else alpha.point(lambda value: value * 255)
+    limits = []
+    if size[0] >= alpha.width and size[1] >= alpha.height:  # else many source pixels to one: no ringing worth a bound
+        limits = [levels.filter(ImageFilter.MinFilter(3)), levels.filter(ImageFilter.MaxFilter(3))]
+    result = Image.new("L", size)
+    for top, bottom in bands(*size):
+        band = _resized_rows(levels, size, top, bottom, LANCZOS)
+        if limits:
+            least, most = (_resized_rows(limit, size, top, bottom, NEAREST) for limit in limits)
+            band = computed(lambda x, low, high: imagemath_max(imagemath_min(x, high), low), band, least, most)
+        result.paste(_rounded(band), (0, top))
+    return result
 
 
-def bleed_edges(rgb: Tensor, alpha: Tensor) -> Tensor:
+def _resized_rows(
+    plane: Image.Image, size: tuple[int, int], top: int, bottom: int, kernel: Image.Resampling
+) -> Image.Image:
+    """The rows from `top` to `bottom` of a plane resized to `size` (width, height), without the others."""
+    step = plane.height / size[1]
+    reach = math.ceil(LONGEST_REACH * max(1, step))
+    first, last = max(0, int(top * step) - reach), min(plane.height, int(bottom * step) + reach + 1)
+    part = plane.crop((0, first, plane.width, last))  # Pillow's box has single precision, which suits small numbers
+    box = (0, top * step - first, plane.width, min(bottom * step - first, part.height))
+    return part.resize((size[0], bottom - top), kernel, box)
+
+
+def _rounded(plane: Image.Image) -> Image.Image:
+    """An F image in levels of 255 as L, rounded and clamped."""
+    return plane.point(lambda value: value + 0.5).convert("L")
+
+
+def bleed_edges(planes: Sequence[Image.Image], alpha: Image.Image) -> Planes:
     """Give fully transparent pixels the colours of the visible ones nearby, so that enlarging draws no halo.
 
     Rings of pixels around what is visible are averaged from their neighbours; the rest comes from ever coarser
     copies of the picture. Pixels with alpha > 0 keep their values exactly. The cost is linear in the pixels.
 
     Args:
-        rgb: 3×H×W.
-        alpha: 1×H×W in [0, 1].
+        planes: L or F in [0, 1], of one size.
+        alpha: L or F, of that size.
+
+    Returns:
+        F images in [0, 1]; `planes` themselves if all or nothing is visible.
     """
-    visible = (alpha > 0).to(rgb.dtype)
-    if bool(visible.all()) or not bool(visible.any()):
-        return rgb
-    return _fill(rgb[None], visible[None], rings=2)[0]
+    visible = _positive(alpha.convert("F"))
+    if extrema(visible) != (0, 1):
+        return tuple(planes)
+    known = (computed(lambda x, seen: x * seen, _in_units(plane), visible) for plane in planes)
+    return _filled(tuple(known), visible, rings=2)
 
 
-def _fill(rgb: Tensor, known: Tensor, rings: int = 1) -> Tensor:
-    """Fill 1×3×H×W where `known` (1×1×H×W, 0 or 1) is 0; at least one pixel is known."""
+def _in_units(plane: Image.Image) -> Image.Image:
+    """An L image, or F in [0, 1], as F in [0, 1]."""
+    return plane.convert("F").point(lambda value: value / 255) if plane.mode == "L" else plane
+
+
+def _filled(planes: Planes, known: Image.Image, rings: int = 1) -> Planes:
+    """Fill F images, which are 0 where `known`, 0 or 1, is 0; at least one pixel is known."""
     for _ in range(rings):
-        rgb, known = _grow(rgb, known)
-    if bool(known.all()):
-        return rgb
-    weight = F.avg_pool2d(known, 2, ceil_mode=True)
-    mean = F.avg_pool2d(rgb * known, 2, ceil_mode=True) / weight.clamp_min(1e-6)
-    coarse = _fill(mean, (weight > 0).to(rgb.dtype))
-    smooth = F.interpolate(coarse, size=rgb.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known > 0, rgb, smooth)
+        counts = _sums(known)
+        planes = tuple(_completed(plane, known, _mean(_sums(plane), counts)) for plane in planes)
+        known = _positive(counts)
+    if extrema(known) == (1, 1):
+        return planes
+    shares = known.reduce(2)
+    coarse = _filled(tuple(_mean(plane.reduce(2), shares) for plane in planes), _positive(shares))
+    return tuple(
+        _completed(plane, known, rough.resize(plane.size, BILINEAR))
+        for plane, rough in zip(planes, coarse, strict=True)
+    )
 
 
-def _grow(rgb: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Give unknown pixels beside known ones the mean of those."""
-    weight = F.avg_pool2d(known, 3, stride=1, padding=1)
-    mean = F.avg_pool2d(rgb * known, 3, stride=1, padding=1) / weight.clamp_min(1e-6)
-    return torch.where((known == 0) & (weight > 0), mean, rgb), (weight > 0).to(known.dtype)
+def _completed(plane: Image.Image, known: Image.Image, other: Image.Image) -> Image.Image:
+    """A plane that is 0 where it is not known, with the values of another there."""
+    return computed(lambda x, where, y: x + (1 - where) * y, plane, known, other)
+
+
+def _mean(sums: Image.Image, weights: Image.Image) -> Image.Image:
+    return computed(lambda x, weight: x / weight, sums, weights)  # Pillow makes 0 of 0 / 0
+
+
+def _positive(plane: Image.Image) -> Image.Image:
+    """1 where an F image is greater than 0, else 0."""
+    return computed(lambda x: x > 0, plane)
+
+
+def _sums(plane: Image.Image) -> Image.Image:
+    """The sum of the 3×3 pixels around each one of an F image; beyond its edges lie zeros."""
+    width, height = plane.size
+    for x, y in ((1, 0), (0, 1)):
+        before = plane.crop((-x, -y, width - x, height - y))
+        after = plane.crop((x, y, width + x, height + y))
+        plane = computed(lambda a, b, c: a + b + c, before, plane, after)
+    return plane
 
 
 def resample(

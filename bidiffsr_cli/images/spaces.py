@@ -16,17 +16,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
-
 Chromaticity = tuple[float, float]
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]
+"""Three rows, or three columns where these are asked for."""
 Curve = float | Callable[[float], float]
 
 D65: Chromaticity = (0.3127, 0.3290)
-D50 = (0.9642, 1.0, 0.8249)  # XYZ of the profile connection space
+D50: Vector = (0.9642, 1.0, 0.8249)  # XYZ of the profile connection space
 C: Chromaticity = (0.310, 0.316)
 DCI: Chromaticity = (0.314, 0.351)
-BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
+BRADFORD: Matrix = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ def from_xyz(ends: Sequence[float], exponent: float) -> Coding | None:
         ends: nine numbers.
         exponent: from the number to linear light, such as 2.2, which stands for sRGB's curve.
     """
-    columns = torch.tensor(ends, dtype=torch.float64).view(3, 3)
-    points = torch.cat((columns.sum(0, keepdim=True), columns))
-    places = (points[:, :2] / points.sum(1, keepdim=True).clamp_min(1e-9)).flatten().tolist()
+    red, green, blue = ends[:3], ends[3:6], ends[6:]
+    white = [sum(values) for values in zip(red, green, blue, strict=True)]
+    places = [value / max(sum(xyz), 1e-9) for xyz in (white, red, green, blue) for value in xyz[:2]]
     return from_gamma(1 / exponent if exponent else 0.0, places)
 
 
@@ -167,10 +167,12 @@ def _is_sound(primaries: Primaries) -> bool:
         return False
     (red, green, blue) = points[1:]
     area = (green[0] - red[0]) * (blue[1] - red[1]) - (green[1] - red[1]) * (blue[0] - red[0])
-    if area < 1e-3 or bool(_to_xyz(primaries).abs().max() > 10):
+    white = _from_xy(primaries.white)
+    if area < 1e-3 or not all(_times(BRADFORD, white)):
         return False
-    columns = torch.stack([_from_xy(point) for point in (red, green, blue)], dim=1)
-    return bool((torch.linalg.solve(columns, _from_xy(primaries.white)) > 0).all())
+    if max(abs(value) for column in _to_xyz(primaries) for value in column) > 10:
+        return False
+    return min(_solved((_from_xy(red), _from_xy(green), _from_xy(blue)), white)) > 0
 
 
 @lru_cache(maxsize=32)
@@ -184,10 +186,8 @@ def _profile(primaries: Primaries, curve: Curve, grey: bool) -> bytes:
     if grey:
         tags.append((b"kTRC", _curve(curve)))
     else:
-        matrix = _to_xyz(primaries)
-        tags += [
-            (name + b"XYZ", _xyz(column)) for name, column in zip((b"r", b"g", b"b"), matrix.T.tolist(), strict=True)
-        ]
+        columns = _to_xyz(primaries)
+        tags += [(name + b"XYZ", _xyz(column)) for name, column in zip((b"r", b"g", b"b"), columns, strict=True)]
         tags += [(name + b"TRC", _curve(curve)) for name in (b"r", b"g", b"b")]
     table, body = b"", b""
     placed: dict[bytes, int] = {}
@@ -203,19 +203,40 @@ def _profile(primaries: Primaries, curve: Curve, grey: bool) -> bytes:
     return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
-def _to_xyz(primaries: Primaries) -> Tensor:
-    """3×3, from linear RGB to XYZ, adapted to D50 by Bradford's matrix."""
+def _to_xyz(primaries: Primaries) -> list[Vector]:
+    """XYZ of red, green and blue at their full strength, adapted to D50 by Bradford's matrix."""
     red, green, blue, white = map(_from_xy, (primaries.red, primaries.green, primaries.blue, primaries.white))
-    columns = torch.stack((red, green, blue), dim=1)
-    scaled = columns * torch.linalg.solve(columns, white)
-    bradford = torch.tensor(BRADFORD, dtype=torch.float64)
-    gains = (bradford @ torch.tensor(D50, dtype=torch.float64)) / (bradford @ white)
-    return torch.linalg.solve(bradford, gains[:, None] * (bradford @ scaled))
+    strengths = _solved((red, green, blue), white)
+    gains = [ours / theirs for ours, theirs in zip(_times(BRADFORD, D50), _times(BRADFORD, white), strict=True)]
+    of_x, of_y, of_z = zip(*BRADFORD, strict=True)
+    columns = []
+    for strength, (x, y, z) in zip(strengths, (red, green, blue), strict=True):
+        seen = _times(BRADFORD, (strength * x, strength * y, strength * z))
+        long, middle, short = (gain * value for gain, value in zip(gains, seen, strict=True))
+        columns.append(_solved((of_x, of_y, of_z), (long, middle, short)))
+    return columns
 
 
-def _from_xy(point: Chromaticity) -> Tensor:
+def _from_xy(point: Chromaticity) -> Vector:
     x, y = point
-    return torch.tensor((x / y, 1.0, (1 - x - y) / y), dtype=torch.float64)
+    return x / y, 1.0, (1 - x - y) / y
+
+
+def _times(rows: Matrix, vector: Vector) -> Vector:
+    """A matrix, given by its rows, times a vector."""
+    first, second, third = (sum(a * b for a, b in zip(row, vector, strict=True)) for row in rows)
+    return first, second, third
+
+
+def _solved(columns: Matrix, vector: Vector) -> Vector:
+    """How much of each column makes the vector, by Cramer's rule; they must not lie in one plane."""
+    a, b, c = columns
+    whole = _determinant(a, b, c)
+    return _determinant(vector, b, c) / whole, _determinant(a, vector, c) / whole, _determinant(a, b, vector) / whole
+
+
+def _determinant(a: Vector, b: Vector, c: Vector) -> float:
+    return a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
 
 
 def _description(text: str) -> bytes:

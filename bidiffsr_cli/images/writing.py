@@ -22,7 +22,7 @@ from .metadata import (
     without_maker_note,
 )
 from .picture import Picture
-from .pixels import bands, to_image, to_levels
+from .planes import bands, computed
 
 NAMES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF", "tif": "TIFF"}
 KNOWN = ".png, .jpg, .webp, .avif and .tiff"
@@ -159,8 +159,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     """I;16 to L, rounded, a band at a time."""
     result = Image.new("L", image.size)
     for top, bottom in bands(*image.size):
-        levels = to_levels(image.crop((0, top, image.width, bottom)).convert("I"))
-        result.paste(to_image(levels.add(128).floor_divide(257).byte(), "L"), (0, top))
+        levels = image.crop((0, top, image.width, bottom)).convert("I")
+        result.paste(computed(lambda x: (x + 128) / 257, levels).convert("L"), (0, top))
     return result
 
 

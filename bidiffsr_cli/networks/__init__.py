@@ -1,1 +1,1 @@
-"""Networks, in the paper's words: modules only."""
+"""Networks, in the paper's words: their structure, modules, and programs for the native engine."""

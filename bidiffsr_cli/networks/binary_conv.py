@@ -18,7 +18,7 @@ GroupNorm and Swish before a convolution are the block's, whatever the method.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs import METHODS, UNetConfig
+from . import blueprint
 from .latent_conv import Folded, LatentConv, conv_dtype
 from .quantizers import (
     dorefa_weight,
@@ -112,9 +113,9 @@ class ReActNetConv(BIConv):
     """ReActNet's unit: RPReLU(BatchNorm(Sign(x + shift) * alpha Sign(w)) + x) (arXiv 2003.03488, figure 4)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, identity: bool = True
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, identity: str = "before"
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, identity="before" if identity else "none")
+        super().__init__(in_channels, out_channels, kernel_size, stride, identity=identity)
         self.norm = BatchNorm(out_channels)
 
     def sums(self, x: Tensor, ctx: TimestepContext) -> Tensor:
@@ -132,14 +133,13 @@ class BatchNormConv(LatentConv):
 
     Args:
         method: a name of `METHODS`.
-        identity: whether the input is added to the result; IRNet's papers have it, the older ones do not.
+        identity: "after" or "none"; IRNet's papers add the input to the result, the older ones do not.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, method: str, identity: bool
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, method: str, identity: str
     ) -> None:
-        with_identity = identity and method == "irnet"
-        super().__init__(in_channels, out_channels, kernel_size, stride, "after" if with_identity else "none")
+        super().__init__(in_channels, out_channels, kernel_size, stride, identity)
         self.method, self.foldable = method, not METHODS[method]
         self.norm = BatchNorm(out_channels)
         # (t, k) of IRNet's gradient, which `anneal` changes
@@ -201,23 +201,31 @@ def anneal(network: nn.Module, part_done: float) -> None:
 
 def binary_conv(config: UNetConfig) -> ConvFactory:
     """The factory of the config's method."""
-    method, identity = config.method, config.identity
+    method = config.method
 
     def make(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module:
         size = in_channels, out_channels, kernel_size, stride
+        identity = blueprint.identity(config, in_channels, out_channels, stride)
         match method:
             case "bi_diffsr" | "bbcu":
-                return BIConv(
-                    *size,
-                    tar_groups=config.tar_groups,
-                    taa_groups=config.taa_groups,
-                    identity="after" if identity else "none",
-                )
+                groups = {"tar_groups": config.tar_groups, "taa_groups": config.taa_groups}
+                return BIConv(*size, **groups, identity=identity)
             case "reactnet":
                 return ReActNetConv(*size, identity=identity)
             case "full_precision":
                 return FullPrecisionConv(*size)
         return BatchNormConv(*size, method=method, identity=identity)
+
+    return make
+
+
+def convs_of(config: UNetConfig) -> Callable[[blueprint.Conv], nn.Module]:
+    """Makes the convolutions of a blueprint, full precision or of the config's method as they say."""
+    binary = binary_conv(config)
+
+    def make(plan: blueprint.Conv) -> nn.Module:
+        factory = FullPrecisionConv if plan.full else binary
+        return factory(plan.inputs, plan.outputs, plan.kernel, plan.stride)
 
     return make
 

@@ -1,28 +1,32 @@
 """The UNet's blocks (paper: ResBlock, CP-Down, CP-Up, CS-Fusion), their ablation twins (table 1), and SR3's.
 
-Every block is `forward(x, ctx)` (a fusion: `forward(x, skip, ctx)`), takes the factory of its convolutions, `conv`, and
-says in `out_channels` what it gives.
+Every block is `forward(x, ctx)` (a fusion: `forward(x, skip, ctx)`), and is built from its plan and by the factory of
+its convolutions, `conv`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configs import UNetConfig
-from .binary_conv import ConvFactory
+from . import blueprint
 from .time_aware import TimestepContext
+
+ConvOf = Callable[[blueprint.Conv], nn.Module]
+"""Makes the convolutions of a block."""
 
 
 class SelfAttention(nn.Module):
     """Single-head self-attention over all positions, full precision, with a shortcut (the authors' mid.0)."""
 
-    def __init__(self, channels: int, norm_groups: int) -> None:
+    def __init__(self, plan: blueprint.SelfAttention) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(norm_groups, channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.norm = group_norm(plan.norm)
+        self.qkv = nn.Conv2d(plan.qkv.inputs, plan.qkv.outputs, 1, bias=False)
+        self.out = nn.Conv2d(plan.out.inputs, plan.out.outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -42,18 +46,15 @@ class ResBlock(nn.Module):
 
     dropout = 0.0
 
-    def __init__(
-        self, in_channels: int, channels: int, config: UNetConfig, conv: ConvFactory, attention: bool = False
-    ) -> None:
+    def __init__(self, plan: blueprint.ResBlock, conv: ConvOf) -> None:
         super().__init__()
-        self.out_channels = channels
-        self.norm1 = nn.GroupNorm(config.norm_groups, in_channels)
-        self.conv1 = conv(in_channels, channels, 3)
-        self.time = nn.Linear(config.inner_channel, channels)
-        self.norm2 = nn.GroupNorm(config.norm_groups, channels)
-        self.conv2 = conv(channels, channels, 3)
-        self.shortcut = None if in_channels == channels else conv(in_channels, channels, 1)
-        self.attention = SelfAttention(channels, config.norm_groups) if attention else nn.Identity()
+        self.norm1 = group_norm(plan.norm1)
+        self.conv1 = conv(plan.conv1)
+        self.time = nn.Linear(plan.time.inputs, plan.time.outputs)
+        self.norm2 = group_norm(plan.norm2)
+        self.conv2 = conv(plan.conv2)
+        self.shortcut = None if plan.shortcut is None else conv(plan.shortcut)
+        self.attention = nn.Identity() if plan.attention is None else SelfAttention(plan.attention)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)), ctx)
@@ -66,71 +67,60 @@ class ResBlock(nn.Module):
         return self.attention(h)
 
 
-class Block(nn.Module):
-    """What the UNet is made of beside ResBlocks."""
+class OneConv(nn.Module):
+    """A block with one convolution, `conv`."""
 
-    out_channels: int
-
-
-class CPDown(Block):
-    """C×H×W -> 2C×H/2×W/2: the channel halves' convolutions, summed and pixel-unshuffled."""
-
-    def __init__(self, channels: int, conv: ConvFactory) -> None:
+    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
         super().__init__()
-        self.out_channels = 2 * channels
-        self.conv1 = conv(channels // 2, channels // 2, 3)
-        self.conv2 = conv(channels // 2, channels // 2, 3)
+        (self.conv,) = map(conv, plan.convs)
+
+
+class TwoConvs(nn.Module):
+    """A block with two convolutions, `conv1` and `conv2`."""
+
+    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = map(conv, plan.convs)
+
+
+class NoConv(nn.Module):
+    """A block without parameters."""
+
+    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
+        super().__init__()
+
+
+class CPDown(TwoConvs):
+    """C×H×W -> 2C×H/2×W/2: the channel halves' convolutions, summed and pixel-unshuffled."""
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         x1, x2 = x.chunk(2, dim=1)
         return F.pixel_unshuffle(self.conv1(x1, ctx) + self.conv2(x2, ctx), 2)
 
 
-class CPUp(Block):
+class CPUp(TwoConvs):
     """C×H×W -> C/2×2H×2W: two convolutions side by side, pixel-shuffled."""
-
-    def __init__(self, channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels // 2
-        self.conv1 = conv(channels, channels, 3)
-        self.conv2 = conv(channels, channels, 3)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         return F.pixel_shuffle(torch.cat([self.conv1(x, ctx), self.conv2(x, ctx)], dim=1), 2)
 
 
-class ConvDown(Block):
+class ConvDown(OneConv):
     """CPDown's twin in the ablation: one convolution to C/2, pixel-unshuffled."""
-
-    def __init__(self, channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = 2 * channels
-        self.conv = conv(channels, channels // 2, 3)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         return F.pixel_unshuffle(self.conv(x, ctx), 2)
 
 
-class ConvUp(Block):
+class ConvUp(OneConv):
     """CPUp's twin in the ablation: one convolution to 2C, pixel-shuffled."""
-
-    def __init__(self, channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels // 2
-        self.conv = conv(channels, 2 * channels, 3)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         return F.pixel_shuffle(self.conv(x, ctx), 2)
 
 
-class SplitFusion(Block):
+class SplitFusion(TwoConvs):
     """C1(x) + C2(skip), C×H×W each: CSFusion's twin without the channel shuffle."""
-
-    def __init__(self, channels: int, skip_channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels
-        self.conv1 = conv(channels, channels, 1)
-        self.conv2 = conv(channels, channels, 1)
 
     def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
         return self.conv1(x, ctx) + self.conv2(skip, ctx)
@@ -148,65 +138,56 @@ class CSFusion(SplitFusion):
         return super().forward(odd_even, even_odd, ctx)
 
 
-class ConcatFusion(Block):
+class ConcatFusion(OneConv):
     """One 1x1 convolution of both, 2C to C: CSFusion's twin in the ablation."""
-
-    def __init__(self, channels: int, skip_channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels
-        self.conv = conv(2 * channels, channels, 1)
 
     def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
         return self.conv(torch.cat([x, skip], dim=1), ctx)
 
 
-class AddFusion(Block):
+class AddFusion(NoConv):
     """x + skip: CSFusion's twin without any convolution."""
-
-    def __init__(self, channels: int, skip_channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels
 
     def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
         return x + skip
 
 
-class StridedDown(Block):
+class StridedDown(OneConv):
     """C×H×W -> C×H/2×W/2: SR3's, a convolution with a stride of 2."""
-
-    def __init__(self, channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels
-        self.conv = conv(channels, channels, 3, 2)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         return self.conv(x, ctx)
 
 
-class NearestUp(Block):
+class NearestUp(OneConv):
     """C×H×W -> C×2H×2W: SR3's, pixels repeated and a convolution."""
 
-    def __init__(self, channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels
+    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
+        super().__init__(plan, conv)
         self.repeat = nn.Upsample(scale_factor=2, mode="nearest")
-        self.conv = conv(channels, channels, 3)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         return self.conv(self.repeat(x), ctx)
 
 
-class JoinFusion(Block):
+class JoinFusion(NoConv):
     """Channels of x, then those of the skip: SR3's, whose ResBlocks see both."""
-
-    def __init__(self, channels: int, skip_channels: int, conv: ConvFactory) -> None:
-        super().__init__()
-        self.out_channels = channels + skip_channels
 
     def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
         return torch.cat([x, skip], dim=1)
 
 
-DOWN = {"cp": CPDown, "conv": ConvDown, "strided": StridedDown}
-UP = {"cp": CPUp, "conv": ConvUp, "strided": NearestUp}
-FUSION = {"cs": CSFusion, "split": SplitFusion, "concat": ConcatFusion, "add": AddFusion, "join": JoinFusion}
+def group_norm(plan: blueprint.Norm) -> nn.GroupNorm:
+    """A GroupNorm by its plan."""
+    return nn.GroupNorm(plan.groups, plan.channels)
+
+
+DOWN: dict[str, Callable[..., nn.Module]] = {"cp": CPDown, "conv": ConvDown, "strided": StridedDown}
+UP: dict[str, Callable[..., nn.Module]] = {"cp": CPUp, "conv": ConvUp, "strided": NearestUp}
+FUSION: dict[str, Callable[..., nn.Module]] = {
+    "cs": CSFusion,
+    "split": SplitFusion,
+    "concat": ConcatFusion,
+    "add": AddFusion,
+    "join": JoinFusion,
+}

@@ -7,17 +7,12 @@ one, all else as nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from ..configs import UNetConfig
-from .binary_conv import BatchNorm
-from .blocks import SelfAttention
-from .latent_conv import LatentConv
-from .unet import UNet
+from .blueprint import Conv, Layer, Linear, Norm, ResBlock, blueprint, layers, tensors
 
 BITS_OF_A_PARAMETER, BITS_OF_AN_OPERATION = 32, 64
 OPS_OF_GROUP_NORM, OPS_OF_BATCH_NORM = 5, 2
@@ -85,63 +80,51 @@ class Complexity:
 def complexity(config: UNetConfig, condition_channels: int = 3, size: int = 256) -> Complexity:
     """Count one evaluation, batch 1, for a result of `size`×`size` pixels, rounded up to what the network can make."""
     size = -(-size // config.multiple_of) * config.multiple_of
-    with torch.device("meta"):
-        network = UNet(config, condition_channels).eval()
+    finest, plan = size // config.pixel_unshuffle, blueprint(config, condition_channels)
     cost = Complexity(size)
-
-    def of_kind(module: nn.Module) -> Cost:
-        return cost.kinds.setdefault(_kind(module), Cost())
-
-    def visit(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        operations = _operations(module, output)
-        if operations:
-            of_kind(module).operations += operations
-
-    for module in network.modules():
-        module.register_forward_hook(visit)
-        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-        if own:
-            of_kind(module).weights += own
-            of_kind(module).binary_weights += module.weight.numel() if isinstance(module, LatentConv) else 0
-    with torch.no_grad(), torch.device("meta"):
-        picture, condition = torch.empty(1, 3, size, size), torch.empty(1, condition_channels, size, size)
-        network(picture, condition, torch.zeros(1, dtype=torch.long), 0)
+    for layer in layers(plan):
+        pixels = 1 if isinstance(layer, Linear) else _pixels(finest, layer.level)
+        for kind, of_layer in _costs(layer, config, pixels):
+            of_kind = cost.kinds.setdefault(kind, Cost())
+            of_kind.weights += of_layer.weights
+            of_kind.binary_weights += of_layer.binary_weights
+            of_kind.operations += of_layer.operations
+    levels = plan.decoder
+    blocks = [*plan.encoder, *plan.middle, *(block for level in levels for block in level.blocks)]
+    for block in blocks:
+        if isinstance(block, ResBlock) and block.attention:
+            norm = block.attention.norm
+            operations = 2 * _pixels(finest, norm.level) ** 2 * norm.channels
+            cost.kinds.setdefault("attention", Cost()).operations += operations
+    for up in (level.up for level in levels):
+        if up and up.kind == "strided":
+            repeated = up.convs[0]
+            operations = repeated.inputs * _pixels(finest, repeated.level)
+            cost.kinds.setdefault("upsampling", Cost()).operations += operations
     return cost
 
 
-def _kind(module: nn.Module) -> str:
-    match module:
-        case LatentConv():
-            return BINARY
-        case nn.Conv2d():
-            return "convolution"
-        case nn.Linear():
-            return "linear"
-        case nn.GroupNorm():
-            return "GroupNorm"
-        case BatchNorm():
-            return "BatchNorm"
-        case SelfAttention():
-            return "attention"
-        case nn.Upsample():
-            return "upsampling"
-    return "shifts and RPReLU"  # TaR and TaA, which cost parameters alone
+def _pixels(finest: int, level: int) -> int:
+    """Of a square map at a level, where the finest has so many a side."""
+    return (finest >> level) ** 2
 
 
-def _operations(module: nn.Module, output: Tensor) -> int:
-    """Of one module, those of its children left out."""
-    match module:
-        case LatentConv() | nn.Conv2d():
-            return module.weight.numel() * output.shape[-2] * output.shape[-1]
-        case nn.Linear():
-            return module.weight.numel()
-        case nn.GroupNorm():
-            return OPS_OF_GROUP_NORM * output.numel()
-        case BatchNorm():
-            return OPS_OF_BATCH_NORM * output.numel()
-        case SelfAttention():
-            positions = output.shape[-2] * output.shape[-1]
-            return 2 * positions**2 * output.shape[1]
-        case nn.Upsample():
-            return output.numel()
-    return 0
+def _costs(layer: Layer, config: UNetConfig, pixels: int) -> Iterator[tuple[str, Cost]]:
+    """What a layer costs: kind, cost; of a binary convolution also what its method has around it."""
+    sizes = {name: math.prod(shape) for name, shape in tensors(layer, config).items()}
+    own = sizes["weight"] + sizes.get("bias", 0)
+    match layer:
+        case Norm():
+            yield "GroupNorm", Cost(own, 0, OPS_OF_GROUP_NORM * layer.channels * pixels)
+        case Linear():
+            yield "linear", Cost(own, 0, sizes["weight"])
+        case Conv(full=True):
+            yield "convolution", Cost(own, 0, sizes["weight"] * pixels)
+        case Conv():
+            yield BINARY, Cost(own, own, own * pixels)
+            shifts = sum(size for name, size in sizes.items() if name.startswith(("tar.", "taa.")))
+            if shifts:
+                yield "shifts and RPReLU", Cost(shifts)  # which cost parameters alone
+            if "norm.weight" in sizes:
+                trained = sizes["norm.weight"] + sizes["norm.bias"]
+                yield "BatchNorm", Cost(trained, 0, OPS_OF_BATCH_NORM * layer.outputs * pixels)

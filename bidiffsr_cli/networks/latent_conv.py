@@ -37,7 +37,8 @@ class LatentConv(nn.Module):
     """A convolution with a latent weight; subclasses say what is computed with it.
 
     Attributes:
-        identity: where the input is added to the result: "none", "before" or "after" the activation.
+        identity: where the input is added to the result: "none", "before" or "after" the activation; what changes
+            channels or size has none.
         stride: 1, or 2 in both directions.
         foldable: whether there is a form of signs, scales and RPReLU alone.
     """
@@ -48,7 +49,7 @@ class LatentConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.stride = stride
-        self.identity = identity if in_channels == out_channels and stride == 1 else "none"
+        self.identity = identity
         if not self.weight.is_meta:
             nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 

@@ -1,29 +1,32 @@
 """A packed UNet as a program of the native engine: the same network, computed with few passes over memory.
 
-BI-DiffSR's network becomes one program. Of SR3's, whose blocks are others, every packed convolution becomes one of its
-own, and everything else runs in torch (`NativeConvs`).
+BI-DiffSR's network becomes one program, written from the tensors of a packed checkpoint, without torch. SR3's blocks
+are others: what becomes of it is told in `native_convs`.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from .. import ops
-from ..ops import BinaryBlock, BinaryConv, FullConv, Linear, Norm, Operation, Program, Segment, native
+from ..configs import ModelConfig, UNetConfig
+from ..ops import Array, BinaryBlock, BinaryConv, FullConv, Operation, Program, Segment, native
 from ..ops.threads import threads
-from .binary_conv import FullPrecisionConv
-from .blocks import AddFusion, ConcatFusion, ConvDown, ConvUp, CPDown, CPUp, CSFusion, ResBlock, SelfAttention
-from .packed import PackedBIConv, swap
-from .time_aware import TimestepContext
-from .unet import UNet
+from . import blueprint as plans
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .native_convs import NativeConvs
 
 CONDITION, X_T = 0, 1
 """The program's inputs."""
+NORM_EPS = 1e-5
+"""What GroupNorm adds to a variance; torch's."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,24 @@ class Engine:
 
     Attributes:
         isa: the instruction set.
-        dtype: of what the full-precision convolutions multiply; everything else is float32.
+        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16"; everything else is float32.
     """
 
     isa: str
-    dtype: torch.dtype
+    dtype: str
 
 
 class NativeUNet:
-    """BI-DiffSR's UNet for inference on the native engine, of a packed network."""
+    """BI-DiffSR's UNet for inference on the native engine.
 
-    def __init__(self, network: UNet, engine: Engine) -> None:
-        self.network = native.Network(engine.isa, program_of(network, engine.dtype))
+    Args:
+        config: of the model.
+        arrays: its packed tensors, by name.
+        engine: what it runs on.
+    """
+
+    def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> None:
+        self.network = native.Network(engine.isa, program_of(config, arrays, engine.dtype))
 
     def __call__(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
         """As UNet.forward."""
@@ -64,192 +73,180 @@ class NativeUNet:
         return self.network(planes, times, times[0] if step is None else step, threads(), seconds)
 
 
-class NativeConvs(nn.Module):
-    """A network whose packed convolutions, one by one, run on the native engine, and everything else in torch."""
+def native_network(config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> NativeUNet | NativeConvs:
+    """A network's form on the engine.
 
-    def __init__(self, network: UNet, engine: Engine) -> None:
-        super().__init__()
-        self.dtype = engine.dtype
-        total = network.config.total_steps
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = swap(network, PackedBIConv, lambda conv: NativeBIConv(conv, engine, total))
-        self.requires_grad_(False).eval()
+    Args:
+        config: of the model.
+        arrays: its packed tensors, by name.
+        engine: what it runs on.
+    """
+    if config.network.type == "sr3":
+        from .native_convs import NativeConvs
 
-    def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
-        """As UNet.forward."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            return self.network(x_t, condition, t, step).float()
+        return NativeConvs(config, arrays, engine)
+    return NativeUNet(config, arrays, engine)
 
 
-class NativeBIConv(nn.Module):
-    """A packed convolution on the engine."""
-
-    def __init__(self, packed: PackedBIConv, engine: Engine, total_steps: int) -> None:
-        super().__init__()
-        self.stride = packed.stride
-        block = BinaryBlock((0,), (binary_conv(packed),))
-        self.network = native.Network(engine.isa, Program((packed.inputs,), (block,), total_steps))
-
-    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        """With a stride every pixel is computed, and some are taken."""
-        x = x.float().contiguous(memory_format=torch.channels_last)
-        y = self.network([x], [ctx.t] * len(x), ctx.t, threads())
-        return y if self.stride == 1 else y[:, :, :: self.stride, :: self.stride]
-
-
-def native_network(network: UNet, engine: Engine) -> NativeUNet | NativeConvs:
-    """A packed network's form on the engine; the given one may be used up."""
-    return NativeConvs(network, engine) if network.config.type == "sr3" else NativeUNet(network, engine)
-
-
-def program_of(network: UNet, dtype: torch.dtype) -> Program:
+def program_of(config: ModelConfig, arrays: Mapping[str, Array], dtype: str) -> Program:
     """The program of a packed network of BI-DiffSR's kind; its inputs are the condition and x_t, as planes.
 
     Args:
-        network: packed.
+        config: of the model.
+        arrays: its packed tensors, by name.
         dtype: of what the full-precision convolutions multiply.
     """
-    r = network.config.pixel_unshuffle
-    writer = _Writer(dtype)
+    network, r = config.network, config.network.pixel_unshuffle
+    plan = plans.blueprint(network, config.condition_channels)
+    writer = Writer(network, arrays, dtype)
     # what the stem rounds reaches every sign: bf16 here costs 2 to 8 dB, everywhere else together less
-    stem = full_conv((CONDITION, X_T), network.stem, torch.float32, unshuffle=r, part="stem")
-    x = writer.write(stem)
+    x = writer.write(writer.full_conv((CONDITION, X_T), plan.stem, dtype="float32", unshuffle=r, part="stem"))
     skips = [x]
-    for block in network.encoder:
+    for block in plan.encoder:
         x = writer.block(block, x)
         skips.append(x)
-    for block in network.middle:
+    for block in plan.middle:
         x = writer.block(block, x)
-    level: Any
-    for level in network.decoder:
+    for level in plan.decoder:
         for fusion, block in zip(level.fusions, level.blocks, strict=True):
-            x = writer.block(block, writer.fusion(fusion, x, skips.pop()))
+            x = writer.block(block, writer.write(writer.fusion(fusion, x, skips.pop())))
         if level.up is not None:
             x = writer.block(level.up, x)
-    writer.write(full_conv((x,), network.head, dtype, norm=norm_of(network.head_norm), shuffle=r, part="head"))
-    embedding = network.time_embedding
+    writer.write(writer.full_conv((x,), plan.head, norm=writer.norm(plan.head_norm), shuffle=r, part="head"))
     return Program(
-        (network.stem.in_channels // r**2 - 3, 3),
+        (config.condition_channels, 3),
         tuple(writer.operations),
-        network.config.total_steps,
-        ops.TimeEmbedding(linear_of(embedding.linear1), linear_of(embedding.linear2), swish=True),
+        network.total_steps,
+        ops.TimeEmbedding(writer.linear(plan.linear1), writer.linear(plan.linear2), swish=True),
         planes=True,
     )
 
 
-class _Writer:
-    """Writes blocks down as operations; what it returns are the numbers of the maps that they give."""
+class Writer:
+    """Writes the parts of a blueprint down as operations.
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    Args:
+        config: of the network.
+        arrays: its packed tensors, by name.
+        dtype: of what the full-precision convolutions multiply.
+    """
+
+    def __init__(self, config: UNetConfig, arrays: Mapping[str, Array], dtype: str = "float32") -> None:
+        self.config, self.arrays, self.dtype = config, arrays, dtype
         self.operations: list[Operation] = []
-        self.dtype = dtype
 
     def write(self, operation: Operation) -> int:
+        """Add an operation to the program: the number of the map that it gives."""
         self.operations.append(operation)
         return X_T + len(self.operations)
 
-    def block(self, block: Any, x: int) -> int:
-        return self._res_block(block, x) if isinstance(block, ResBlock) else self._resample(block, x)
+    def block(self, plan: plans.ResBlock | plans.Resample, x: int) -> int:
+        """Likewise the operations of a block."""
+        return self._res_block(plan, x) if isinstance(plan, plans.ResBlock) else self.write(self._resample(plan, x))
 
-    def fusion(self, block: Any, x: int, skip: int) -> int:
-        if isinstance(block, AddFusion):
-            return self.write(ops.Add((x, skip), "fusions"))
-        convs: list[Any] = [block.conv] if isinstance(block, ConcatFusion) else [block.conv1, block.conv2]
-        if isinstance(convs[0], FullPrecisionConv):
-            return self.write(full_conv((x, skip), joined(block, convs), self.dtype, part="fusions"))
-        segments = fusion_segments(block, convs[0].inputs)
-        both = tuple(binary_conv(conv, *seen) for conv, seen in zip(convs, segments, strict=True))
-        return self.write(BinaryBlock((x, skip), both, part="fusions"))
+    def fusion(self, plan: plans.Fusion, x: int, skip: int) -> Operation:
+        """The operation of a fusion."""
+        if plan.kind == "add":
+            return ops.Add((x, skip), "fusions")
+        if plan.convs[0].full:
+            weight, bias = self._joined(plan)
+            return FullConv((x, skip), weight, bias, self.dtype, part="fusions")
+        convs = zip(plan.convs, fusion_segments(plan), strict=True)
+        both = tuple(self.binary_conv(conv, *segments) for conv, segments in convs)
+        return BinaryBlock((x, skip), both, part="fusions")
 
-    def _res_block(self, block: Any, x: int) -> int:
-        first: dict[str, Any] = {"norm": norm_of(block.norm1), "time": linear_of(block.time)}
-        second: dict[str, Any] = {"norm": norm_of(block.norm2), "residual": x}
-        if isinstance(block.conv1, FullPrecisionConv):
-            part = "full-precision blocks"
-            h = self.write(full_conv((x,), block.conv1, self.dtype, part=part, **first))
-            y = self.write(full_conv((h,), block.conv2, self.dtype, part=part, **second))
-        else:
-            h = self.write(BinaryBlock((x,), (binary_conv(block.conv1),), part="binary blocks", **first))
-            y = self.write(BinaryBlock((h,), (binary_conv(block.conv2),), part="binary blocks", **second))
-        attention = block.attention
-        if not isinstance(attention, SelfAttention):
-            return y
-        qkv, out = (conv.weight.flatten(1) for conv in (attention.qkv, attention.out))
-        bias = attention.out.bias
-        assert bias is not None
-        return self.write(ops.Attention((y,), norm_of(attention.norm), qkv, Linear(out, bias), "attention"))
+    def norm(self, plan: plans.Norm) -> ops.Norm:
+        """A GroupNorm's numbers."""
+        return ops.Norm(plan.groups, NORM_EPS, *self._weight_and_bias(plan))
 
-    def _resample(self, block: Any, x: int) -> int:
-        up = isinstance(block, CPUp | ConvUp)
-        convs: list[Any] = [block.conv] if isinstance(block, ConvDown | ConvUp) else [block.conv1, block.conv2]
-        inputs = convs[0].inputs
-        halves = inputs if isinstance(block, CPDown) else 0  # each sees its own
-        return self.write(
-            BinaryBlock(
-                (x,),
-                tuple(binary_conv(conv, Segment(0, index * halves, 1, inputs)) for index, conv in enumerate(convs)),
-                concatenate=up and len(convs) == 2,
-                arrangement="shuffle" if up else "unshuffle",
-                part="resampling",
-            )
+    def linear(self, plan: plans.Linear) -> ops.Linear:
+        """A linear layer's numbers."""
+        return ops.Linear(*self._weight_and_bias(plan))
+
+    def binary_conv(self, plan: plans.Conv, *segments: Segment) -> BinaryConv:
+        """A packed convolution; of all channels of the first source, if no segments are given."""
+        identity = plans.identity(self.config, plan.inputs, plan.outputs, plan.stride)
+        own = {name: self.arrays[f"{plan.name}.{name}"] for name in plans.tensors(plan, self.config, packed=True)}
+        return packed_conv(own, plan.kernel, identity, segments or (Segment(0, 0, 1, plan.inputs),))
+
+    def full_conv(self, sources: tuple[int, ...], plan: plans.Conv, **around: Any) -> FullConv:
+        """A full-precision convolution with what surrounds it."""
+        return FullConv(sources, *self._weight_and_bias(plan), **{"dtype": self.dtype} | around)
+
+    def _weight_and_bias(self, plan: plans.Layer) -> tuple[Array, Array]:
+        return self.arrays[f"{plan.name}.weight"], self.arrays[f"{plan.name}.bias"]
+
+    def _res_block(self, plan: plans.ResBlock, x: int) -> int:
+        y = self.write(self._half(plan.conv1, x, norm=self.norm(plan.norm1), time=self.linear(plan.time)))
+        y = self.write(self._half(plan.conv2, y, norm=self.norm(plan.norm2), residual=x))
+        return y if plan.attention is None else self.write(self._attention(plan.attention, y))
+
+    def _half(self, plan: plans.Conv, x: int, **around: Any) -> Operation:
+        if plan.full:
+            return self.full_conv((x,), plan, part="full-precision blocks", **around)
+        return BinaryBlock((x,), (self.binary_conv(plan),), part="binary blocks", **around)
+
+    def _attention(self, plan: plans.SelfAttention, x: int) -> Operation:
+        channels = plan.norm.channels
+        qkv = self.arrays[f"{plan.qkv.name}.weight"].reshaped(3 * channels, channels)
+        weight, bias = self._weight_and_bias(plan.out)
+        out = ops.Linear(weight.reshaped(channels, channels), bias)
+        return ops.Attention((x,), self.norm(plan.norm), qkv, out, "attention")
+
+    def _resample(self, plan: plans.Resample, x: int) -> Operation:
+        inputs = plan.convs[0].inputs
+        halves = inputs if plan.kind == "cp" and not plan.up else 0  # each sees its own
+        return BinaryBlock(
+            (x,),
+            tuple(self.binary_conv(conv, Segment(0, i * halves, 1, inputs)) for i, conv in enumerate(plan.convs)),
+            concatenate=plan.up and len(plan.convs) == 2,
+            arrangement="shuffle" if plan.up else "unshuffle",
+            part="resampling",
         )
 
+    def _joined(self, plan: plans.Fusion) -> tuple[Array, Array]:
+        """Weight and bias of a fusion's full-precision convolutions as one, of x and the skip side by side."""
+        outputs = plan.outputs
+        weight, bias = Array.empty((outputs, 2 * outputs, 1, 1)), array("f", bytes(4 * outputs))
+        target = weight.numbers()
+        for conv, segments in zip(plan.convs, fusion_segments(plan), strict=True):
+            own_weight, own_bias = self._weight_and_bias(conv)
+            source, at = own_weight.numbers(), 0
+            for _ in range(outputs):
+                row = 2 * outputs * (at // conv.inputs)
+                for segment in segments:
+                    first = row + outputs * segment.source + segment.first
+                    end = first + segment.step * (segment.count - 1) + 1
+                    target[first : end : segment.step] = source[at : at + segment.count]
+                    at += segment.count
+            bias = array("f", map(sum, zip(bias, own_bias.numbers(), strict=True)))
+        return weight, Array((outputs,), "float32", bytearray(bias))
 
-def binary_conv(packed: PackedBIConv, *segments: Segment) -> BinaryConv:
-    """A packed convolution; of all channels of the first source, if no segments are given."""
-    taa = packed.taa
+
+def packed_conv(tensors: Mapping[str, Array], kernel: int, identity: str, segments: tuple[Segment, ...]) -> BinaryConv:
+    """A convolution of its packed tensors, by their names in it."""
     return BinaryConv(
-        packed.sign,
-        packed.alpha,
-        packed.tar.bias.detach() + 0.0,  # turns -0.0 into 0.0, as the sign's rule asks
-        taa.shift,
-        taa.slope,
-        taa.offset,
-        packed.kernel,
-        packed.identity,
-        segments or (Segment(0, 0, 1, packed.inputs),),
+        tensors["sign"],
+        tensors["alpha"],
+        tensors["tar.bias"],
+        tensors["taa.shift"],
+        tensors["taa.slope"],
+        tensors["taa.offset"],
+        kernel,
+        identity,
+        segments,
     )
 
 
-def full_conv(sources: tuple[int, ...], conv: nn.Conv2d, dtype: torch.dtype, **around: Any) -> FullConv:
-    """A full-precision convolution with what surrounds it."""
-    assert conv.bias is not None
-    return FullConv(sources, conv.weight, conv.bias, dtype, **around)
-
-
-def joined(block: nn.Module, convs: list[nn.Conv2d]) -> nn.Conv2d:
-    """A fusion's full-precision convolutions as one, of x and the skip side by side."""
-    outputs, inputs = convs[0].weight.shape[:2]
-    channels = inputs // 2 if isinstance(block, ConcatFusion) else inputs
-    weight = torch.zeros(outputs, 2, channels)
-    for conv, segments in zip(convs, fusion_segments(block, inputs), strict=True):
-        parts = conv.weight.detach().flatten(1).split([segment.count for segment in segments], dim=1)
-        for segment, part in zip(segments, parts, strict=True):
-            weight[:, segment.source, segment.first :: segment.step][:, : segment.count] += part
-    result = nn.Conv2d(2 * channels, outputs, 1)
-    result.weight = nn.Parameter(weight.view(outputs, 2 * channels, 1, 1))
-    result.bias = nn.Parameter(torch.stack([conv.bias for conv in convs if conv.bias is not None]).sum(0))
-    return result
-
-
-def fusion_segments(block: nn.Module, channels: int) -> list[tuple[Segment, ...]]:
+def fusion_segments(plan: plans.Fusion) -> list[tuple[Segment, ...]]:
     """What each of a fusion's convolutions sees of x (source 0) and the skip (source 1)."""
-    half = channels // 2
-    if isinstance(block, ConcatFusion):
-        return [(Segment(0, 0, 1, half), Segment(1, 0, 1, half))]
-    if isinstance(block, CSFusion):
-        return [
-            (Segment(0, 1, 2, half), Segment(1, 0, 2, half)),  # odd channels of x, even ones of the skip
-            (Segment(0, 0, 2, half), Segment(1, 1, 2, half)),
-        ]
+    channels, half = plan.outputs, plan.outputs // 2
+    match plan.kind:
+        case "concat":
+            return [(Segment(0, 0, 1, channels), Segment(1, 0, 1, channels))]
+        case "cs":
+            return [
+                (Segment(0, 1, 2, half), Segment(1, 0, 2, half)),  # odd channels of x, even ones of the skip
+                (Segment(0, 0, 2, half), Segment(1, 1, 2, half)),
+            ]
     return [(Segment(0, 0, 1, channels),), (Segment(1, 0, 1, channels),)]
-
-
-def norm_of(norm: nn.GroupNorm) -> Norm:
-    """A GroupNorm's numbers."""
-    return Norm(norm.num_groups, norm.eps, norm.weight, norm.bias)
-
-
-def linear_of(linear: nn.Linear) -> Linear:
-    """A linear layer's numbers."""
-    return Linear(linear.weight, linear.bias)

@@ -11,17 +11,19 @@ frozen is its `Folded` form, a BI-Conv; methods that have none stay as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..configs import ModelConfig
 from ..ops.packing import pack_signs, row_bytes, unpack_signs
 from ..ops.reference import binarize, binary_conv
 from .latent_conv import LatentConv
 from .quantizers import ste_sign
 from .time_aware import BIConv, TaA, TaR, TimestepContext
+from .unet import UNet, meta_network
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -91,6 +93,13 @@ class FrozenBIConv(nn.Module):
 def pack(network: Network) -> Network:
     """Every binary convolution to its packed form, in place; those stay that have none."""
     return swap(network, LatentConv, lambda conv: PackedBIConv(conv) if conv.foldable else conv)
+
+
+def packed_network(config: ModelConfig, state: Mapping[str, Tensor]) -> UNet:
+    """The packed network of a model; it shares its memory with `state`, its packed tensors by their names."""
+    network = pack(meta_network(config))
+    network.load_state_dict(state, assign=True)
+    return network
 
 
 def unpack(network: Network) -> Network:

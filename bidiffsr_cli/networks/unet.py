@@ -1,12 +1,11 @@
 """UNet, the denoising network of the paper, computed as the authors' code computes it.
 
-One skeleton serves BI-DiffSR, its ablations and SR3: every block says how many channels it gives, the next takes them.
+One skeleton serves BI-DiffSR, its ablations and SR3; `blueprint` says of what it consists.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs import ModelConfig, UNetConfig
-from .binary_conv import ConvFactory, FullPrecisionConv, binary_conv
-from .blocks import DOWN, FUSION, UP, Block, ResBlock
+from . import blueprint as plans
+from .binary_conv import convs_of
+from .blocks import DOWN, FUSION, UP, ConvOf, ResBlock, group_norm
 from .time_aware import TimestepContext
 
 
@@ -39,9 +39,15 @@ class TimeEmbedding(nn.Module):
 class DecoderLevel(nn.Module):
     """One resolution of the decoder: fusions with the encoder's features, each before a ResBlock, then the way up."""
 
-    def __init__(self, fusions: Sequence[nn.Module], blocks: Sequence[nn.Module], up: nn.Module | None) -> None:
+    def __init__(self, plan: plans.DecoderLevel, conv: ConvOf) -> None:
         super().__init__()
-        self.fusions, self.blocks, self.up = nn.ModuleList(fusions), nn.ModuleList(blocks), up
+        pairs = [
+            (FUSION[fusion.kind](fusion, conv), ResBlock(block, conv))
+            for fusion, block in zip(plan.fusions, plan.blocks, strict=True)
+        ]
+        self.fusions = nn.ModuleList(fusion for fusion, _ in pairs)
+        self.blocks = nn.ModuleList(block for _, block in pairs)
+        self.up = None if plan.up is None else block_of(plan.up, conv)
 
     def forward(self, x: Tensor, skips: list[Tensor], ctx: TimestepContext) -> Tensor:
         for fusion, block in zip(self.fusions, self.blocks, strict=True):
@@ -64,49 +70,14 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig, condition_channels: int = 3) -> None:
         super().__init__()
         self.config = config
-        binary = binary_conv(config)
-        widths = [config.inner_channel * mult for mult in config.channel_mults]
-        r2 = config.pixel_unshuffle**2
-
-        def res_block(place: str, channels: int, width: int, conv: ConvFactory = binary, **more: bool) -> ResBlock:
-            full = place in config.full_precision_blocks
-            return ResBlock(channels, width, config, FullPrecisionConv if full else conv, **more)
-
+        plan, conv = plans.blueprint(config, condition_channels), convs_of(config)
         self.time_embedding = TimeEmbedding(config.inner_channel)
-        self.stem = nn.Conv2d((condition_channels + 3) * r2, config.inner_channel, 3, padding=1)
-
-        self.encoder = nn.ModuleList()
-        channels, skips = widths[0], [widths[0]]
-        for level, width in enumerate(widths):
-            for _ in range(config.res_blocks):
-                self.encoder.append(res_block(f"encoder.{len(self.encoder)}", channels, width))
-                channels = width
-                skips.append(channels)
-            if level < config.levels - 1:
-                down: Block = DOWN[config.resample](channels, binary)
-                self.encoder.append(down)
-                channels = down.out_channels
-                skips.append(channels)
-
-        self.middle = nn.ModuleList(
-            [res_block("middle.0", channels, channels, attention=True), res_block("middle.1", channels, channels)]
-        )
-
-        self.decoder = nn.ModuleList()
-        for level, width in reversed(list(enumerate(widths))):
-            conv = FullPrecisionConv if level in config.full_precision_levels else binary
-            fusions, blocks = list[Block](), list[ResBlock]()
-            for index in range(config.res_blocks + 1):
-                fusions.append(FUSION[config.fusion](channels, skips.pop(), conv))
-                place = f"decoder.{len(self.decoder)}.blocks.{index}"
-                blocks.append(res_block(place, fusions[-1].out_channels, width, conv))
-                channels = width
-            up: Block | None = UP[config.resample](channels, binary) if level > 0 else None
-            self.decoder.append(DecoderLevel(fusions, blocks, up))
-            channels = channels if up is None else up.out_channels
-
-        self.head_norm = nn.GroupNorm(config.norm_groups, widths[0])
-        self.head = nn.Conv2d(widths[0], 3 * r2, 3, padding=1)
+        self.stem = nn.Conv2d(plan.stem.inputs, plan.stem.outputs, 3, padding=1)
+        self.encoder = nn.ModuleList(block_of(part, conv) for part in plan.encoder)
+        self.middle = nn.ModuleList(block_of(part, conv) for part in plan.middle)
+        self.decoder = nn.ModuleList(DecoderLevel(level, conv) for level in plan.decoder)
+        self.head_norm = group_norm(plan.head_norm)
+        self.head = nn.Conv2d(plan.head.inputs, plan.head.outputs, 3, padding=1)
 
     def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
         """Predict what the diffusion's parameterization asks for.
@@ -144,6 +115,13 @@ class UNet(nn.Module):
     def leave(self, x: Any) -> Tensor:
         """The prediction, from the last features."""
         return F.pixel_shuffle(self.head(F.silu(self.head_norm(x))), self.config.pixel_unshuffle)
+
+
+def block_of(plan: plans.ResBlock | plans.Resample, conv: ConvOf) -> nn.Module:
+    """A block that is no fusion, by its plan."""
+    if isinstance(plan, plans.ResBlock):
+        return ResBlock(plan, conv)
+    return (UP if plan.up else DOWN)[plan.kind](plan, conv)
 
 
 def meta_network(config: ModelConfig) -> UNet:

@@ -1,14 +1,14 @@
 """The operations of 1-bit inference, and programs of them: what a network comes to once it is packed.
 
-`reference` is their definition in plain torch, `native` computes the same with XOR and popcount on packed bits.
+`reference` is their definition in plain torch, `native` computes the same with XOR and popcount on packed bits. The
+numbers of a program are `Array`s, so that it can be written and run without torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from .array import Array
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class BinaryConv:
     Attributes:
         signs: O rows of bits, as `packing.pack_signs` makes them.
         alpha: O, the scales.
-        tar: G×I, TaR's bias; free of -0.0.
+        tar: G×I, TaR's bias.
         shift, slope, offset: G×O each, TaA's RPReLU.
         kernel: k, 1 or 3.
         identity: where the input is added to the output: "none", "before" or "after" the RPReLU.
         segments: one or two, whose channels one behind the other are the input.
     """
 
-    signs: Tensor
-    alpha: Tensor
-    tar: Tensor
-    shift: Tensor
-    slope: Tensor
-    offset: Tensor
+    signs: Array
+    alpha: Array
+    tar: Array
+    shift: Array
+    slope: Array
+    offset: Array
     kernel: int
     identity: str
     segments: tuple[Segment, ...]
@@ -57,16 +57,16 @@ class Norm:
 
     groups: int
     eps: float
-    weight: Tensor
-    bias: Tensor
+    weight: Array
+    bias: Array
 
 
 @dataclass(frozen=True)
 class Linear:
     """weight (O×I) x + bias (O)."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Array
+    bias: Array
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class FullConv:
         sources: one or two maps; planes where they are unshuffled.
         weight: O×I×k×k, k 1 or 3.
         bias: O.
-        dtype: to which input and weight are rounded before they are multiplied, float32 or bfloat16; sums are float32.
+        dtype: "float32" or "bfloat16", to which input and weight are rounded before they are multiplied; sums are
+            float32.
         norm: of the (one) source, of which the convolution then sees SiLU(norm(x)).
         time: of the time embedding, added to every pixel.
         residual: a map that is added; where nothing is shuffled or unshuffled.
@@ -110,9 +111,9 @@ class FullConv:
     """
 
     sources: tuple[int, ...]
-    weight: Tensor
-    bias: Tensor
-    dtype: torch.dtype = torch.float32
+    weight: Array
+    bias: Array
+    dtype: str = "float32"
     norm: Norm | None = None
     time: Linear | None = None
     residual: int | None = None
@@ -135,7 +136,7 @@ class Attention:
 
     sources: tuple[int]
     norm: Norm
-    qkv: Tensor
+    qkv: Array
     out: Linear
     part: str = ""
 

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..configs import DiffusionConfig
 from ..tiling import Grid
 from . import native
 from .threads import using_threads
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLOATS, LEVELS_8, LEVELS_16 = 0, 1, 2
+"""What a result is: planes of float32 in [0, 1], 3×H×W; levels of 255, uint8, H×W×channels; levels of 65535, uint16,
+H×W, for grey alone."""
 SAMPLERS = {"ddim": 0, "ddpm": 1, "dpmpp-2m": 2}
 NOT_FINITE, STOPPED = 4, 5
 """Statuses: the library's, and what functions here give it to end."""
-Predict = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+Predict = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
 """x_t (1×3×H×W), the condition (1×C×H×W), t (1), t as an index -> the prediction, 1×3×H×W. The first two lie in the
 engine's memory, and are not to be kept."""
 
 
 class NotFiniteError(ArithmeticError):
     """The network predicts something that is no number."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A small picture, plane by plane.
+
+    Attributes:
+        data: channels×height×width numbers: levels of 255 in a byte each, or float32 in [0, 1].
+        floats: whether they are float32.
+        channels: 1 (grey) or 3.
+        height, width: pixels.
+    """
+
+    data: bytes
+    floats: bool
+    channels: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +64,7 @@ class Enlargement:
         levels: (t, alpha, sigma) of all steps, and of the clean end.
         sampler: ddim, ddpm or dpmpp-2m.
         eta, temperature, seed: as options.
+        match_low_frequencies: whether the result is given the low frequencies of the small picture.
         threads: of the CPU, in all.
         concurrent: windows that are computed at once.
     """
@@ -53,26 +77,29 @@ class Enlargement:
     eta: float
     temperature: float
     seed: int
+    match_low_frequencies: bool
     threads: int
     concurrent: int
 
 
 def enlarge(
-    low_res: Tensor,
+    low_res: Samples,
     how: Enlargement,
     network: native.Network | Predict,
     advance: Callable[[], None],
-) -> Tensor:
+    kind: int = FLOATS,
+) -> bytearray:
     """Run the whole reverse diffusion.
 
     Args:
-        low_res: 3×h×w in [0, 1].
+        low_res: the small picture.
         how: everything else that the result depends on.
         network: one of the engine, or what computes a window in its place.
         advance: is called whenever a window is done.
+        kind: what the result is, `FLOATS` or levels, in which grey is the mean of the three channels that are drawn.
 
     Returns:
-        3×(scale·h)×(scale·w) in [0, 1].
+        The result of scale·h by scale·w pixels.
 
     Raises:
         NotFiniteError: the network predicts something that is no number.
@@ -80,9 +107,8 @@ def enlarge(
         BaseException: what `network` or `advance` raise.
     """
     diffusion, grid = how.diffusion, how.grid
-    low_res = low_res.contiguous()
-    _, height, width = low_res.shape
-    result = torch.empty(3, how.scale * height, how.scale * width)
+    pixels = how.scale**2 * low_res.height * low_res.width
+    result = bytearray({FLOATS: 12, LEVELS_8: low_res.channels, LEVELS_16: 2}[kind] * pixels)
     events: queue.SimpleQueue[bool] = queue.SimpleQueue()
     """True for a window that is done, False at the end."""
     errors: list[BaseException] = []
@@ -93,6 +119,8 @@ def enlarge(
         return STOPPED if stopping.is_set() else 0
 
     def predict(_: object, threads: int, x_t: int, condition: int, t: int, prediction: int) -> int:
+        import torch
+
         window = grid.tile_height, grid.tile_width
         assert not isinstance(network, native.Network)
 
@@ -113,9 +141,11 @@ def enlarge(
     call = _Enlargement(
         threads=how.threads,
         concurrent=how.concurrent,
-        low_res=low_res.data_ptr(),
-        height=height,
-        width=width,
+        low_res=ctypes.cast(ctypes.c_char_p(low_res.data), ctypes.c_void_p),
+        low_res_floats=low_res.floats,
+        channels=low_res.channels,
+        height=low_res.height,
+        width=low_res.width,
         scale=how.scale,
         canvas_height=grid.height,
         canvas_width=grid.width,
@@ -133,7 +163,9 @@ def enlarge(
         temperature=how.temperature,
         seed=how.seed % 2**64,
         progress=_PROGRESS(tell),
-        output=result.data_ptr(),
+        match_low_frequencies=how.match_low_frequencies,
+        output_kind=kind,
+        output=ctypes.addressof(ctypes.c_char.from_buffer(result)),
     )
     if not isinstance(network, native.Network):
         call.predict = _PREDICT(predict)
@@ -189,9 +221,9 @@ def _described(config: DiffusionConfig, scale: int) -> _Diffusion:
 
 def _floats(address: int, shape: tuple[int, ...]) -> Tensor:
     """The floats at an address, as a tensor that does not own them."""
-    count = 1
-    for side in shape:
-        count *= side
+    import torch
+
+    count = math.prod(shape)
     return torch.frombuffer((ctypes.c_float * count).from_address(address), dtype=torch.float32).view(shape)
 
 
@@ -218,7 +250,8 @@ class _Enlargement(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("threads", "concurrent")),
         ("low_res", _POINTER),
-        *((name, ctypes.c_int32) for name in ("height", "width", "scale", "canvas_height", "canvas_width")),
+        *((name, ctypes.c_int32) for name in ("low_res_floats", "channels", "height", "width", "scale")),
+        *((name, ctypes.c_int32) for name in ("canvas_height", "canvas_width")),
         *((name, ctypes.c_int32) for name in ("tile_height", "tile_width", "overlap", "row_count", "column_count")),
         *((name, ctypes.POINTER(ctypes.c_int32)) for name in ("tops", "lefts")),
         *((name, ctypes.c_int32) for name in ("sampler", "step_count")),
@@ -228,5 +261,6 @@ class _Enlargement(ctypes.Structure):
         ("predict", _PREDICT),
         ("progress", _PROGRESS),
         ("context", _POINTER),
+        *((name, ctypes.c_int32) for name in ("match_low_frequencies", "output_kind")),
         ("output", _POINTER),
     ]

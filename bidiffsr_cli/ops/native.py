@@ -9,22 +9,24 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
+import math
 import os
 import platform
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, Program, TimeEmbedding
 from . import __path__ as FOLDERS
+from .array import Array
 from .packing import row_bytes
 
-ABI = 6
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ABI = 7
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
@@ -83,7 +85,7 @@ class Network:
         program: what is computed.
 
     Raises:
-        ValueError: operations, or the tensors in them, do not fit each other.
+        ValueError: operations, or the arrays in them, do not fit each other.
         MemoryError: there is not enough memory for it.
     """
 
@@ -112,12 +114,13 @@ class Network:
             ValueError: the inputs do not fit the program.
             MemoryError: there is not enough memory for the maps.
         """
+        import torch
+
         batch, _, height, width = inputs[0].shape
         if len(inputs) != len(self.input_channels) or len(t) != batch:
             raise ValueError(f"{len(inputs)} inputs and {len(t)} time steps of {batch} pictures")
-        place = _pointer if self.planes else _map_pointer
         pointers = [
-            place(source, (batch, channels, height, width))
+            _pointer(source, (batch, channels, height, width), planes=self.planes)
             for source, channels in zip(inputs, self.input_channels, strict=True)
         ]
         size = (ctypes.c_int32 * 3)()
@@ -142,9 +145,25 @@ class Network:
 
 def noise(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor:
     """`reference.noise`, to the last bit."""
+    import torch
+
     field = torch.empty(3, height, width)
     check(library().bidiffsr_noise(seed % 2**64, draw, height, width, threads, field.data_ptr()))
     return field
+
+
+def read_floats(octets: bytearray, *, half: bool) -> tuple[bytearray, int]:
+    """Numbers of a file, little-endian float16 (`half`) or float32, as float32 in memory.
+
+    Returns:
+        The numbers, and which is the first that is not finite; -1 if all are.
+    """
+    count = len(octets) // (2 if half else 4)
+    values = bytearray(4 * count)
+    if not count:
+        return values, -1
+    source, target = (ctypes.byref(ctypes.c_char.from_buffer(place)) for place in (octets, values))
+    return values, library().bidiffsr_read_floats(source, half, count, target)
 
 
 def peak_rate(isa: str) -> float:
@@ -217,10 +236,10 @@ class _Run(ctypes.Structure):
 
 
 class _Describer:
-    """Writes a program down for the library, after checking that every tensor has the shape it will be taken for."""
+    """Writes a program down for the library, after checking that every array has the shape it will be taken for."""
 
     def __init__(self, isa: str, program: Program) -> None:
-        self.kept: list[Tensor] = []  # what the library reads must live until it has
+        self.kept: list[Array] = []  # what the library reads must live until it has
         self.channels = list(program.input_channels)
         embedding = program.embedding
         self.embedded = 0 if embedding is None else embedding.second.weight.shape[0]
@@ -266,9 +285,9 @@ class _Describer:
 
     def _conv(self, target: _BinaryConv, conv: BinaryConv) -> None:
         inputs, outputs = conv.inputs, conv.alpha.shape[0]
-        target.signs = self._kept(conv.signs, (outputs, row_bytes(inputs * conv.kernel**2)), torch.uint8)
+        target.signs = self._kept(conv.signs, (outputs, row_bytes(inputs * conv.kernel**2)), "uint8")
         target.alpha = self._kept(conv.alpha, (outputs,))
-        target.tar_groups, target.taa_groups = len(conv.tar), len(conv.slope)
+        target.tar_groups, target.taa_groups = conv.tar.shape[0], conv.slope.shape[0]
         target.tar = self._kept(conv.tar, (target.tar_groups, inputs))
         for name in ("shift", "slope", "offset"):
             setattr(target, name, self._kept(getattr(conv, name), (target.taa_groups, outputs)))
@@ -281,10 +300,11 @@ class _Describer:
         outputs, kernel = conv.weight.shape[0], conv.weight.shape[-1]
         inputs = sum(self.channels[source] for source in conv.sources) * max(1, conv.unshuffle) ** 2
         self._surroundings(target, conv, outputs)
-        taps = conv.weight.detach().permute(0, 2, 3, 1).contiguous()
-        target.weight = self._kept(taps, (outputs, kernel, kernel, inputs))
+        if conv.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"nothing is multiplied in {conv.dtype}")
+        target.weight = self._kept(_taps_first(conv.weight), (outputs, kernel, kernel, inputs))
         target.bias = self._kept(conv.bias, (outputs,))
-        target.kernel, target.outputs, target.bfloat16 = kernel, outputs, conv.dtype == torch.bfloat16
+        target.kernel, target.outputs, target.bfloat16 = kernel, outputs, conv.dtype == "bfloat16"
         target.unshuffle, target.shuffle = conv.unshuffle, conv.shuffle
         return outputs // max(1, conv.shuffle) ** 2
 
@@ -314,26 +334,44 @@ class _Describer:
     def _linear(self, linear: Linear, outputs: int, inputs: int) -> tuple[int, int]:
         return self._kept(linear.weight, (outputs, inputs)), self._kept(linear.bias, (outputs,))
 
-    def _kept(self, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-        self.kept.append(tensor.detach())
-        return _pointer(self.kept[-1], shape, dtype)
+    def _kept(self, array: Array, shape: tuple[int, ...], dtype: str = "float32") -> int:
+        """The address of an array, after checking that it is what the library will take it for."""
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"expected {dtype} {shape}, not {array.dtype} {array.shape}")
+        self.kept.append(array)
+        return array.address
 
 
-def _pointer(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-    """The address of a tensor without gaps, after checking that it is what the library will take it for."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise ValueError(f"expected {dtype} {shape} on the CPU, not {tensor.dtype} {tuple(tensor.shape)}")
-    if not tensor.is_contiguous():
-        raise ValueError("the tensor has gaps")
-    return tensor.data_ptr()
+def _taps_first(weight: Array) -> Array:
+    """A weight O×I×k×k as O×k×k×I."""
+    outputs, inputs, *kernel = weight.shape
+    taps = math.prod(kernel)
+    if taps == 1:
+        return weight.reshaped(outputs, *kernel, inputs)
+    result = Array.empty((outputs, *kernel, inputs))
+    source, target = weight.numbers(), result.numbers()
+    for tap in range(taps):
+        for first in range(0, weight.size, inputs * taps):
+            there = first + tap * inputs
+            target[there : there + inputs] = source[first + tap : first + inputs * taps : taps]
+    return result
 
 
-def _map_pointer(tensor: Tensor, shape: Sequence[int]) -> int:
-    """Likewise the address of a feature map, channels last."""
-    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise ValueError(f"expected float32 {tuple(shape)} on the CPU, not {tensor.dtype} {tuple(tensor.shape)}")
-    if not tensor.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError("the map is not channels last")
+def _pointer(tensor: Tensor, shape: tuple[int, ...], *, planes: bool) -> int:
+    """The address of an input without gaps, after checking that it is what the library will take it for.
+
+    Args:
+        tensor: B×C×H×W.
+        shape: that it must have.
+        planes: whether its channels are planes, or lie side by side (channels last).
+    """
+    import torch
+
+    if tuple(tensor.shape) != shape or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise ValueError(f"expected float32 {shape} on the CPU, not {tensor.dtype} {tuple(tensor.shape)}")
+    layout = torch.contiguous_format if planes else torch.channels_last
+    if not tensor.is_contiguous(memory_format=layout):
+        raise ValueError(f"the input is not laid out as {layout}")
     return tensor.data_ptr()
 
 
@@ -366,6 +404,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_network_run": (_I32, [_P, _P]),
     "bidiffsr_noise": (_I32, [ctypes.c_uint64, _I32, _I32, _I32, _I32, _P]),
     "bidiffsr_enlarge": (_I32, [_P, _P, _P]),
+    "bidiffsr_read_floats": (_I64, [_P, _I32, _I64, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),
 }

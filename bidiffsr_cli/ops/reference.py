@@ -191,13 +191,16 @@ def binary_block(block: BinaryBlock, maps: Sequence[Tensor], moment: Moment) -> 
     results = []
     for conv in block.convs:
         x = convolved(conv, sources)
-        group = moment.group(len(conv.slope))
+        shift, slope, offset = (
+            part.tensor()[moment.group(part.shape[0])] for part in (conv.shift, conv.slope, conv.offset)
+        )
         shape = conv.alpha.shape[0], x.shape[1], conv.kernel, conv.kernel
-        signs = binarize(x, conv.tar[moment.group(len(conv.tar))].view(-1, 1, 1))
-        y = binary_conv(signs, unpack_signs(conv.signs, shape), conv.alpha)
+        tar = conv.tar.tensor()[moment.group(conv.tar.shape[0])] + 0.0  # turns -0.0 into 0.0, as `binarize` asks
+        signs = binarize(x, tar.view(-1, 1, 1))
+        y = binary_conv(signs, unpack_signs(conv.signs.tensor(), shape), conv.alpha.tensor())
         if conv.identity == "before":
             y = y.add_(x)
-        y = rprelu(y, conv.shift[group].view(-1, 1, 1), conv.slope[group], conv.offset[group].view(-1, 1, 1))
+        y = rprelu(y, shift.view(-1, 1, 1), slope, offset.view(-1, 1, 1))
         results.append(y.add_(x) if conv.identity == "after" else y)
     y = torch.cat(results, dim=1) if block.concatenate else sum(results[1:], start=results[0])
     if block.arrangement == "shuffle":
@@ -221,8 +224,9 @@ def full_conv(conv: FullConv, maps: Sequence[Tensor], moment: Moment) -> Tensor:
         x = F.pixel_unshuffle(x, conv.unshuffle)
     if conv.norm is not None:
         x = F.silu(_normed(conv.norm, x))
-    x, weight = x.to(conv.dtype).float(), conv.weight.to(conv.dtype).float()
-    y = F.conv2d(x, weight, conv.bias, padding=weight.shape[-1] // 2)
+    dtype = getattr(torch, conv.dtype)
+    x, weight = x.to(dtype).float(), conv.weight.tensor().to(dtype).float()
+    y = F.conv2d(x, weight, conv.bias.tensor(), padding=weight.shape[-1] // 2)
     y = _with_all_that_is_added(y, conv, maps, moment)
     return F.pixel_shuffle(y, conv.shuffle) if conv.shuffle else y
 
@@ -230,7 +234,7 @@ def full_conv(conv: FullConv, maps: Sequence[Tensor], moment: Moment) -> Tensor:
 def attention(block: Attention, maps: Sequence[Tensor], moment: Moment) -> Tensor:
     """What an `Attention` computes."""
     x = maps[block.sources[0]]
-    tokens = _normed(block.norm, x).flatten(2).transpose(1, 2) @ block.qkv.T  # (B, H·W, 3C)
+    tokens = _normed(block.norm, x).flatten(2).transpose(1, 2) @ block.qkv.tensor().T  # (B, H·W, 3C)
     q, k, v = tokens.chunk(3, dim=2)
     y = _linear(block.out, F.scaled_dot_product_attention(q, k, v))
     return x + y.transpose(1, 2).reshape(x.shape)
@@ -250,11 +254,12 @@ FUNCTIONS: dict[type, Callable[..., Tensor]] = {
 
 
 def _normed(norm: Norm, x: Tensor) -> Tensor:
-    return torch.group_norm(x, norm.groups, norm.weight, norm.bias, norm.eps)  # also of a single value
+    weight, bias = norm.weight.tensor(), norm.bias.tensor()
+    return torch.group_norm(x, norm.groups, weight, bias, norm.eps)  # also of a single value
 
 
 def _linear(linear: Linear, x: Tensor) -> Tensor:
-    return F.linear(x, linear.weight, linear.bias)
+    return F.linear(x, linear.weight.tensor(), linear.bias.tensor())
 
 
 def _with_all_that_is_added(

@@ -184,7 +184,7 @@ class CropSampler:
 
     def __init__(self, pictures: Pictures, config: TrainConfig, device: torch.device) -> None:
         self.config, self.diffusion, self.device = config.data, config.model.diffusion, device
-        fits = device.type == "cpu" or pictures.pixels.nbytes < device_free_memory(device) // 3
+        fits = device.type == "cpu" or pictures.pixels.nbytes < device_free_memory(str(device)) // 3
         self.pixels = pictures.pixels.to(device) if fits else pictures.pixels
         stored = pictures.stored
         self.heights, self.widths, self.offsets = torch.tensor(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import needs_native
+from safetensors.torch import load_file
 
 from bidiffsr_cli.checkpoints.files import (
     Checkpoint,
@@ -21,6 +23,7 @@ from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError, ModelError
 from bidiffsr_cli.networks.packed import freeze
 from bidiffsr_cli.networks.unet import meta_network
+from bidiffsr_cli.ops import native
 
 TINY = ModelConfig(
     UNetConfig(inner_channel=8, norm_groups=4, channel_mults=(1, 2), res_blocks=1), DiffusionConfig(), (2,)
@@ -29,7 +32,7 @@ TINY = ModelConfig(
 
 def random_checkpoint(config: ModelConfig = TINY) -> Checkpoint:
     state = {name: 0.2 * torch.randn(tensor.shape) for name, tensor in meta_network(config).state_dict().items()}
-    return Checkpoint(config, state, license="CC0-1.0", origin="random")
+    return Checkpoint.of_tensors(config, state, license="CC0-1.0", origin="random")
 
 
 def test_float_storage_keeps_every_value(tmp_path):
@@ -38,7 +41,7 @@ def test_float_storage_keeps_every_value(tmp_path):
     read = read_checkpoint(tmp_path / "f.safetensors")
     assert read.config == TINY and read.storage == "float"
     assert (read.license, read.origin) == ("CC0-1.0", "random")
-    assert read.state.keys() == checkpoint.state.keys()
+    assert read.state.keys() == checkpoint.state.keys() == checkpoint.arrays.keys()
     assert all(torch.equal(read.state[name], tensor) for name, tensor in checkpoint.state.items())
 
 
@@ -135,6 +138,26 @@ def redescribed(name, **changes):
     return damage
 
 
+def moved(name, by):
+    """Say that a tensor begins so many bytes later."""
+
+    def damage(file: bytes) -> bytes:
+        header, body = split(file)
+        first, last = header[name]["data_offsets"]
+        header[name]["data_offsets"] = [first + by, last + by]
+        return join(header, body)
+
+    return damage
+
+
+def with_a_gap(file: bytes) -> bytes:
+    """Every tensor begins 8 bytes later than it has to."""
+    header, body = split(file)
+    for name in header.keys() - {"__metadata__"}:
+        header[name]["data_offsets"] = [place + 8 for place in header[name]["data_offsets"]]
+    return join(header, bytes(8) + body)
+
+
 def overwritten(name, octets):
     def damage(file: bytes) -> bytes:
         header, body = split(file)
@@ -180,7 +203,13 @@ DAMAGES = [
     (redescribed("head.weight", shape=[3, 8, 9]), r"head.weight has shape \(3, 8, 9\); expected \(3, 8, 3, 3\)"),
     (redescribed("head.bias", dtype="BF16"), "head.bias has type BF16; expected F32 or F16"),
     (redescribed(f"{CONV}.sign", dtype="I8"), f"{CONV}.sign has type I8; expected U8"),
+    (redescribed(f"{CONV}.sign", dtype="x" * 10_000), f"{CONV}.sign has type x{{40}}; expected U8"),
+    (moved("head.bias", -2), "not a whole safetensors file"),
+    (moved("encoder.0.norm1.weight", 2), "not a whole safetensors file"),
+    (with_a_gap, "not a whole safetensors file"),
     (overwritten("head.bias", struct.pack("<e", float("nan"))), "head.bias holds values that are not finite"),
+    (overwritten("head.bias", struct.pack("<e", float("-inf"))), "head.bias holds values that are not finite"),
+    (overwritten(f"{CONV}.alpha", struct.pack("<f", float("inf"))), f"{CONV}.alpha holds values that are not finite"),
     (overwritten(f"{CONV}.alpha", struct.pack("<f", -0.5)), f"{CONV}.alpha has a negative scale"),
     (overwritten(f"{CONV}.sign", b"\x80"), f"{CONV}.sign has bits set behind the end"),
 ]
@@ -217,6 +246,9 @@ def test_whatever_is_wrong_is_named(read, damage, sentence, tmp_path):
         {"x": {"dtype": "U8", "shape": [10**6, 10**6, [None]], "data_offsets": [0, 0]}},
         {"x": {"dtype": "U8", "shape": [1] * 9, "data_offsets": [0, 1]}},
         {"__metadata__": {"license": "\ud800"}},
+        {"x": {"dtype": 7, "shape": [1], "data_offsets": [0, 0]}},
+        {"x": {"dtype": "\ud800", "shape": [1], "data_offsets": [0, 0]}},
+        {"x": {"dtype": "F64", "shape": [10**400], "data_offsets": [0, 0]}},
     ],
 )
 def test_headers_of_another_shape(header, tmp_path):
@@ -259,3 +291,44 @@ def test_hostile_files_are_refused_at_once_and_in_little_memory(count):
     assert finished.returncode == 0, finished.stderr[-1000:]
     results = json.loads(finished.stdout)
     assert results["refused"] > 0.6 * count and results["read"] > 0.02 * count
+
+
+@pytest.mark.parametrize("engine", [True, False])
+def test_with_and_without_the_engine_the_same_is_read(engine, tmp_path, monkeypatch):
+    checkpoint, path = random_checkpoint(), tmp_path / "p.safetensors"
+    path.write_bytes(serialize_packed(checkpoint, ("tar",)))
+    if not engine:
+        monkeypatch.setattr(native, "why_unavailable", lambda: "there is none")
+    elif native.why_unavailable():
+        pytest.skip("the native engine is not here")
+    read, expected = read_checkpoint(path).state, load_file(path)
+    assert read.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(read[name], tensor if tensor.dtype == torch.uint8 else tensor.float())
+    path.write_bytes(overwritten("head.bias", struct.pack("<e", float("nan")))(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"head\.bias holds values that are not finite"):
+        read_checkpoint(path)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from bidiffsr_cli.checkpoints.catalog import weights_folder
+from bidiffsr_cli.checkpoints.files import read_checkpoint
+from bidiffsr_cli.networks.complexity import complexity
+from bidiffsr_cli.networks.native import Engine, NativeUNet, program_of
+from bidiffsr_cli.ops import native
+checkpoint = read_checkpoint(weights_folder() / "fast.safetensors")
+program = program_of(checkpoint.config, checkpoint.packed_arrays(), "float32")
+network = NativeUNet(checkpoint.config, checkpoint.arrays, Engine(native.supported_isas()[-1], "bfloat16"))
+cost = complexity(checkpoint.config.network, checkpoint.config.condition_channels)
+print(len(program.operations), network.network.nbytes > 500_000, cost.weights)
+"""
+
+
+@needs_native
+def test_a_packed_file_is_read_and_brought_onto_the_engine_without_torch(fast):
+    finished = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-1000:]
+    latent = sum(tensor.numel() for name, tensor in fast.build().state_dict().items())
+    assert finished.stdout.split() == ["65", "True", str(latent)]

@@ -77,7 +77,7 @@ def tiny_checkpoint(seed: int = 0) -> bytes:
         torch.manual_seed(seed)
         state = UNet(network, config.condition_channels).state_dict()
         state = {name: tensor + 0.1 * torch.randn(tensor.shape) for name, tensor in state.items()}
-    return serialize_packed(Checkpoint(config, state, license="CC0-1.0", origin="random numbers"))
+    return serialize_packed(Checkpoint.of_tensors(config, state, license="CC0-1.0", origin="random numbers"))
 
 
 def spawn(args: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from bidiffsr_cli.checkpoints.catalog import catalog, weights_folder
 from bidiffsr_cli.checkpoints.files import read_checkpoint, read_pth_checkpoint, serialize_packed
+from bidiffsr_cli.ops.array import Array
 
 from .support import Run, decoded, finish, is_one_sentence, spawn, tiny_checkpoint
 
@@ -230,14 +231,16 @@ def other_weights(path: Path) -> bytes:
     checkpoint = read_pth_checkpoint(path, (2,))
     names = [name for name in checkpoint.state if name.startswith("middle") and name.endswith("conv1.weight")]
     return serialize_packed(
-        dataclasses.replace(checkpoint, state={**checkpoint.state} | {name: -checkpoint.state[name] for name in names})
+        dataclasses.replace(
+            checkpoint, arrays={**checkpoint.arrays} | {name: Array.of(-checkpoint.state[name]) for name in names}
+        )
     )
 
 
 def test_a_packed_file_that_computes_something_else_is_not_written(
     folder: Path, golden: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bidiffsr_cli.cli._selftest._read_back", lambda data: read_checkpoint(folder / "other"))
+    monkeypatch.setattr("bidiffsr_cli.cli._packing._read_back", lambda data: read_checkpoint(folder / "other"))
     Path("other").write_bytes(other_weights(golden / "tiny_official_format.pth"))
     refused = run("models", "convert", golden / "tiny_official_format.pth", "-s", "2", "-o", "out.safetensors")
     assert refused.code == 5 and "something else" in refused.err and not Path("out.safetensors").exists()

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bidiffsr_cli.images import Picture
+
 ADOBE_PRIMARIES = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
 P3_PRIMARIES = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
 SRGB_PRIMARIES = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
@@ -28,6 +30,14 @@ def image_of(levels: Tensor, mode: str) -> Image.Image:
 
 def photo(width: int = 24, height: int = 16, mode: str = "RGB", seed: int = 0) -> Image.Image:
     return image_of(noise(width, height, len(Image.new(mode, (1, 1)).getbands()), seed), mode)
+
+
+def unenlarged(picture: Picture) -> Image.Image:
+    """The colours of a picture as an engine that enlarges nothing gives them to `render`; F is 16-bit grey."""
+    if picture.planes[0].mode == "L":
+        return Image.merge("L" if picture.grey else "RGB", picture.planes)
+    levels = (picture.rgb[:1] * 65535).round().to(torch.int32)
+    return Image.frombytes("I;16", picture.size, struct.pack(f"<{levels.numel()}H", *levels.flatten().tolist()))
 
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:

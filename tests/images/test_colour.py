@@ -1,5 +1,7 @@
 """Profiles: kept, converted, converted back, or dropped with a word."""
 
+import struct
+
 import PIL
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image, ImageCms
 
 from bidiffsr_cli.errors import InputError
 from bidiffsr_cli.images import Picture, encode, read_picture, render
+from bidiffsr_cli.images.pixels import to_levels
 
 from .samples import (
     ADOBE_PRIMARIES,
@@ -19,6 +22,7 @@ from .samples import (
     noise,
     photo,
     rgb_profile,
+    unenlarged,
 )
 
 ADOBE = rgb_profile(ADOBE_PRIMARIES, 2.2)
@@ -47,7 +51,7 @@ def test_other_profiles_become_srgb_and_come_back(icc: bytes) -> None:
     assert picture.converted and picture.icc_profile == icc and not picture.warnings
     # a neutral pixel stays neutral, a saturated one moves
     assert (picture.rgb * 255 - noise(24, 16)).abs().max() > 5
-    assert difference(render(picture.rgb, picture), photo()) <= 2
+    assert difference(render(unenlarged(picture), picture), photo()) <= 2
 
 
 def test_the_network_sees_what_a_colour_manager_would_show() -> None:
@@ -63,16 +67,16 @@ def test_the_network_sees_what_a_colour_manager_would_show() -> None:
 def test_colours_outside_srgb_survive(colour: tuple[int, int, int]) -> None:
     image = Image.new("RGB", (8, 6), colour)
     picture = read_with(P3, image)
-    enlarged = picture.rgb.repeat_interleave(3, 1).repeat_interleave(3, 2)
+    enlarged = unenlarged(picture).resize((24, 18), Image.Resampling.NEAREST)
     assert difference(render(enlarged, picture), image.resize((24, 18))) <= 2
 
 
 def test_outside_colours_are_the_same_in_every_band(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = read_with(P3, photo(40, 30))
     assert picture.colour_rest is not None
-    enlarged = torch.nn.functional.interpolate(picture.rgb[None], scale_factor=4, mode="bicubic")[0]
+    enlarged = unenlarged(picture).resize((160, 120), Image.Resampling.BICUBIC)
     whole = render(enlarged, picture)
-    monkeypatch.setattr("bidiffsr_cli.images.pixels.BAND_PIXELS", 1000)
+    monkeypatch.setattr("bidiffsr_cli.images.planes.BAND_PIXELS", 1000)
     assert difference(render(enlarged, picture), whole) <= 1
 
 
@@ -81,7 +85,18 @@ def test_a_transparent_pixel_passes_no_rest_on() -> None:
     image.putpixel((1, 0), (255, 0, 0, 0))
     picture = read_with(P3, image)
     assert picture.colour_rest is not None
-    assert picture.colour_rest[:, 0, 0].abs().max() > 0 and picture.colour_rest[:, 0, 1].abs().max() == 0
+    rest = torch.cat([to_levels(plane) for plane in picture.colour_rest])
+    assert rest[:, 0, 0].abs().max() > 0 and rest[:, 0, 1].abs().max() == 0
+
+
+def test_the_sum_of_colour_and_rest_is_rounded_and_clamped() -> None:
+    picture = read_with(P3, Image.new("RGB", (5, 1)))
+    image = Image.new("RGB", (5, 1), (128, 128, 128))
+    plain = render(image, picture).getchannel("R").getextrema()[0]
+    assert picture.converted and picture.colour_rest is None and isinstance(plain, int)
+    added = [0.4999, 0.5001, -0.4999, -300, 300]
+    picture.colour_rest = (Image.frombytes("F", (5, 1), struct.pack("5f", *added)),) * 3
+    assert list(render(image, picture).getchannel("R").tobytes()) == [plain, plain + 1, plain, 0, 255]
 
 
 @pytest.mark.parametrize("icc", [b"rubbish", SRGB[:200], cmyk_profile((100, 128, 128)), grey_profile(2.2)])
@@ -139,7 +154,7 @@ def test_a_grey_profile_means_the_same_colours_in_every_format(format: str, mode
     image = Image.new(mode, (16, 16), 55 if mode == "L" else (55, 255))
     picture = read_with(icc, image)
     data, _ = encode(
-        render(picture.rgb, picture, alpha=picture.alpha),
+        render(unenlarged(picture), picture, alpha=picture.alpha),
         format,
         quality=None,
         picture=picture,
@@ -157,6 +172,11 @@ def test_a_grey_profile_means_the_same_colours_in_every_format(format: str, mode
 def test_the_profile_is_in_every_format(format: str) -> None:
     picture = read_with(ADOBE)
     data, notes = encode(
-        render(picture.rgb, picture), format, quality=None, picture=picture, strip_metadata=True, provenance=None
+        render(unenlarged(picture), picture),
+        format,
+        quality=None,
+        picture=picture,
+        strip_metadata=True,
+        provenance=None,
     )
     assert decoded(data).info["icc_profile"] == ADOBE and not notes

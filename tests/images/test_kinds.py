@@ -20,7 +20,7 @@ from bidiffsr_cli.images import png as png_survey
 from bidiffsr_cli.images.metadata import _Text, read_resolution
 from bidiffsr_cli.images.png import LONGEST_TEXT
 
-from .samples import ADOBE_PRIMARIES, chunk, decoded, encoded, noise, photo, png, profile
+from .samples import ADOBE_PRIMARIES, chunk, decoded, encoded, noise, photo, png, profile, unenlarged
 
 
 @pytest.mark.parametrize(("depth", "key", "other"), [(1, 1, 0), (1, 0, 1), (2, 3, 1), (2, 1, 2), (4, 15, 4), (8, 7, 9)])
@@ -31,8 +31,7 @@ def test_the_transparent_level_of_a_grey_png_counts_in_its_own_levels(depth: int
     extra = chunk(b"tRNS", struct.pack(">H", key))
     picture = read_picture(png(per_row, 2, depth, 0, bytes((0, row, 0, row)), extra))
     assert picture.alpha is not None and picture.grey
-    expected = [float(value != key) for value in values]
-    assert picture.alpha[0, 0].tolist() == expected
+    assert list(picture.alpha.tobytes()) == [255 * (value != key) for value in values] * 2
     assert picture.rgb[0, 0, -1].item() == pytest.approx(values[-1] / (2**depth - 1), abs=1e-6)
 
 
@@ -91,7 +90,12 @@ def test_a_long_profile_of_a_png_is_kept() -> None:
     picture = read_picture(encoded(photo(), "PNG", icc_profile=icc))
     assert picture.icc_profile == icc and picture.converted and not picture.warnings
     written = encode(
-        render(picture.rgb, picture), "PNG", quality=None, picture=picture, strip_metadata=False, provenance=None
+        render(unenlarged(picture), picture),
+        "PNG",
+        quality=None,
+        picture=picture,
+        strip_metadata=False,
+        provenance=None,
     )[0]
     assert read_picture(written).icc_profile == icc
 
@@ -246,7 +250,7 @@ FORMATS = ["PNG", "JPEG", "WEBP", "AVIF", "TIFF"]
 
 def written(data: bytes, format: str) -> tuple[Image.Image, list[str]]:
     picture = read_picture(data)
-    image = render(picture.rgb, picture)
+    image = render(unenlarged(picture), picture)
     made = encode(image, format, quality=None, picture=picture, strip_metadata=False, provenance={"model": "m"})[0]
     return decoded(made), picture.warnings
 

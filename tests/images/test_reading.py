@@ -45,10 +45,10 @@ def test_lossy_formats_give_nearly_every_pixel(format: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
-def test_grey_has_three_equal_channels(mode: str) -> None:
+def test_grey_has_one_plane_and_three_equal_channels(mode: str) -> None:
     image = photo(mode="L").convert(mode)
     picture = read_picture(encoded(image, "PNG"))
-    assert picture.grey
+    assert picture.grey and [plane.mode for plane in picture.planes] == ["L"]
     assert torch.equal(
         levels(picture), torch.tensor(list(image.convert("L").tobytes())).view(1, 16, 24).expand(3, -1, -1)
     )
@@ -60,6 +60,7 @@ def test_16_bit_grey_is_exact() -> None:
     for source in (encoded(image, "PNG"), encoded(image, "TIFF"), image, image.convert("I")):
         picture = read_picture(source)
         assert (picture.bits, picture.grey, picture.warnings) == (16, True, [])
+        assert picture.planes[0].mode == "F"
         assert (picture.rgb[0, 0] * 65535).round().tolist() == values
 
 
@@ -75,8 +76,10 @@ def test_float_tiff_in_the_unit_range_is_read_and_others_are_refused() -> None:
     picture = read_picture(encoded(image, "TIFF"))
     assert picture.rgb.flatten().tolist() == pytest.approx([0.25] * 6) and len(picture.warnings) == 1
     for value in (3.5, -1.0, float("nan")):
+        image = Image.new("F", (2, 1), value)
+        image.putpixel((0, 0), 0.5)
         with pytest.raises(InputError, match="floating point values from"):
-            read_picture(Image.new("F", (2, 1), value))
+            read_picture(image)
 
 
 def test_whole_numbers_beyond_16_bits_are_refused() -> None:
@@ -131,7 +134,7 @@ def test_palettes() -> None:
     data = encoded(image, "PNG", transparency=3)
     picture = read_picture(data)
     assert picture.alpha is not None
-    assert picture.alpha.flatten().tolist() == [float(index != 3) for index in image.tobytes()]
+    assert list(picture.alpha.tobytes()) == [255 * (index != 3) for index in image.tobytes()]
 
 
 @pytest.mark.parametrize(("mode", "key"), [("L", 7), ("RGB", (1, 2, 3)), ("1", 0)])
@@ -139,16 +142,16 @@ def test_transparent_colour_of_a_png(mode: str, key: Any) -> None:
     image = Image.new(mode, (2, 1), key)
     image.putpixel((1, 0), 1 if mode == "1" else 200 if mode == "L" else (9, 9, 9))
     picture = read_picture(encoded(image, "PNG", transparency=key))
-    assert picture.alpha is not None and picture.alpha.flatten().tolist() == [0, 1]
+    assert picture.alpha is not None and list(picture.alpha.tobytes()) == [0, 255]
     assert picture.grey == (mode != "RGB")
 
 
 def test_transparent_colour_of_16_bit_pngs() -> None:
     grey = read_picture(png16([[(300,), (400,)]], 0, chunk(b"tRNS", struct.pack(">H", 300))))
-    assert grey.alpha is not None and grey.alpha.flatten().tolist() == [0, 1]
+    assert grey.alpha is not None and list(grey.alpha.tobytes()) == [0, 255]
     assert grey.bits == 8 and "16-bit grey with transparency" in grey.warnings[0]
     rgb = read_picture(png16([[(300, 1, 2), (999, 1, 2)]], 2, chunk(b"tRNS", struct.pack(">3H", 300, 1, 2))))
-    assert rgb.alpha is not None and rgb.alpha.flatten().tolist() == [0, 1]
+    assert rgb.alpha is not None and list(rgb.alpha.tobytes()) == [0, 255]
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "La", "RGBa", "PA"])
@@ -193,6 +196,16 @@ def test_a_quarter_turn_swaps_the_resolution() -> None:
     assert read_picture(encoded(photo(), "JPEG", exif=exif, dpi=(300, 150))).dpi == (150, 300)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I", "F"])
+def test_planes_are_their_own_and_carry_no_tags(mode: str) -> None:
+    image = Image.new(mode, (2, 2))
+    image.info["comment"] = "words"
+    picture = read_picture(image)
+    for plane in (*picture.planes, *([picture.alpha] if picture.alpha else [])):
+        assert plane is not image and not plane.info
+    assert image.info == {"comment": "words"}
+
+
 def test_a_pillow_image_is_not_modified() -> None:
     image = photo(mode="RGBA")
     image.getexif()[274] = 6
@@ -233,7 +246,25 @@ def test_arrays_of_16_bits(typestr: str, code: str) -> None:
     assert picture.bits == 16 and (picture.rgb[0, 0] * 65535).round().tolist() == [0x1234, 65535]
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_arrays_of_16_bit_colour_keep_it_until_it_is_written(channels: int) -> None:
+    values = [0x1234, 0x2345, 65535, 0x8000][:channels]
+    picture = read_picture(Array((1, 1, channels), "<u2", struct.pack(f"<{channels}H", *values)))
+    assert picture.bits == 8 and "16-bit colour" in picture.warnings[0]
+    assert (picture.rgb.flatten() * 65535).round().tolist() == values[:3]
+    if channels == 4:
+        assert picture.alpha is not None and picture.alpha.getextrema() == pytest.approx((0x8000 / 65535,) * 2)
+
+
+@pytest.mark.parametrize(("typestr", "code"), [("<f2", "<6e"), (">f2", ">6e"), (">f4", ">6f"), ("<f8", "<6d")])
+def test_arrays_of_floats_of_any_length(typestr: str, code: str) -> None:
+    values = [0, 0.125, 0.25, 0.5, 0.75, 1]
+    picture = read_picture(Array((1, 2, 3), typestr, struct.pack(code, *values)))
+    assert picture.rgb.permute(1, 2, 0).flatten().tolist() == values
+
+
 def test_arrays_of_floats() -> None:
+    assert read_picture(Array((1, 2), "<f4", struct.pack("<2f", -0.0005, 1.0005))).rgb[0, 0].tolist() == [0, 1]
     assert read_picture(Array((1, 2), "<f8", struct.pack("<2d", 0.5, 1))).rgb[1, 0].tolist() == [0.5, 1]
     with pytest.raises(InputError, match=r"from 0\.5 to 255") as caught:
         read_picture(Array((1, 2), "<f4", struct.pack("<2f", 0.5, 255)))
@@ -253,6 +284,8 @@ def test_tensors() -> None:
     picture = read_picture(values)
     assert torch.equal(picture.rgb, values) and picture.size == (5, 4) and not picture.grey
     assert read_picture(values[:1]).grey
+    assert torch.equal(read_picture(values.transpose(1, 2)).rgb, values.transpose(1, 2))
+    assert torch.equal(read_picture(values.to(torch.bfloat16)).rgb, values.to(torch.bfloat16).float())
     assert torch.equal(levels(read_picture(noise(6, 4))), noise(6, 4))
     for wrong in (
         torch.rand(5, 4, 4),

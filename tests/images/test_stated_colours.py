@@ -12,7 +12,7 @@ from bidiffsr_cli.errors import InputError
 from bidiffsr_cli.images import encode, read_picture, render
 from bidiffsr_cli.images.spaces import Coding, adobe_rgb, from_cicp, from_gamma, from_primaries, from_xyz
 
-from .samples import ADOBE_PRIMARIES, P3_PRIMARIES, SRGB_PRIMARIES, chunk, encoded, png, rgb_profile
+from .samples import ADOBE_PRIMARIES, P3_PRIMARIES, SRGB_PRIMARIES, chunk, encoded, png, rgb_profile, unenlarged
 
 GREEN = (60, 200, 80)
 SRGB_PLACES = [0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06]
@@ -37,7 +37,7 @@ def by(profile: bytes, colour: tuple[int, ...] = GREEN) -> tuple[int, ...]:
 def result(data: bytes, format: str = "PNG") -> bytes:
     """A file written again as it is."""
     picture = read_picture(data)
-    image = render(picture.rgb, picture, alpha=picture.alpha)
+    image = render(unenlarged(picture), picture, alpha=picture.alpha)
     return encode(image, format, quality=None, picture=picture, strip_metadata=False, provenance=None)[0]
 
 

@@ -27,7 +27,7 @@ from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import native
 from bidiffsr_cli.runtime import one_torch_thread
 from bidiffsr_cli.systems import SYSTEMS, find_system
-from networks.test_native import inputs_without_close_calls
+from networks.test_native import inputs_without_close_calls, parts_of
 from networks.test_unet import TINY, randomized
 
 FIXED = {"tar_groups": 1, "taa_groups": 1}
@@ -69,7 +69,7 @@ def test_on_the_native_engine(method, kind, monkeypatch):
         for isa in native.supported_isas():
             packed = pack(copy.deepcopy(network))
             assert sum(isinstance(module, PackedBIConv) for module in packed.modules()) >= 10
-            engine = native_network(packed, Engine(isa, torch.float32))
+            engine = native_network(*parts_of(packed), Engine(isa, "float32"))
             torch.testing.assert_close(engine(*drawn), expected, rtol=1e-3, atol=1e-4)
 
 

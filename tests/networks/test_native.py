@@ -2,16 +2,22 @@
 
 import copy
 import dataclasses
+import time
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import needs_native
 
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig
+from bidiffsr_cli.networks import blueprint
 from bidiffsr_cli.networks import packed as forms
-from bidiffsr_cli.networks.native import Engine, NativeUNet, program_of
+from bidiffsr_cli.networks.binary_conv import convs_of
+from bidiffsr_cli.networks.blocks import FUSION
+from bidiffsr_cli.networks.native import Engine, NativeUNet, Writer, program_of
 from bidiffsr_cli.networks.packed import freeze, pack, unpack
-from bidiffsr_cli.ops import BinaryBlock, native, reference
+from bidiffsr_cli.networks.time_aware import TimestepContext
+from bidiffsr_cli.ops import Array, BinaryBlock, native, reference
 from bidiffsr_cli.ops.threads import threads, using_threads
 from bidiffsr_cli.runtime import one_torch_thread
 from networks.test_unet import SWITCHES, TINY, randomized
@@ -33,6 +39,15 @@ def inputs(batch, height, width, condition_channels=6):
         torch.randn(shape[0], condition_channels, *shape[1:]),
         torch.full((batch,), 900),
     )
+
+
+def parts_of(network):
+    """(config, arrays) of a network, which is packed if it is not yet."""
+    config, channels = network.config, network.stem.in_channels // network.config.pixel_unshuffle**2 - 3
+    condition = ("low_res", "detail")[: channels // 3]
+    diffusion = DiffusionConfig(total_steps=config.total_steps, condition=condition, residual_scale={"2": 1.0})
+    model = ModelConfig(config, diffusion, (2,), TileConfig(16 * config.multiple_of, 0))
+    return model, {name: Array.of(tensor) for name, tensor in pack(network).state_dict().items()}
 
 
 def inputs_without_close_calls(frozen, monkeypatch, margin=5e-6):
@@ -59,28 +74,28 @@ def test_every_switch(switch, monkeypatch):
     network = randomized(dataclasses.replace(TINY, **switch), condition_channels=6)
     drawn, expected = inputs_without_close_calls(freeze(copy.deepcopy(network)), monkeypatch)
     for isa in ISAS:
-        engine = NativeUNet(pack(copy.deepcopy(network)), Engine(isa, torch.float32))
+        engine = NativeUNet(*parts_of(copy.deepcopy(network)), Engine(isa, "float32"))
         torch.testing.assert_close(engine(*drawn), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_threads_do_not_change_a_byte(fast, dtype):
     drawn = inputs(1, 112, 80)
     results = {}
     for isa in ISAS:
-        network = NativeUNet(fast.build_packed(), Engine(isa, dtype))
+        network = NativeUNet(fast.config, fast.arrays, Engine(isa, dtype))
         for count in (1, 2, 5):
             with using_threads(count):
                 result = network(*drawn)
             assert torch.equal(result, results.setdefault(isa, result))
     assert threads() == 1
-    if dtype == torch.float32:  # nor do instruction sets that multiply and add at once
+    if dtype == "float32":  # nor do instruction sets that multiply and add at once
         fused = [result for isa, result in results.items() if isa != "portable"]
         assert all(torch.equal(result, fused[0]) for result in fused)
 
 
 def test_one_picture_of_a_batch_is_that_picture_alone(fast):
-    network = NativeUNet(fast.build_packed(), Engine(ISAS[-1], torch.float32))
+    network = NativeUNet(fast.config, fast.arrays, Engine(ISAS[-1], "float32"))
     x, condition, t = inputs(3, 32, 64)
     for i, whole in enumerate(network(x, condition, t)):
         alone = network(x[i : i + 1], condition[i : i + 1], t[i : i + 1])[0]
@@ -88,20 +103,23 @@ def test_one_picture_of_a_batch_is_that_picture_alone(fast):
 
 
 def test_few_signs_flip(fast):
-    """What the bundled model's signs are decided on differs by rounding alone: of a million few come out otherwise."""
-    program, (x_t, condition, t) = program_of(fast.build_packed(), torch.float32), inputs(1, 96, 96)
+    """What the bundled model's signs are decided on differs by rounding alone: of a million few come out otherwise.
+
+    One close call turns some hundred signs behind it; that happens in a fourth of all pictures.
+    """
+    program, (x_t, condition, t) = program_of(fast.config, fast.arrays, "float32"), inputs(3, 96, 96)
     maps = reference.run(program, [condition, x_t], t, 900)
-    flipped = signs = 0
+    flipped, signs = torch.zeros(3), 0  # of each picture
     computed = [condition, x_t]  # the same maps by the engine, each of a program that ends there
     for index, operation in enumerate(program.operations):
         if isinstance(operation, BinaryBlock):
             here, there = (decided(operation, found) for found in (maps, computed))
-            flipped += int((here != there).sum())
-            signs += here.numel()
+            flipped += (here != there).sum((1, 2))
+            signs += here[0].numel()
         until = native.Network(ISAS[-1], dataclasses.replace(program, operations=program.operations[: index + 1]))
-        computed.append(until([condition, x_t], [900], 900, 1))
-    print(f"{flipped} of {signs} signs flipped")
-    assert signs > 1_000_000 and flipped / signs < 1e-4
+        computed.append(until([condition, x_t], [900] * 3, 900, 1))
+    print(f"{flipped.tolist()} of {signs} signs flipped")
+    assert signs > 1_000_000 and flipped.median() / signs < 1e-4 and flipped.max() / signs < 2e-3
     assert (computed[-1] - maps[-1]).square().mean() < 1e-4 * maps[-1].square().mean()
 
 
@@ -109,11 +127,12 @@ def decided(block, maps):
     """The signs of all that a block's convolutions see."""
     sources = [maps[source] for source in block.sources]
     if block.norm is not None:
-        sources = [F.silu(F.group_norm(sources[0], block.norm.groups, block.norm.weight, block.norm.bias))]
-    group = [900 * len(conv.tar) // 2000 for conv in block.convs]
+        weight, bias = block.norm.weight.tensor(), block.norm.bias.tensor()
+        sources = [F.silu(F.group_norm(sources[0], block.norm.groups, weight, bias))]
+    group = [900 * conv.tar.shape[0] // 2000 for conv in block.convs]
     return torch.cat(
         [
-            reference.convolved(conv, sources).flatten(2) + conv.tar[index].view(-1, 1) >= 0
+            reference.convolved(conv, sources).flatten(2) + conv.tar.tensor()[index].view(-1, 1) >= 0
             for conv, index in zip(block.convs, group, strict=True)
         ],
         dim=1,
@@ -122,7 +141,7 @@ def decided(block, maps):
 
 def test_the_network_keeps_bits_alone(fast):
     """No float copy of a binary weight stays behind: the network's tensors are about as large as its file."""
-    network = NativeUNet(fast.build_packed(), Engine(ISAS[-1], torch.bfloat16))
+    network = NativeUNet(fast.config, fast.arrays, Engine(ISAS[-1], "bfloat16"))
     latent = sum(tensor.nbytes for tensor in fast.build().state_dict().values())
     assert network.network.nbytes < latent / 7
 
@@ -134,3 +153,22 @@ def test_packed_and_unpacked_again(switch):
     assert again.state_dict().keys() == network.state_dict().keys()
     drawn = inputs(1, 8, 16)
     torch.testing.assert_close(again(*drawn), network(*drawn))
+
+
+@pytest.mark.parametrize("fusion", ["cs", "split", "concat"])
+def test_a_full_precision_fusion_is_joined_quickly(fusion):
+    config = dataclasses.replace(TINY, fusion=fusion, inner_channel=512, norm_groups=32)
+    plan = blueprint.Draftsman(config).fusion("f", 512, 512, 0, full=True)
+    arrays = {
+        f"{conv.name}.{name}": Array.of(torch.randn(shape))
+        for conv in plan.convs
+        for name, shape in blueprint.tensors(conv, config).items()
+    }
+    started = time.perf_counter()
+    operation = Writer(config, arrays).fusion(plan, 0, 1)
+    assert time.perf_counter() - started < 0.25  # 10 ms where nothing else runs
+    block, maps = FUSION[fusion](plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
+    block.load_state_dict({name.removeprefix("f."): array.tensor() for name, array in arrays.items()})
+    expected = block(*maps, TimestepContext(torch.zeros(1, 1), 0, 2000))
+    found = reference.full_conv(operation, maps, reference.Moment(None, 0, 2000))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,7 @@ from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import UNetConfig
 from bidiffsr_cli.networks.binary_conv import BatchNorm
 from bidiffsr_cli.networks.native import Engine, NativeUNet
-from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze, pack
+from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze
 from bidiffsr_cli.networks.time_aware import BIConv, TimestepContext
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import native
@@ -38,7 +38,7 @@ def assert_parity(network, golden):
 def test_parity_with_the_authors_network(golden, tiny_official, form):
     network = tiny_official.build()
     if form in native.supported_isas():
-        network = NativeUNet(pack(network), Engine(form, torch.float32))
+        network = NativeUNet(tiny_official.config, tiny_official.packed_arrays(), Engine(form, "float32"))
     elif form != "trained":
         network = freeze(network)
     if form.endswith("channels_last"):

@@ -653,6 +653,23 @@ void check_network(Random& random, const std::vector<int>& isas) {
 
 // ---- A picture -----------------------------------------------------------------------------------------------------
 
+// Levels are the rounded floats; of grey the rounded mean.
+void check_levels(const bidiffsr_diffusion& d, bidiffsr_enlargement e, const Floats& values) {
+  const size_t size = values.size() / 3;
+  const auto mean = [&](size_t i) { return (values[i] + values[size + i] + values[2 * size + i]) / 3; };
+  std::vector<uint8_t> bytes(e.channels * size);
+  e.output_kind = BIDIFFSR_LEVELS_8, e.output = bytes.data();
+  check(bidiffsr_enlarge(nullptr, &d, &e) == BIDIFFSR_OK, "enlarge to bytes");
+  for (size_t i = 0; i < size; i++)
+    for (int32_t channel = 0; channel < e.channels; channel++)
+      check(bytes[e.channels * i + channel] == lrintf(255 * (e.channels == 1 ? mean(i) : values[channel * size + i])), "a level");
+  std::vector<uint16_t> words(size);
+  e.output_kind = BIDIFFSR_LEVELS_16, e.output = words.data();
+  const int32_t status = bidiffsr_enlarge(nullptr, &d, &e);
+  check(status == (e.channels == 1 ? BIDIFFSR_OK : BIDIFFSR_MISFIT), "enlarge to words");
+  for (size_t i = 0; i < size && e.channels == 1; i++) check(words[i] == lrintf(65535 * mean(i)), "a level of 16 bits");
+}
+
 // A window's network that is a formula: whatever the windows' order and the threads, the picture is the same.
 void check_canvas(Random& random) {
   struct Caller {
@@ -685,8 +702,14 @@ void check_canvas(Random& random) {
   }
   levels.push_back({-1, 1, 0});
   e.levels = levels.data(), e.eta = e.sampler == BIDIFFSR_DDIM && random.coin() ? 0.5 : 0, e.temperature = 1;
-  const Floats low_res = random.reals(3 * e.height * e.width, 0, 1);
-  e.low_res = low_res.data();
+  e.channels = random.coin() ? 3 : 1, e.low_res_floats = random.coin(), e.match_low_frequencies = random.coin();
+  const Floats low_res = random.reals(e.channels * e.height * e.width, 0, 1);
+  std::vector<uint8_t> bytes;
+  for (float value : low_res) bytes.push_back(uint8_t(255 * value));
+  if (e.low_res_floats)
+    e.low_res = low_res.data();
+  else
+    e.low_res = bytes.data();
   caller.window = 3 * int64_t(e.tile_height) * e.tile_width;
   e.context = &caller;
   e.seed = random.engine();
@@ -710,6 +733,7 @@ void check_canvas(Random& random) {
     if (first.empty()) first = output;
     check(same_bytes(output, first), "other bytes on other threads");
   }
+  check_levels(d, e, first);
   caller.windows = 0, caller.stop_at = 1;
   check(bidiffsr_enlarge(nullptr, &d, &e) == 77, "progress could not stop it");
 }

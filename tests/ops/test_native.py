@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bidiffsr_cli.ops import (
     Add,
+    Array,
     Attention,
     BinaryBlock,
     BinaryConv,
@@ -46,16 +47,19 @@ def _one_thread():
         yield
 
 
+array = Array.of
+
+
 def feature_map(*shape: int) -> Tensor:
     return torch.randn(shape).contiguous(memory_format=torch.channels_last)
 
 
 def linear(inputs: int, outputs: int) -> Linear:
-    return Linear(torch.randn(outputs, inputs) / inputs**0.5, torch.randn(outputs))
+    return Linear(array(torch.randn(outputs, inputs) / inputs**0.5), array(torch.randn(outputs)))
 
 
 def norm_for(channels: int, groups: int = 1) -> Norm:
-    return Norm(groups, 1e-5, torch.rand(channels) * 2, torch.randn(channels))
+    return Norm(groups, 1e-5, array(torch.rand(channels) * 2), array(torch.randn(channels)))
 
 
 def random_conv(
@@ -67,12 +71,12 @@ def random_conv(
     groups: tuple[int, int] = (1, 1),
 ) -> BinaryConv:
     return BinaryConv(
-        signs=pack_signs(torch.randn(outputs, inputs, kernel, kernel)),
-        alpha=torch.rand(outputs) / inputs**0.5,
-        tar=torch.randn(groups[0], inputs) * 0.3,
-        shift=torch.randn(groups[1], outputs),
-        slope=torch.randn(groups[1], outputs),
-        offset=torch.randn(groups[1], outputs),
+        signs=array(pack_signs(torch.randn(outputs, inputs, kernel, kernel))),
+        alpha=array(torch.rand(outputs) / inputs**0.5),
+        tar=array(torch.randn(groups[0], inputs) * 0.3),
+        shift=array(torch.randn(groups[1], outputs)),
+        slope=array(torch.randn(groups[1], outputs)),
+        offset=array(torch.randn(groups[1], outputs)),
         kernel=kernel,
         identity=identity if inputs == outputs else "none",
         segments=segments or (Segment(0, 0, 1, inputs),),
@@ -114,16 +118,16 @@ def test_sums_of_signs_are_exactly_those_of_conv2d(isa, data, kernel, threads):
     batch, height, width = data.draw(st.integers(1, 3)), data.draw(SIDES), data.draw(SIDES)
     inputs, outputs = data.draw(CHANNELS), data.draw(CHANNELS)
     x, weight = feature_map(batch, inputs, height, width), torch.randn(outputs, inputs, kernel, kernel)
-    neutral = torch.zeros(1, outputs)
+    neutral = Array.empty((1, outputs))
     conv = dataclasses.replace(
         random_conv(inputs, outputs, kernel, identity="none"),
-        signs=pack_signs(weight),
-        alpha=torch.ones(outputs),
+        signs=array(pack_signs(weight)),
+        alpha=array(torch.ones(outputs)),
         shift=neutral,
-        slope=torch.ones(1, outputs),
+        slope=array(torch.ones(1, outputs)),
         offset=neutral,
     )
-    signs = torch.where(x + conv.tar.view(-1, 1, 1) >= 0, 1.0, -1.0)
+    signs = torch.where(x + conv.tar.tensor().view(-1, 1, 1) >= 0, 1.0, -1.0)
     expected = F.conv2d(signs, torch.where(weight >= 0, 1.0, -1.0), padding=kernel // 2)
     assert torch.equal(run(isa, program([x], BinaryBlock((0,), (conv,))), [x], threads), expected)
 
@@ -141,6 +145,16 @@ def test_one_convolution_with_everything_around_it(data, kernel, threads):
     maps = [feature_map(batch, channels, height, width) for channels in (inputs, outputs)]
     block = BinaryBlock((0,), (conv,), time=time, residual=residual)
     assert_equals_reference(maps, block, threads=threads, step=data.draw(st.integers(0, STEPS - 1)))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_minus_zero_is_plus_one(isa):
+    """Also where x and TaR are -0.0 both, whose sum is."""
+    x = torch.full((1, 32, 4, 4), -0.0).contiguous(memory_format=torch.channels_last)
+    conv = dataclasses.replace(random_conv(32, 32, 3), tar=array(torch.full((1, 32), -0.0)))
+    made = program([x], BinaryBlock((0,), (conv,)))
+    assert torch.equal(run(isa, made, [x]), expected_of(made, [x]))
+    assert torch.equal(run(isa, made, [x]), run(isa, made, [-x]))
 
 
 @given(half=st.integers(1, 70), height=SIDES, width=SIDES, kernel=st.sampled_from([1, 3]), threads=THREADS)
@@ -182,7 +196,7 @@ def test_normalized_and_activated(groups, size, height, width, threads):
     assert flipped.sum() <= 9 * channels  # one flipped sign reaches nine pixels
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @given(data=st.data(), kernel=st.sampled_from([1, 3]), threads=THREADS)
 def test_a_full_precision_convolution_with_everything_around_it(dtype, data, kernel, threads):
     batch, height, width = data.draw(st.integers(1, 2)), data.draw(SIDES), data.draw(SIDES)
@@ -195,14 +209,14 @@ def test_a_full_precision_convolution_with_everything_around_it(dtype, data, ker
     assert_full_conv_equals_reference(maps, conv, threads)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @given(inputs=st.lists(CHANNELS, min_size=2, max_size=2), outputs=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
 def test_channels_of_two_sources_lie_side_by_side(dtype, inputs, outputs, height, width, threads):
     sources = [feature_map(2, count, height, width) for count in inputs]
     assert_full_conv_equals_reference(sources, random_full_conv((0, 1), sum(inputs), outputs, 1, dtype), threads)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @given(data=st.data(), r=st.integers(1, 3), threads=THREADS)
 def test_planes_are_unshuffled_and_shuffled_back(dtype, data, r, threads):
     height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(st.integers(1, 9))
@@ -211,9 +225,9 @@ def test_planes_are_unshuffled_and_shuffled_back(dtype, data, r, threads):
     assert_full_conv_equals_reference(planes, conv, threads, planes=True)
 
 
-def random_full_conv(sources, inputs: int, outputs: int, kernel: int, dtype: torch.dtype, **around) -> FullConv:
+def random_full_conv(sources, inputs: int, outputs: int, kernel: int, dtype: str, **around) -> FullConv:
     weight = torch.randn(outputs, inputs, kernel, kernel) / (inputs**0.5 * kernel)
-    return FullConv(sources, weight, torch.randn(outputs), dtype, **around)
+    return FullConv(sources, array(weight), array(torch.randn(outputs)), dtype, **around)
 
 
 def assert_full_conv_equals_reference(inputs, conv: FullConv, threads: int, planes: bool = False) -> None:
@@ -221,12 +235,12 @@ def assert_full_conv_equals_reference(inputs, conv: FullConv, threads: int, plan
     made = program(inputs, conv, planes=planes)
     expected = expected_of(made, inputs)
     # a value that lies between two of bfloat16 is rounded to either, as what it was made of differs by a last bit
-    tolerance = 3e-2 if conv.dtype == torch.bfloat16 and conv.norm else 3e-5
+    tolerance = 3e-2 if conv.dtype == "bfloat16" and conv.norm else 3e-5
     results = {isa: run(isa, made, inputs, threads) for isa in ISAS}
     for isa, result in results.items():
         torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
         assert torch.equal(result, run(isa, made, inputs, 1))
-    if conv.dtype == torch.float32:
+    if conv.dtype == "float32":
         assert all(torch.equal(results[isa], results[FUSED[0]]) for isa in FUSED)
 
 
@@ -236,8 +250,8 @@ def silu(isa: str, x: Tensor) -> Tensor:
     values = torch.stack([x, -x]).t().reshape(1, 1, -1, 2).transpose(1, 2)  # (1, N, 1, 2), a pair in each channel
     values = values.contiguous(memory_format=torch.channels_last)
     count = x.numel()
-    norm = Norm(count, 0.0, x.abs().clone(), torch.zeros(count))
-    one = FullConv((0,), torch.eye(count).view(count, count, 1, 1), torch.zeros(count), norm=norm)
+    norm = Norm(count, 0.0, array(x.abs()), Array.empty((count,)))
+    one = FullConv((0,), array(torch.eye(count).view(count, count, 1, 1)), Array.empty((count,)), norm=norm)
     return run(isa, program([values], one), [values])[0, :, 0, 0]
 
 
@@ -260,7 +274,7 @@ def test_silu_of_huge_values(isa):
 @given(batch=st.integers(1, 2), channels=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
 def test_attention(isa, batch, channels, height, width, threads):
     x = feature_map(batch, channels, height, width)
-    qkv = torch.randn(3 * channels, channels) / channels**0.5
+    qkv = array(torch.randn(3 * channels, channels) / channels**0.5)
     made = program([x], Attention((0,), norm_for(channels), qkv, linear(channels, channels)))
     result = run(isa, made, [x], threads)
     torch.testing.assert_close(result, expected_of(made, [x]), rtol=1e-4, atol=1e-4)
@@ -272,8 +286,9 @@ def test_attention_to_scores_far_apart(isa):
     """One key takes everything; the others' shares are below what a float holds."""
     x = torch.zeros(1, 4, 1, 40).contiguous(memory_format=torch.channels_last)
     x[0, :, 0, 17] = 30.0
-    norm = Norm(1, 1e-5, torch.full((4,), 30.0), torch.zeros(4))
-    made = program([x], Attention((0,), norm, torch.eye(4).repeat(3, 1), Linear(torch.eye(4), torch.zeros(4))))
+    norm = Norm(1, 1e-5, array(torch.full((4,), 30.0)), Array.empty((4,)))
+    out = Linear(array(torch.eye(4)), Array.empty((4,)))
+    made = program([x], Attention((0,), norm, array(torch.eye(4).repeat(3, 1)), out))
     torch.testing.assert_close(run(isa, made, [x], 2), expected_of(made, [x]), rtol=1e-4, atol=1e-2)
 
 
@@ -284,8 +299,9 @@ def test_a_norm_of_what_an_operation_gives(isa, data, threads, mean):
     groups, size = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 9))
     channels, height, width = groups * size, data.draw(st.integers(8, 40)), data.draw(st.integers(8, 40))
     x = feature_map(2, channels, height, width)
-    first = FullConv((0,), torch.eye(channels).view(channels, channels, 1, 1), torch.full((channels,), mean))
-    second = random_full_conv((1,), channels, channels, 3, torch.float32, norm=norm_for(channels, groups))
+    unchanged = array(torch.eye(channels).view(channels, channels, 1, 1))
+    first = FullConv((0,), unchanged, array(torch.full((channels,), mean)))
+    second = random_full_conv((1,), channels, channels, 3, "float32", norm=norm_for(channels, groups))
     made = program([x], first, second)
     torch.testing.assert_close(run(isa, made, [x], threads), expected_of(made, [x]), rtol=1e-3, atol=5e-3)
 
@@ -301,7 +317,7 @@ def test_maps_are_added(channels, height, width, threads):
 def test_maps_live_as_long_as_they_are_read(isa):
     """The first is read again by the last operation, and one that nothing reads does no harm."""
     x = feature_map(1, 8, 9, 7)
-    steps = [random_full_conv((source,), 8, 8, 3, torch.float32) for source in (0, 1, 1, 3)]
+    steps = [random_full_conv((source,), 8, 8, 3, "float32") for source in (0, 1, 1, 3)]
     made = program([x], *steps, Add((4, 1)), Add((5, 0)))
     torch.testing.assert_close(run(isa, made, [x], 2), expected_of(made, [x]), rtol=1e-4, atol=1e-4)
 
@@ -310,8 +326,8 @@ def test_maps_live_as_long_as_they_are_read(isa):
 @given(t=st.lists(st.integers(0, STEPS - 1), min_size=1, max_size=3), swish=st.booleans())
 def test_the_embedding_of_time(isa, t, swish):
     x = torch.zeros(len(t), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-    nothing = torch.zeros(EMBEDDED, 1, 1, 1), torch.zeros(EMBEDDED)
-    seen = FullConv((0,), *nothing, time=Linear(torch.eye(EMBEDDED), torch.zeros(EMBEDDED)))
+    nothing = Array.empty((EMBEDDED, 1, 1, 1)), Array.empty((EMBEDDED,))
+    seen = FullConv((0,), *nothing, time=Linear(array(torch.eye(EMBEDDED)), nothing[1]))
     made = program([x], seen)
     made = dataclasses.replace(made, embedding=dataclasses.replace(made.embedding, swish=swish))
     result = native.Network(isa, made)([x], t, t[0], 1)
@@ -322,7 +338,7 @@ def test_the_embedding_of_time(isa, t, swish):
 def test_bytes_do_not_depend_on_threads(isa):
     x = feature_map(2, 64, 50, 37)
     block = BinaryBlock((0,), (random_conv(64, 64, 3),), norm_for(64, 8), time=linear(EMBEDDED, 64), residual=0)
-    made = program([x], block, random_full_conv((1,), 64, 32, 3, torch.float32, norm=norm_for(64, 8)))
+    made = program([x], block, random_full_conv((1,), 64, 32, 3, "float32", norm=norm_for(64, 8)))
     network = native.Network(isa, made)
     results = [network([x], [900, 17], 900, threads) for threads in (1, 2, 3, 7, 64)]
     assert all(torch.equal(result, results[0]) for result in results)
@@ -367,13 +383,13 @@ def test_weights_take_one_bit_each_in_memory():
     taps, others = 256 * 9 * 4, 5 * 256 * 4  # the number of set bits of each tap; alpha, TaR and TaA
     for isa in ISAS:
         bits = native.Network(isa, made).nbytes - taps - others
-        assert bits == conv.signs.numel() * (2 if isa == "avx2" else 1)
+        assert bits == conv.signs.size * (2 if isa == "avx2" else 1)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_what_does_not_fit_is_refused_before_it_is_read(isa):
     x = feature_map(1, 32, 6, 6)
-    conv, full = random_conv(32, 32, 3), random_full_conv((0,), 32, 32, 3, torch.float32)
+    conv, full = random_conv(32, 32, 3), random_full_conv((0,), 32, 32, 3, "float32")
     block, norm, time = BinaryBlock((0,), (conv,)), norm_for(32), linear(EMBEDDED, 32)
 
     def binary(**changes) -> BinaryBlock:
@@ -382,13 +398,13 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
     def other(operation=block, **changes):
         return dataclasses.replace(operation, **changes)
 
-    attention = Attention((0,), norm, torch.zeros(96, 32), linear(32, 32))
+    attention = Attention((0,), norm, Array.empty((96, 32)), linear(32, 32))
     wrong = [
-        binary(signs=conv.signs[:-1]),
-        binary(signs=conv.signs.int()),
-        binary(tar=conv.tar[:, :-1]),
-        binary(slope=torch.zeros(1, 64)[:, ::2]),  # has gaps
-        binary(offset=torch.zeros(2, 32)),  # of other groups
+        binary(signs=array(conv.signs.tensor()[:-1])),
+        binary(signs=Array.empty(conv.signs.shape)),
+        binary(alpha=Array.empty((32,), "uint8")),
+        binary(tar=Array.empty((1, 31))),
+        binary(offset=Array.empty((2, 32))),  # of other groups
         binary(segments=(Segment(0, 1, 1, 32),)),
         binary(segments=(Segment(0, 0, 2, 32),)),
         binary(segments=(Segment(-1, 0, 1, 32),)),
@@ -408,14 +424,15 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         other(time=linear(EMBEDDED + 1, 32)),
         other(arrangement="shuffle", time=time),
         other(arrangement="shuffle", residual=0),
-        other(full, weight=full.weight[:, :-1]),
-        other(full, bias=full.bias[:-1]),
-        other(full, weight=torch.zeros(32, 32, 5, 5)),
+        other(full, weight=Array.empty((32, 31, 3, 3))),
+        other(full, bias=Array.empty((31,))),
+        other(full, weight=Array.empty((32, 32, 5, 5))),
+        other(full, dtype="float16"),
         other(full, shuffle=3),
         other(full, shuffle=2, residual=0),
         other(full, unshuffle=1),  # of a map, which is no planes
         other(full, sources=(0, 0), norm=norm),
-        other(attention, qkv=torch.zeros(95, 32)),
+        other(attention, qkv=Array.empty((95, 32))),
         other(attention, out=linear(32, 31)),
         Add((0, 1)),
     ]
@@ -441,6 +458,30 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         run(isa, program([odd], other(arrangement="unshuffle")), [odd])
     with pytest.raises(ValueError):  # of other sizes
         run(isa, program([x, odd], Add((0, 1))), [x, odd])
+
+
+@given(st.binary(max_size=200).map(lambda octets: octets[: len(octets) // 4 * 4]), st.booleans())
+def test_numbers_of_a_file(octets, half):
+    """Float16 and float32, as torch reads them."""
+    values, strange = native.read_floats(bytearray(octets), half=half)
+    assert len(values) == len(octets) * (2 if half else 1)
+    if not octets:
+        assert strange == -1
+        return
+    expected = torch.frombuffer(bytearray(octets), dtype=torch.float16 if half else torch.float32)
+    kept = expected.isfinite()
+    assert strange == (-1 if bool(kept.all()) else int(kept.int().argmin()))
+    found = torch.frombuffer(values, dtype=torch.float32)
+    assert torch.equal(found[kept].view(torch.int32), expected.float()[kept].view(torch.int32))
+
+
+def test_every_float16_is_read():
+    bits = torch.arange(2**16).to(torch.uint16)
+    finite = bits[bits.view(torch.float16).isfinite()]
+    values, strange = native.read_floats(bytearray(finite.view(torch.uint8).tolist()), half=True)
+    expected = finite.view(torch.float16).float()
+    assert strange == -1
+    assert torch.equal(torch.frombuffer(values, dtype=torch.int32), expected.view(torch.int32))
 
 
 def test_the_figures_that_bench_divides_by_are_sane():

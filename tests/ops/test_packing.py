@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bidiffsr_cli.ops import Array
 from bidiffsr_cli.ops.packing import filler_is_zero, pack_signs, row_bytes, unpack_signs
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 40), st.sampled_from([1, 3]), st.sampled_from([1, 3]))
@@ -16,7 +17,7 @@ def test_unpack_undoes_pack(shape, seed):
     bits = weight[0].numel()
     assert packed.shape == (shape[0], row_bytes(bits)) and packed.dtype == torch.uint8
     assert torch.equal(unpack_signs(packed, shape), torch.where(weight >= 0, 1.0, -1.0))
-    assert filler_is_zero(packed, bits)
+    assert filler_is_zero(Array.of(packed), bits)
 
 
 def test_bits_lie_tap_by_tap_with_channels_innermost_lowest_bit_first():
@@ -37,4 +38,4 @@ def test_set_filler_is_noticed():
     for byte, bit in ((3, 3), (3, 7), (4, 0), (7, 7)):
         damaged = packed.clone()
         damaged[1, byte] |= 1 << bit
-        assert not filler_is_zero(damaged, 27)
+        assert not filler_is_zero(Array.of(damaged), 27)

@@ -16,7 +16,7 @@ from bidiffsr_cli.training.initial import initial_weights
 def checkpoint_of(config, seed):
     torch.manual_seed(seed)
     network = UNet(config.network, config.condition_channels)
-    return Checkpoint(config, network.state_dict(), "", "", name=f"seed {seed}")
+    return Checkpoint.of_tensors(config, network.state_dict(), "", "", name=f"seed {seed}")
 
 
 def packed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:

@@ -11,7 +11,7 @@ from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
 from bidiffsr_cli.diffusion.schedule import noise_levels
 from bidiffsr_cli.errors import CheckpointError, UsageError
 from bidiffsr_cli.evaluation.metrics import load_lpips
-from bidiffsr_cli.images import Picture
+from bidiffsr_cli.images import read_picture
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import reference
 from bidiffsr_cli.pipeline import SuperResolver
@@ -80,7 +80,8 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
     low_res[:, : 32 // scale] = 0.5  # half of it is flat
     diffusion = rolling.model.diffusion
     resolver = SuperResolver(
-        Checkpoint(rolling.model, network.state_dict(), "", ""), choose_runtime("cpu", "fp32", "reference", threads=1)
+        Checkpoint.of_tensors(rolling.model, network.state_dict(), "", ""),
+        choose_runtime("cpu", "fp32", "reference", threads=1),
     )
     seen, inner = [], resolver.network
 
@@ -89,7 +90,7 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
         return inner(x, condition, t, step)
 
     resolver.network = recording
-    resolver.upscale(Picture(low_res), UpscaleOptions(scale=scale, steps=steps, seed=3))
+    resolver.upscale(read_picture(low_res), UpscaleOptions(scale=scale, steps=steps, seed=3))
     assert len(seen) == steps
 
     up = Enlarged(low_res, scale, 64, 64, diffusion)

@@ -73,7 +73,7 @@ def convert(
 def _packed(source: Path, scale: int, norm_groups: int | None, license: str | None) -> tuple[bytes, str]:
     """The smallest packed file that computes the same."""
     from ...checkpoints.files import read_pth_checkpoint
-    from .._selftest import pack_and_test
+    from .._packing import pack_and_test
 
     checkpoint: Checkpoint = read_pth_checkpoint(source, (scale,), norm_groups)
     if license is not None:

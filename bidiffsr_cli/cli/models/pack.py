@@ -42,7 +42,7 @@ def pack(
     out.configure(quiet=quiet, json=json, debug=debug)
     from ...atomic import check_output, write_atomic
     from ...checkpoints.files import read_checkpoint
-    from .._selftest import pack_and_test
+    from .._packing import pack_and_test
 
     path = Path(source)
     if path.is_dir():

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 6  // raised with every change in here
+#define BIDIFFSR_ABI 7  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -57,7 +57,7 @@ typedef struct {
 typedef struct {
   const uint8_t* signs;  // rows of bits as in `ops/packing.py`, one for each output
   const float* alpha;    // outputs: the scales
-  const float* tar;      // tar_groups × inputs: TaR's bias, free of -0.0
+  const float* tar;      // tar_groups × inputs: TaR's bias
   const float *shift, *slope, *offset;  // taa_groups × outputs each: TaA's RPReLU
   int32_t tar_groups, taa_groups;
   int32_t inputs, outputs, kernel;  // kernel is 1 or 3
@@ -168,6 +168,10 @@ typedef struct {
 
 typedef enum { BIDIFFSR_DDIM = 0, BIDIFFSR_DDPM = 1, BIDIFFSR_DPMPP_2M = 2 } bidiffsr_sampler;
 
+// What a result is: planes of floats in [0, 1], 3×H×W; levels of 255, uint8, H×W×channels; levels of 65535, uint16, H×W,
+// for grey alone. Grey is the mean of the three channels that the network draws.
+typedef enum { BIDIFFSR_FLOATS = 0, BIDIFFSR_LEVELS_8 = 1, BIDIFFSR_LEVELS_16 = 2 } bidiffsr_output;
+
 // N(0, 1) noise of a canvas, 3×height×width, that depends on the seed, the draw and the place alone.
 BIDIFFSR_API int32_t bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads,
                                     float* field);
@@ -176,7 +180,8 @@ BIDIFFSR_API int32_t bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height,
 // more is begun, and the number is what bidiffsr_enlarge gives.
 typedef struct {
   int32_t threads, concurrent;       // in all; and windows that are computed at once, which share them
-  const float* low_res;              // 3×height×width, in [0, 1]
+  const void* low_res;               // channels×height×width: uint8, levels of 255; or floats in [0, 1]
+  int32_t low_res_floats, channels;  // 1 (grey) or 3
   int32_t height, width, scale;
   int32_t canvas_height, canvas_width;  // at least scale times as much
   int32_t tile_height, tile_width, overlap, row_count, column_count;
@@ -191,12 +196,18 @@ typedef struct {
                      float* prediction);
   int32_t (*progress)(void* context);  // is called whenever a window is done; or null
   void* context;
-  float* output;                     // 3×(scale height)×(scale width), in [0, 1]
+  int32_t match_low_frequencies;     // whether the result is given the low frequencies of the small picture
+  int32_t output_kind;               // a bidiffsr_output
+  void* output;                      // scale height, scale width
 } bidiffsr_enlargement;
 
 // Run the whole reverse diffusion. The network's inputs are the condition and x_t, as planes.
 BIDIFFSR_API int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
                                       const bidiffsr_enlargement* enlargement);
+
+// Numbers of a file, `count` of them, little-endian float16 (half) or float32, as float32 in memory. Gives which is the
+// first that is not finite, or -1 where all are.
+BIDIFFSR_API int64_t bidiffsr_read_floats(const void* octets, int32_t half, int64_t count, float* values);
 
 // Binary multiply-adds per second of one core on registers alone: what the kernels could reach at best. And the
 // processor's clock, cycles per second. Both take some milliseconds.

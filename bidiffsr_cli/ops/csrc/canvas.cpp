@@ -20,6 +20,7 @@ constexpr int64_t ROWS = 128, COLUMNS = 1024;  // of the canvas, the most that i
 constexpr double PI = 3.14159265358979323846;
 
 using Floats = std::vector<float>;
+using Field = std::unique_ptr<float[]>;  // of the canvas, filled by several threads
 
 struct Stopped {
   int32_t status;
@@ -75,10 +76,17 @@ struct Taps {
 class Enlarged {
  public:
   Enlarged(const bidiffsr_diffusion& d, const bidiffsr_enlargement& e) : d(d), e(e) {
+    const int64_t count = int64_t(e.channels) * e.height * e.width;
+    low_res.resize(count);
+    for (int64_t i = 0; i < count; i++)
+      low_res[i] = e.low_res_floats ? static_cast<const float*>(e.low_res)[i] : static_cast<const uint8_t*>(e.low_res)[i] / 255.f;
     const int64_t height = int64_t(e.scale) * e.height, width = int64_t(e.scale) * e.width;
     const bool mirror = !d.residual && e.canvas_height < 2 * height && e.canvas_width < 2 * width;
     rows = taps(e.canvas_height, height, e.height, mirror), columns = taps(e.canvas_width, width, e.width, mirror);
   }
+
+  // A plane of the small picture, height×width in [0, 1]; of grey all three are one.
+  const float* small(int64_t plane) const { return low_res.data() + (e.channels == 1 ? 0 : plane) * e.height * e.width; }
 
   // 3×height×width of the canvas; beyond the canvas its edge is repeated.
   void crop(int64_t top, int64_t left, int64_t height, int64_t width, float* out) const {
@@ -90,7 +98,7 @@ class Enlarged {
     Floats half((last - first + 1) * width);  // small rows, enlarged in their own direction
     for (int64_t plane = 0; plane < 3; plane++, out += height * width) {
       for (int64_t y = first; y <= last; y++) {
-        const float* from = e.low_res + (plane * e.height + y) * e.width;
+        const float* from = small(plane) + y * e.width;
         float* to = half.data() + (y - first) * width;
         for (int64_t x = 0; x < width; x++) {
           const Taps& t = across[x];
@@ -127,6 +135,7 @@ class Enlarged {
 
   const bidiffsr_diffusion& d;
   const bidiffsr_enlargement& e;
+  Floats low_res;
   std::vector<Taps> rows, columns;
 };
 
@@ -247,6 +256,57 @@ class Knowledge {
   int64_t box;
 };
 
+// By how much the low frequencies of a result differ from the small picture's, which is added against drifts of colour:
+// what the result, averaged down, lacks, smoothed by two boxes of 9×9 pixels (edges repeated), interpolated linearly.
+class Drift {
+ public:
+  // Takes what a result lacks: 3×height×width of the small picture's size.
+  Drift(Floats lacking, int64_t height, int64_t width, int64_t scale)
+      : drift(std::move(lacking)), height(height), width(width), scale(scale) {
+    constexpr int64_t R = 4, SIDE = 2 * R + 1;
+    const int64_t wide = width + 2 * R;
+    Floats around((height + 2 * R) * wide);
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int time = 0; time < 2; time++) {
+        float* values = drift.data() + plane * height * width;
+        for (int64_t y = -R; y < height + R; y++)
+          for (int64_t x = -R; x < width + R; x++)
+            around[(y + R) * wide + x + R] = values[inside(y, height) * width + inside(x, width)];
+        separable<float>(around.data(), height, width, R, nullptr, values);
+        for (int64_t i = 0; i < height * width; i++) values[i] /= float(SIDE * SIDE);
+      }
+  }
+
+  // What is added to a row of the result, from a column on.
+  void row(int64_t plane, int64_t y, int64_t left, int64_t count, float* values) const {
+    const Place down = place(y, height);
+    const float *above = drift.data() + (plane * height + down.first) * width,
+                *below = drift.data() + (plane * height + down.second) * width;
+    for (int64_t x = 0; x < count; x++) {
+      const Place across = place(left + x, width);
+      const float high = above[across.first] + across.part * (above[across.second] - above[across.first]);
+      const float low = below[across.first] + across.part * (below[across.second] - below[across.first]);
+      values[x] += high + down.part * (low - high);
+    }
+  }
+
+ private:
+  struct Place {  // between two of the small picture's pixels
+    int64_t first, second;
+    float part;
+  };
+
+  static int64_t inside(int64_t at, int64_t length) { return at < 0 ? 0 : at < length ? at : length - 1; }
+
+  Place place(int64_t at, int64_t length) const {
+    const float source = (float(at) + 0.5f) / float(scale) - 0.5f, first = source < 0 ? 0 : floorf(source);
+    return {int64_t(first), inside(int64_t(first) + 1, length), source < 0 ? 0 : source - first};
+  }
+
+  Floats drift;
+  int64_t height, width, scale;
+};
+
 // ---- Windows -------------------------------------------------------------------------------------------------------
 
 // Each window's weights along one side: 1 in its own part, raised-cosine ramps of width `overlap` to its neighbours', 0.
@@ -276,9 +336,8 @@ class Canvas {
   }
 
   void run() {
-    x = noise(0);
-    for (int64_t i = 0; i < size; i++) x[i] *= float(e.temperature);
-    Floats last_x0;
+    x = noise(0, float(e.temperature));
+    Field last_x0;
     double last_step = INFINITY;
     for (int32_t i = 0; i < e.step_count; i++) {
       const bidiffsr_level &level = e.levels[i], &next = e.levels[i + 1];
@@ -289,18 +348,19 @@ class Canvas {
   }
 
  private:
-  Floats noise(int32_t draw) {
-    Floats field(size);
-    const int32_t status = bidiffsr_noise(e.seed, draw, e.canvas_height, e.canvas_width, e.threads, field.data());
+  // A field of noise, of a standard deviation where the model knows of no detail.
+  Field noise(int32_t draw, float deviation) {
+    Field field = scratch<float>(size);
+    const int32_t status = bidiffsr_noise(e.seed, draw, e.canvas_height, e.canvas_width, e.threads, field.get());
     if (status != BIDIFFSR_OK) throw Stopped{status};
-    if (d.noise_by_detail <= 0) return field;
+    if (d.noise_by_detail <= 0 && deviation == 1) return field;
     over_parts(e.threads, height, width, [&](const Part& part) {
-      Floats gain(part.height * part.width);
-      known.noise_gain(part, gain.data());
+      Floats gain(part.height * part.width, 1.f);
+      if (d.noise_by_detail > 0) known.noise_gain(part, gain.data());
       for (int64_t plane = 0; plane < 3; plane++)
         for (int64_t y = 0; y < part.height; y++) {
-          float* to = field.data() + (plane * height + part.top + y) * width + part.left;
-          for (int64_t i = 0; i < part.width; i++) to[i] *= gain[y * part.width + i];
+          float* to = field.get() + (plane * height + part.top + y) * width + part.left;
+          for (int64_t i = 0; i < part.width; i++) to[i] = to[i] * gain[y * part.width + i] * deviation;
         }
     });
     return field;
@@ -314,7 +374,8 @@ class Canvas {
   };
 
   void predict(const bidiffsr_level& level) {
-    prediction.assign(size, 0.f);
+    if (!prediction) prediction = scratch<float>(size);
+    over_rows([&](float* row) { memset(row, 0, width * sizeof(float)); });
     rows.clear();
     rows.resize(e.row_count);
     for (Row& row : rows) row.missing = e.column_count;
@@ -323,9 +384,21 @@ class Canvas {
     const auto window = [](void* context, int64_t index) { static_cast<Canvas*>(context)->window_or_failure(index); };
     parallel(e.concurrent, count, window, this);
     if (failed != BIDIFFSR_OK) throw Stopped{failed};
-    double sum = 0;
-    for (float value : prediction) sum += value;
-    if (!isfinite(sum)) throw Stopped{BIDIFFSR_NOT_FINITE};
+    std::atomic<bool> finite{true};
+    over_rows([&](const float* row) {
+      float sum = 0;  // of nothing but zeros, unless a value is no number
+      for (int64_t i = 0; i < width; i++) sum += row[i] * 0.f;
+      if (sum != 0) finite = false;
+    });
+    if (!finite) throw Stopped{BIDIFFSR_NOT_FINITE};
+  }
+
+  // Calls work(row) for every row of the prediction.
+  template <class Work>
+  void over_rows(const Work& work) {
+    over_parts(e.threads, 3 * height, 1, [&](const Part& part) {
+      for (int64_t y = part.top; y < part.top + part.height; y++) work(prediction.get() + y * width);
+    });
   }
 
   void window_or_failure(int64_t index) {
@@ -356,7 +429,7 @@ class Canvas {
     const float gain = d.input_gain ? float(now->alpha) : 1;
     for (int64_t plane = 0; plane < 3; plane++)
       for (int64_t y = 0; y < high; y++) {
-        const float* from = x.data() + (plane * height + top + y) * width + left;
+        const float* from = x.get() + (plane * height + top + y) * width + left;
         float* to = x_t.data() + plane * area + y * wide;
         for (int64_t i = 0; i < wide; i++) to[i] = from[i] * gain;
       }
@@ -393,7 +466,7 @@ class Canvas {
     const Floats& down = of_rows[row];
     for (int64_t plane = 0; plane < 3; plane++)
       for (int64_t y = 0; y < high; y++) {
-        float* to = prediction.data() + (plane * height + e.tops[row] + y) * width;
+        float* to = prediction.get() + (plane * height + e.tops[row] + y) * width;
         const float* from = open.band.get() + (plane * high + y) * width;
         for (int64_t i = 0; i < width; i++) to[i] += from[i] * down[y];
       }
@@ -412,8 +485,8 @@ class Canvas {
   }
 
   // x = of_x0 x_0 + of_epsilon epsilon + of_x x + fresh z, where x_0 may be led on by how it changed since the last step.
-  void update(const bidiffsr_level& level, float of_x0, float of_epsilon, float of_x, float fresh, const Floats& z,
-              const Floats& last_x0, float extrapolation, bool keep_x0) {
+  void update(const bidiffsr_level& level, float of_x0, float of_epsilon, float of_x, float fresh, const Field& z,
+              const Field& last_x0, float extrapolation, bool keep_x0) {
     const float alpha = float(level.alpha), sigma = float(level.sigma);
     over_parts(e.threads, 3 * height, width, [&](const Part& part) {
       for (int64_t y = part.top; y < part.top + part.height; y++)
@@ -440,11 +513,11 @@ class Canvas {
     return level.sigma ? log(level.alpha / level.sigma) : INFINITY;
   }
 
-  void step(int32_t index, const bidiffsr_level& level, const bidiffsr_level& next, Floats& last_x0, double& last_step) {
-    const Floats none;
+  void step(int32_t index, const bidiffsr_level& level, const bidiffsr_level& next, Field& last_x0, double& last_step) {
+    const Field none;
     if (e.sampler == BIDIFFSR_DPMPP_2M) {
       const double size = log_snr(next) - log_snr(level);
-      const double extrapolation = isfinite(size) && !last_x0.empty() ? size / (2 * last_step) : 0;
+      const double extrapolation = isfinite(size) && last_x0 ? size / (2 * last_step) : 0;
       const double keep = next.sigma / level.sigma;
       update(level, float(next.alpha - level.alpha * keep), 0, float(keep), 0, none, last_x0, float(extrapolation), true);
       last_x0.swap(prediction), last_step = size;
@@ -460,31 +533,95 @@ class Canvas {
       of_x0 = next.alpha * (level.sigma * level.sigma - share * share) / (level.sigma * level.sigma);
       of_x = ratio * (next.sigma / level.sigma) * (next.sigma / level.sigma);
     }
-    update(level, float(of_x0), float(of_epsilon), float(of_x), float(fresh), fresh ? noise(index + 1) : none, none, 0, false);
+    update(level, float(of_x0), float(of_epsilon), float(of_x), float(fresh), fresh ? noise(index + 1, 1) : Field(), none, 0, false);
   }
 
-  // x_0 to the picture: up + s r where it is the residual; in [0, 1], and without what fills the canvas up.
+  // x_0 to the picture, without what fills the canvas up.
   void finish() {
-    Floats().swap(prediction);
+    prediction.reset();
     const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width;
     over_parts(e.threads, high, wide, [&](const Part& part) {
-      const int64_t area = part.height * part.width;
-      Floats up(d.residual ? 3 * area : 0), gain(d.residual && d.residual_by_detail > 0 ? area : 0);
-      if (d.residual) known.up.crop(part.top, part.left, part.height, part.width, up.data());
-      if (!gain.empty()) known.residual_gain(part, gain.data());
-      for (int64_t plane = 0; plane < 3; plane++)
-        for (int64_t y = 0; y < part.height; y++) {
-          const float* from = x.data() + (plane * height + part.top + y) * width + part.left;
-          float* to = e.output + (plane * high + part.top + y) * wide + part.left;
-          for (int64_t i = 0; i < part.width; i++) {
-            const int64_t at = y * part.width + i;
-            float value = from[i];
-            if (d.residual) value = value * d.residual_scale * (gain.empty() ? 1 : gain[at]) + up[plane * area + at];
-            to[i] = value < 0 ? 0 : value > 1 ? 1 : value;
-          }
-        }
+      Floats values = picture(part);
+      if (!e.match_low_frequencies) return give(part, values);
+      for (int64_t y = 0; y < 3 * part.height; y++)
+        memcpy(at(y / part.height, part.top + y % part.height) + part.left, values.data() + y * part.width,
+               part.width * sizeof(float));
+    });
+    if (!e.match_low_frequencies) return;
+    const Drift drift(lacking(), e.height, e.width, e.scale);
+    over_parts(e.threads, high, wide, [&](const Part& part) {
+      Floats values(3 * part.height * part.width);
+      for (int64_t y = 0; y < 3 * part.height; y++) {
+        const int64_t plane = y / part.height, row = part.top + y % part.height;
+        float* to = values.data() + y * part.width;
+        memcpy(to, at(plane, row) + part.left, part.width * sizeof(float));
+        drift.row(plane, row, part.left, part.width, to);
+        for (int64_t i = 0; i < part.width; i++) to[i] = clamped(to[i]);
+      }
+      give(part, values);
     });
   }
+
+  // A part of the picture, 3×height×width in [0, 1]: up + s r where x_0 is the residual.
+  Floats picture(const Part& part) const {
+    const int64_t area = part.height * part.width;
+    Floats values(3 * area), gain(d.residual && d.residual_by_detail > 0 ? area : 0);
+    if (d.residual) known.up.crop(part.top, part.left, part.height, part.width, values.data());
+    if (!gain.empty()) known.residual_gain(part, gain.data());
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < part.height; y++) {
+        const float* from = x.get() + (plane * height + part.top + y) * width + part.left;
+        for (int64_t i = 0; i < part.width; i++) {
+          float& value = values[plane * area + y * part.width + i];
+          const float scaled = d.residual ? from[i] * d.residual_scale * (gain.empty() ? 1 : gain[y * part.width + i]) : from[i];
+          value = clamped(scaled + value);
+        }
+      }
+    return values;
+  }
+
+  // What the picture on the canvas, averaged down, lacks of the small one: 3×height×width of the small one's size.
+  Floats lacking() const {
+    Floats result(3 * int64_t(e.height) * e.width);
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < e.height; y++)
+        for (int64_t i = 0; i < e.width; i++) {
+          float sum = 0;
+          for (int64_t row = 0; row < e.scale; row++)
+            for (int64_t column = 0; column < e.scale; column++) sum += at(plane, y * e.scale + row)[i * e.scale + column];
+          const int64_t place = y * e.width + i;
+          result[plane * e.height * e.width + place] = known.up.small(plane)[place] - sum / float(e.scale * e.scale);
+        }
+    return result;
+  }
+
+  // Write a part of the picture as the caller wants it.
+  void give(const Part& part, const Floats& values) const {
+    const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width, area = part.height * part.width;
+    for (int64_t y = 0; y < part.height; y++) {
+      const float *red = values.data() + y * part.width, *green = red + area, *blue = green + area;
+      const int64_t place = (part.top + y) * wide + part.left;
+      if (e.output_kind == BIDIFFSR_FLOATS) {
+        for (int64_t plane = 0; plane < 3; plane++)
+          memcpy(static_cast<float*>(e.output) + plane * high * wide + place, red + plane * area, part.width * sizeof(float));
+      } else if (e.output_kind == BIDIFFSR_LEVELS_16) {
+        uint16_t* to = static_cast<uint16_t*>(e.output) + place;
+        for (int64_t i = 0; i < part.width; i++) to[i] = uint16_t(lrintf((red[i] + green[i] + blue[i]) / 3 * 65535));
+      } else if (e.channels == 1) {
+        uint8_t* to = static_cast<uint8_t*>(e.output) + place;
+        for (int64_t i = 0; i < part.width; i++) to[i] = uint8_t(lrintf((red[i] + green[i] + blue[i]) / 3 * 255));
+      } else {
+        uint8_t* to = static_cast<uint8_t*>(e.output) + 3 * place;
+        for (int64_t i = 0; i < part.width; i++)
+          to[3 * i] = uint8_t(lrintf(red[i] * 255)), to[3 * i + 1] = uint8_t(lrintf(green[i] * 255)),
+                 to[3 * i + 2] = uint8_t(lrintf(blue[i] * 255));
+      }
+    }
+  }
+
+  float* at(int64_t plane, int64_t row) const { return x.get() + (plane * height + row) * width; }
+
+  static float clamped(float value) { return value < 0 ? 0 : value > 1 ? 1 : value; }
 
   const bidiffsr_network* network;
   const bidiffsr_diffusion& d;
@@ -492,7 +629,7 @@ class Canvas {
   int64_t height, width, size;
   Knowledge known;
   std::vector<Floats> of_rows, of_columns;  // the windows' weights
-  Floats x, prediction;
+  Field x, prediction;
   std::vector<Row> rows;
   const bidiffsr_level* now = nullptr;
   std::atomic<int32_t> failed{BIDIFFSR_OK};
@@ -506,8 +643,9 @@ using namespace bidiffsr;
 
 extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
                                     const bidiffsr_enlargement* enlargement) {
-  if (!enlargement->predict) {
-    const bidiffsr_enlargement& e = *enlargement;
+  const bidiffsr_enlargement& e = *enlargement;
+  if (e.channels != 1 && (e.channels != 3 || e.output_kind == BIDIFFSR_LEVELS_16)) return BIDIFFSR_MISFIT;
+  if (!e.predict) {
     int32_t size[3];
     if (!network || !bidiffsr_network_takes(network, diffusion->detail ? 6 : 3, 3)) return BIDIFFSR_MISFIT;
     const int32_t status = bidiffsr_network_size(network, e.tile_height, e.tile_width, size);

@@ -68,6 +68,7 @@ struct BinaryConv {
     weights.resize(prepared_bytes(isa, c.outputs, c.inputs, c.kernel));
     require(prepare(isa, c.signs, row_bytes, c.outputs, c.inputs, c.kernel, weights.data()));
     alpha = copy(c.alpha, c.outputs), tar = copy(c.tar, tar_groups * c.inputs);
+    for (float& shift_of_one : tar) shift_of_one += 0.0f;  // turns -0.0 into 0.0, so that no sum is -0.0
     shift = copy(c.shift, taa_groups * c.outputs), slope = copy(c.slope, taa_groups * c.outputs);
     offset = copy(c.offset, taa_groups * c.outputs);
     call.inputs = c.inputs, call.outputs = c.outputs, call.kernel = c.kernel, call.identity = c.identity;

@@ -1,0 +1,128 @@
+"""A picture's whole way in plain torch: what the engine's canvas must equal, and what runs where there is no engine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain, residual_gain
+from ..diffusion.samplers import BAND, SAMPLERS, parameterization
+from ..diffusion.schedule import NoiseLevel
+from ..images.pixels import to_float, to_image
+from ..images.planes import bands
+from ..ops import native, reference
+from ..tiling import Tile, blend
+
+if TYPE_CHECKING:
+    from . import Diffusion
+
+
+class NotFiniteError(ArithmeticError):
+    """The network predicts something that is no number."""
+
+
+def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
+    """The whole reverse diffusion: planes of h×w to 3×(scale·h)×(scale·w) in [0, 1].
+
+    Raises:
+        NotFiniteError: the network predicts something that is no number.
+    """
+    low_res = torch.cat([to_float(plane) for plane in planes]).expand(3, -1, -1)
+    config, plan, options, grid = diffusion.config, diffusion.plan, diffusion.options, diffusion.plan.grid
+    up = Enlarged(low_res, plan.scale, grid.height, grid.width, config)
+
+    def predict(x: Tensor, level: NoiseLevel) -> Tensor:
+        with contextlib.closing(_predict_windows(diffusion, x, up, level)) as windows:
+            prediction = blend(grid, _counted(windows, diffusion.advance))
+        if not math.isfinite(float(prediction.sum())):  # a sum needs no second canvas, as isfinite() would
+            raise NotFiniteError
+        return prediction
+
+    def noise(draw: int) -> Tensor:
+        field = noise_field(grid.height, grid.width, options.seed, draw, diffusion.runtime.threads_here)
+        if config.noise_by_detail is not None:
+            _put_where_detail_is(field, up)
+        return field
+
+    x0 = SAMPLERS[options.sampler](
+        predict,
+        noise(0).mul_(plan.temperature),
+        diffusion.levels,
+        parameterization(config),
+        eta=options.eta,
+        noise=lambda step: noise(step + 1),
+    )
+    if config.target == "residual":
+        _add_to_residual(x0, up)
+    width, height = plan.output_size
+    result = x0.clamp_(0, 1)[:, :height, :width]
+    return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
+
+
+def rounded(values: Tensor, mode: str) -> Image.Image:
+    """An RGB image of 3×H×W in [0, 1]; an L or I;16 image of the mean of the three channels."""
+    _, height, width = values.shape
+    image, sixteen = Image.new(mode, (width, height)), mode == "I;16"
+    for top, bottom in bands(width, height):
+        band = values[:, top:bottom] if mode == "RGB" else values[:, top:bottom].mean(0, keepdim=True)
+        levels = (band * (65535 if sixteen else 255)).round_().to(torch.uint16 if sixteen else torch.uint8)
+        image.paste(to_image(levels, mode), (0, top))
+    return image
+
+
+def noise_field(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor:
+    """`ops.reference.noise`, by the engine where it is there: 3×height×width."""
+    if native.why_unavailable() is None:
+        return native.noise(height, width, seed, draw, threads)
+    return reference.noise(height, width, seed, draw)
+
+
+def _predict_windows(
+    diffusion: Diffusion, x: Tensor, up: Enlarged, level: NoiseLevel
+) -> Generator[tuple[Tile, Tensor]]:
+    """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
+    grid, runtime = diffusion.plan.grid, diffusion.runtime
+    gain = level.alpha if diffusion.config.input_gain == "alpha" else 1.0
+
+    def evaluate(tiles: Sequence[Tile]) -> Tensor:
+        size = grid.tile_height, grid.tile_width
+        x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
+        seen = torch.stack([condition(up, tile.top, tile.left, *size) for tile in tiles])
+        t = torch.full((len(tiles),), level.t, device=runtime.device)
+        return diffusion.network(x_t.to(runtime.device), seen.to(runtime.device), t, level.t).float().cpu()
+
+    return runtime.run(evaluate, grid.tiles, diffusion.plan.concurrent)
+
+
+def _counted(predictions: Iterator[tuple[Tile, Tensor]], advance: Callable[[], None]) -> Iterator[tuple[Tile, Tensor]]:
+    for prediction in predictions:
+        advance()
+        yield prediction
+
+
+def _put_where_detail_is(noise: Tensor, up: Enlarged) -> None:
+    """Multiply noise by its gain, in place, a band of rows at a time."""
+    for top, band in _high_bands(noise):
+        band *= noise_gain(up, top, 0, *band.shape[1:])
+
+
+def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
+    """Turn r into up + s r, in place, a band of rows at a time."""
+    assert up.config.residual_scale is not None
+    x0.mul_(up.config.residual_scale[str(up.scale)])
+    for top, band in _high_bands(x0):
+        if up.config.residual_by_detail is not None:
+            band *= residual_gain(up, top, 0, *band.shape[1:])
+        band += up.crop(top, 0, *band.shape[1:])
+
+
+def _high_bands(canvas: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first row, view) of bands so high that what is looked at around them matters little."""
+    height = 4 * BAND
+    return ((top, canvas[:, top : top + height]) for top in range(0, canvas.shape[1], height))
