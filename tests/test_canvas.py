@@ -169,3 +169,26 @@ def test_numbers_that_are_none_are_refused():
 
     with pytest.raises(BidiffsrError, match="not finite"):
         diffusion(RESIDUAL, low_res, network=network).run(planes(low_res))
+
+
+@pytest.mark.parametrize("where", [lambda made: made, in_torch], ids=["engine", "torch"])
+@pytest.mark.parametrize(("channels", "bits", "mode"), [(3, 8, "RGB"), (1, 8, "L"), (1, 16, "I;16")])
+def test_pictures_are_the_rounded_values(where, channels, bits, mode):
+    """Values beyond the range are clamped before; of grey it is the mean of what is drawn."""
+    low_res = torch.rand(3, 17, 23)
+    made = where(diffusion(RESIDUAL, low_res, scale=3))
+    small = planes(low_res)[:channels]
+    image, values = made.run(small, bits=bits), made.values(small).tensor()
+    assert image.mode == mode and image.size == (69, 51) and float(values.min()) >= 0 and float(values.max()) <= 1
+    wanted = (values if channels == 3 else values.mean(0, keepdim=True)) * (2**bits - 1)
+    levels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8 if bits == 8 else torch.uint16).double()
+    off = (levels.view(51, 69, channels).permute(2, 0, 1) - wanted).abs()
+    assert float(off.max()) <= 0.5 + 1e-2 and len(set(levels.tolist())) > 100
+
+
+@pytest.mark.parametrize("where", [lambda made: made, in_torch], ids=["engine", "torch"])
+def test_levels_are_read_as_the_floats_that_they_stand_for(where):
+    levels = [Image.effect_noise((20, 14), 60) for _ in range(3)]
+    floats = [plane.convert("F").point(lambda value: value / 255) for plane in levels]
+    made = where(diffusion(CONFIGS["by detail"], torch.rand(3, 14, 20)))
+    assert torch.allclose(made.values(levels).tensor(), made.values(floats).tensor(), atol=1e-5)
