@@ -22,12 +22,12 @@ _HOMES = {"SuperResolver": "pipeline", "UpscaleOptions": "configs", "load_checkp
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: torch takes seconds, and `bidiffsr --help` must not wait for it."""
+    """Import on first use: `bidiffsr --help` must not wait for it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import warnings
     from importlib import import_module
 
-    with warnings.catch_warnings():  # numpy is not needed, and torch remarks on its absence
-        warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    # numpy is not needed, and torch, which is imported where it is, remarks on its absence
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

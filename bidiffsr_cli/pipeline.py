@@ -203,17 +203,18 @@ class SuperResolver:
         return steps
 
     def seconds_per_window(self, plan: Plan) -> float:
-        """Measure how long one window takes on all threads: what an estimate rests on."""
-        size = plan.grid.tile_width // plan.scale, plan.grid.tile_height // plan.scale
-        window = make_grid(size[1] * plan.scale, size[0] * plan.scale, None, self.config.network.multiple_of)
-        one = dataclasses.replace(plan, output_size=(window.width, window.height), grid=window, steps=1, concurrent=1)
+        """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
+        high, wide, count = plan.grid.tile_height, plan.grid.tile_width, plan.concurrent
+        row = Grid(high, count * wide, high, wide, 0)
+        size = row.width // plan.scale, row.height // plan.scale
+        sample = dataclasses.replace(plan, output_size=(plan.scale * size[0], plan.scale * size[1]), grid=row, steps=1)
+        diffusion = Diffusion(self.config.diffusion, self.network, self.runtime, sample, UpscaleOptions())
         started = 0.0
-        for _ in range(2):  # the first round warms up
-            started = time.perf_counter()
-            Diffusion(self.config.diffusion, self.network, self.runtime, one, UpscaleOptions()).run(
-                [Image.new("L", size)] * 3
-            )
-        return time.perf_counter() - started
+        with self.runtime.threads_bound():
+            for _ in range(2):  # the first round warms up
+                started = time.perf_counter()
+                diffusion.run([Image.new("L", size)] * 3)
+        return (time.perf_counter() - started) / count
 
     def _window(self, options: UpscaleOptions) -> TileConfig | None:
         if options.tile == "off":
@@ -241,9 +242,9 @@ class SuperResolver:
         """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
         canvases = 2  # x_t and the prediction
         canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
-        canvases += options.alpha == "model"  # the colours, which wait for the transparency
-        canvases += options.color_fix == "lowfreq"  # the correction
-        return 12 * (canvases * grid.height + 2 * grid.tile_height) * grid.width + 8 * grid.height * grid.width
+        canvases += options.color_fix == "lowfreq" and self.runtime.isa is None  # the correction
+        pictures = 2 + (options.alpha == "model")  # levels and the image of them; colours wait for the transparency
+        return (12 * (canvases * grid.height + 2 * grid.tile_height) + 4 * pictures * grid.height) * grid.width
 
     def _enlarge(
         self, picture: Picture, plan: Plan, options: UpscaleOptions, progress: Progress | None

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -71,23 +67,6 @@ def small(pictures: Path) -> Image.Image:
 def seed() -> None:
     """Every test draws the same random numbers, whatever ran before it."""
     torch.manual_seed(0)
-
-
-@dataclass(frozen=True)
-class Importing:
-    """Bytes that a process has had at most once torch is imported."""
-
-    address_space: int
-    resident: int
-
-
-@pytest.fixture(scope="session")
-def importing_torch() -> Importing:
-    """What torch itself takes: builds for CUDA take gigabytes of address space, and hundreds of megabytes."""
-    command = [sys.executable, "-c", "import torch; print(open('/proc/self/status').read())"]
-    status = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    peak, resident = re.findall(r"^Vm(?:Peak|HWM):\s*(\d+) kB", status, re.MULTILINE)
-    return Importing(int(peak) * 1024, int(resident) * 1024)
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

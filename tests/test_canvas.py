@@ -18,8 +18,6 @@ from bidiffsr_cli.planning import Plan
 from bidiffsr_cli.runtime import Runtime, choose_runtime
 from bidiffsr_cli.tiling import make_grid
 
-pytestmark = needs_native
-
 RESIDUAL = DiffusionConfig(
     parameterization="v",
     target="residual",
@@ -69,10 +67,14 @@ def in_torch(made: Diffusion) -> Diffusion:
     return dataclasses.replace(made, runtime=there, network=Formula())
 
 
+EITHER = [pytest.param(lambda made: made, id="engine", marks=needs_native), pytest.param(in_torch, id="torch")]
+
+
 def planes(low_res: torch.Tensor) -> list[Image.Image]:
     return [to_image(plane[None], "F") for plane in low_res]
 
 
+@needs_native
 @pytest.mark.parametrize("name", CONFIGS)
 @given(
     size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
@@ -102,6 +104,7 @@ def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, 
         torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-2)  # epsilon divides by a small alpha
 
 
+@needs_native
 @given(height=st.integers(20, 40), width=st.integers(20, 40), threads=st.integers(1, 5), concurrent=st.integers(1, 7))
 def test_threads_and_windows_at_once_do_not_change_a_byte(height, width, threads, concurrent):
     low_res = torch.rand(3, height, width)
@@ -113,6 +116,7 @@ def test_threads_and_windows_at_once_do_not_change_a_byte(height, width, threads
     assert torch.equal(*(result.tensor() for result in results))
 
 
+@needs_native
 def test_windows_are_computed_at_once():
     both = threading.Barrier(2, timeout=60)
     low_res = torch.rand(3, 32, 56)
@@ -123,6 +127,7 @@ def test_windows_are_computed_at_once():
     assert len(network.seen) == made.plan.evaluations
 
 
+@needs_native
 @pytest.mark.parametrize("concurrent", [1, 3])
 @pytest.mark.parametrize("error", [ValueError("three"), KeyboardInterrupt(), MemoryError()])
 def test_what_a_window_raises_ends_it(error, concurrent):
@@ -140,6 +145,7 @@ def test_what_a_window_raises_ends_it(error, concurrent):
     assert len(looks) < 3 + concurrent < made.plan.evaluations
 
 
+@needs_native
 def test_what_progress_raises_ends_it():
     low_res, done = torch.rand(3, 64, 64), []
 
@@ -154,6 +160,7 @@ def test_what_progress_raises_ends_it():
     assert len(done) == 2
 
 
+@needs_native
 def test_progress_counts_every_window_of_every_step():
     low_res, done = torch.rand(3, 40, 40), []
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8))
@@ -161,6 +168,7 @@ def test_progress_counts_every_window_of_every_step():
     assert len(done) == made.plan.evaluations > 6
 
 
+@needs_native
 def test_numbers_that_are_none_are_refused():
     low_res = torch.rand(3, 16, 16)
 
@@ -171,7 +179,7 @@ def test_numbers_that_are_none_are_refused():
         diffusion(RESIDUAL, low_res, network=network).run(planes(low_res))
 
 
-@pytest.mark.parametrize("where", [lambda made: made, in_torch], ids=["engine", "torch"])
+@pytest.mark.parametrize("where", EITHER)
 @pytest.mark.parametrize(("channels", "bits", "mode"), [(3, 8, "RGB"), (1, 8, "L"), (1, 16, "I;16")])
 def test_pictures_are_the_rounded_values(where, channels, bits, mode):
     """Values beyond the range are clamped before; of grey it is the mean of what is drawn."""
@@ -186,7 +194,7 @@ def test_pictures_are_the_rounded_values(where, channels, bits, mode):
     assert float(off.max()) <= 0.5 + 1e-2 and len(set(levels.tolist())) > 100
 
 
-@pytest.mark.parametrize("where", [lambda made: made, in_torch], ids=["engine", "torch"])
+@pytest.mark.parametrize("where", EITHER)
 def test_levels_are_read_as_the_floats_that_they_stand_for(where):
     levels = [Image.effect_noise((20, 14), 60) for _ in range(3)]
     floats = [plane.convert("F").point(lambda value: value / 255) for plane in levels]

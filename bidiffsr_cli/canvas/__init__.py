@@ -65,13 +65,13 @@ class Diffusion:
         mode = "RGB" if len(planes) == 3 else "L" if bits == 8 else "I;16"
         if self.runtime.isa is not None:
             data = self._on_engine(planes, engine.LEVELS_16 if mode == "I;16" else engine.LEVELS_8)
-            return Image.frombuffer(mode, self.plan.output_size, data, "raw", mode, 0, 1)
+            return Image.frombytes(mode, self.plan.output_size, data)
         from .reference import rounded
 
         return rounded(self._in_torch(planes), mode)
 
     def values(self, planes: Sequence[Image.Image]) -> Array:
-        """The same in 3×H×W floats in [0, 1]."""
+        """The same in 3×H×W floats in [0, 1], before they are rounded: what two backends are compared by."""
         width, height = self.plan.output_size
         if self.runtime.isa is not None:
             return Array((3, height, width), "float32", self._on_engine(planes, engine.FLOATS))

@@ -71,7 +71,7 @@ class Model:
         Raises:
             CheckpointError: the file is damaged, or is not the one of the catalog.
         """
-        from .files import read_checkpoint  # and torch, which a list of models does without
+        from .files import read_checkpoint  # which a list of models does without
 
         if self.sources:
             hub.check_cached(path, self.pull_hint)

@@ -199,7 +199,7 @@ def check_targets(jobs: Sequence[Files]) -> None:
 
 
 def check_names(files: Files) -> None:
-    """What can be told from names, before torch is loaded, which takes seconds.
+    """What can be told from names, before anything is loaded.
 
     Raises:
         InputError: there is no such input.

@@ -52,10 +52,10 @@ class DefaultModel:
             BidiffsrError: they differ visibly.
         """
         plain = dataclasses.replace(self.runtime, dtype="float32")
-        if self.runtime.isa is not None:
+        if self.runtime.isa not in (None, "portable"):
             other, runtime = "the portable code", dataclasses.replace(plain, isa="portable")
         else:
-            other, runtime = "the trained form", TrainedForm(**vars(plain))
+            other, runtime = "the trained form", TrainedForm("cpu", "float32", "reference", None, plain.threads)
         psnr = _psnr(self.enlarged, self.enlarge(runtime))
         found = f"the same bytes as {other}" if math.isinf(psnr) else f"{psnr:.1f} dB to {other}"
         if psnr < LEAST_PSNR:

@@ -62,7 +62,8 @@ def parse_degradation(text: str | None) -> Degradation:
     Raises:
         UsageError: a name or a value is not possible.
     """
-    from ..images.degrading import KERNELS, Degradation
+    from ..images.degrading import Degradation
+    from ..images.kernels import KERNELS
 
     known = {"blur": (0, 10), "noise": (0, 100), "chroma": (0, 10), "sharpen": (0, 3)}
     known |= {"jpeg": (1, 100), "webp": (1, 100)}

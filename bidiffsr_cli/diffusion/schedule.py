@@ -88,7 +88,7 @@ class _Linear:
 def _alphas_cumprod(first: float, last: float, count: int) -> Sequence[float]:
     """With torch's arithmetic: linspace goes from both ends in float32, cumprod adds up in double precision."""
     first, last = _single(first), _single(last)
-    step = _single((last - first) / (count - 1)) if count > 1 else 0.0
+    step = _single(_single(last - first) / (count - 1)) if count > 1 else 0.0
     product, products = 1.0, []
     for index in range(count):
         front = index < count // 2 or count == 1

@@ -1,6 +1,7 @@
-"""Pictures: reading them, bringing enlarged ones back to the source's kind, and encoding those, without torch.
+"""Pictures: reading them, bringing enlarged ones back to the source's kind, and encoding those.
 
-`read_picture` → `Picture` → (enlarge `picture.planes`, `resize_alpha`) → `render` → `encode`.
+`read_picture` → `Picture` → (enlarge `picture.planes`, `resize_alpha`) → `render` → `encode`. None of it needs torch;
+`pixels`, `degrading` and `resizing` are for those who have it.
 """
 
 from .metadata import read_provenance

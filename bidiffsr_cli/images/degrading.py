@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .kernels import KERNELS
 from .pixels import to_float, to_image
 
-KERNELS = {"lanczos": 3.0, "bilinear": 1.0, "area": 0.5}
-"""What small pictures are made by besides MATLAB's bicubic -> how many pixels of the small picture it reaches."""
 SUBSAMPLING = {"444": 0, "422": 1, "420": 2}
 
 

@@ -32,6 +32,9 @@ class Picture:
         converted: Whether `planes` were converted from `icc_profile` to sRGB, so that `render` must convert back.
         colour_rest: Three images of mode "F", in the 8-bit levels of `icc_profile`: what the way to sRGB and back
             loses, which is mostly colour outside sRGB; None where it loses nothing visible. `render` adds it again.
+
+    Raises:
+        ValueError: planes or alpha have other modes, or different sizes.
     """
 
     planes: tuple[Image.Image, ...]
@@ -45,6 +48,13 @@ class Picture:
     warnings: list[str] = field(default_factory=list)
     converted: bool = False
     colour_rest: tuple[Image.Image, ...] | None = None
+
+    def __post_init__(self) -> None:
+        planes = [*self.planes, *([] if self.alpha is None else [self.alpha])]
+        if len(self.planes) not in (1, 3) or {plane.mode for plane in self.planes} not in ({"L"}, {"F"}):
+            raise ValueError("a picture has one or three planes, all of mode L or all of mode F")
+        if len({plane.size for plane in planes}) != 1 or planes[-1].mode not in ("L", "F"):
+            raise ValueError("planes and alpha are of one size, and alpha is of mode L or F")
 
     @property
     def grey(self) -> bool:

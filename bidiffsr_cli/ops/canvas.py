@@ -104,9 +104,12 @@ def enlarge(
     Raises:
         NotFiniteError: the network predicts something that is no number.
         MemoryError: there is not enough memory.
+        ValueError: the small picture has another number of bytes than its size says.
         BaseException: what `network` or `advance` raise.
     """
     diffusion, grid = how.diffusion, how.grid
+    if len(low_res.data) != low_res.channels * low_res.height * low_res.width * (4 if low_res.floats else 1):
+        raise ValueError(f"{len(low_res.data)} bytes are no picture of {low_res.width}×{low_res.height}")
     pixels = how.scale**2 * low_res.height * low_res.width
     result = bytearray({FLOATS: 12, LEVELS_8: low_res.channels, LEVELS_16: 2}[kind] * pixels)
     events: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -119,20 +122,15 @@ def enlarge(
         return STOPPED if stopping.is_set() else 0
 
     def predict(_: object, threads: int, x_t: int, condition: int, t: int, prediction: int) -> int:
-        import torch
-
-        window = grid.tile_height, grid.tile_width
-        assert not isinstance(network, native.Network)
-
-        @torch.inference_mode()
-        def compute() -> None:
-            seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(diffusion.condition), *window))]
-            with using_threads(threads):
-                found = network(seen[0], seen[1], torch.tensor([t]), t)
-            _floats(prediction, (1, 3, *window)).copy_(found)
-
         try:
-            compute()
+            import torch
+
+            assert not isinstance(network, native.Network)
+            window = grid.tile_height, grid.tile_width
+            seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(diffusion.condition), *window))]
+            with torch.inference_mode(), using_threads(threads):
+                found = network(seen[0], seen[1], torch.tensor([t]), t)
+                _floats(prediction, (1, 3, *window)).copy_(found)
         except BaseException as error:  # on its way through C it would be lost
             errors.append(error)
             return STOPPED

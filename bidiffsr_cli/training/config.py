@@ -17,7 +17,7 @@ from typing import Any
 
 from ..configs import ModelConfig, check, check_between, check_one_of, parse_config
 from ..errors import CheckpointError, UsageError
-from ..images.degrading import KERNELS
+from ..images.kernels import KERNELS
 from ..systems import find_system
 
 PRESETS = Path(__file__).parent / "presets"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..images.degrading import (
-    KERNELS,
     blurred,
     chroma_blurred,
     compressed,
@@ -19,6 +18,7 @@ from ..images.degrading import (
     sharpened,
     shrunk,
 )
+from ..images.kernels import KERNELS
 from .config import DataConfig
 
 SOMETIMES = 0.3

@@ -13,7 +13,9 @@ PICTURES = Path(__file__).parents[1] / "pictures"
 PROGRAM = """
 import sys
 from pathlib import Path
+from bidiffsr_cli import runtime
 from bidiffsr_cli.cli.app import main
+runtime._may_have_accelerator = lambda: False  # on a machine that has one, torch is asked which
 code = main()
 print("torch" in sys.modules, file=sys.stderr)
 sys.exit(code)
@@ -81,6 +83,7 @@ def test_batch(pictures):
         ("doctor",),
         ("cost",),
         ("cost", "--all"),
+        ("cost", "mine.toml"),
         ("models", "list"),
         ("models", "show", "fast"),
         ("models", "verify"),
@@ -88,4 +91,5 @@ def test_batch(pictures):
     ids=" ".join,
 )
 def test_what_computes_little(words, tmp_path):
+    (tmp_path / "mine.toml").write_text('preset = "fast"')
     run(*words, folder=tmp_path)

@@ -64,3 +64,14 @@ def test_trailing_steps_of_the_angle_schedule_turn_by_equal_angles(steps):
 def test_impossible_numbers_of_steps(steps):
     with pytest.raises(UsageError, match="not possible"):
         noise_levels(UPSTREAM, steps)
+
+
+@given(first=st.floats(1e-7, 0.005), more=st.floats(1, 50), count=st.sampled_from([1, 2, 17, 100, 1000, 2000]))
+def test_products_are_those_of_torch(first, more, count):
+    """A unit in the last place apart at most, as its cumprod adds up in an order of its own."""
+    last = min(first * more, 0.05)
+    config = dataclasses.replace(
+        UPSTREAM, beta_start=first, beta_end=last, total_steps=count, default_steps=1, presets={}
+    )
+    expected = torch.cumprod(1 - torch.linspace(first, last, count), 0)
+    torch.testing.assert_close(torch.tensor(alphas_cumprod(config)), expected, rtol=1.2e-7, atol=0)

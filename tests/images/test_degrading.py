@@ -7,7 +7,6 @@ from PIL import Image
 
 from bidiffsr_cli.images.degrading import (
     CLEAN,
-    KERNELS,
     Degradation,
     blurred,
     chroma_blurred,
@@ -16,6 +15,7 @@ from bidiffsr_cli.images.degrading import (
     sharpened,
     shrunk,
 )
+from bidiffsr_cli.images.kernels import KERNELS
 from bidiffsr_cli.images.pixels import to_float, to_image
 
 from .samples import photo

@@ -644,6 +644,7 @@ using namespace bidiffsr;
 extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
                                     const bidiffsr_enlargement* enlargement) {
   const bidiffsr_enlargement& e = *enlargement;
+  if (e.output_kind < BIDIFFSR_FLOATS || e.output_kind > BIDIFFSR_LEVELS_16) return BIDIFFSR_MISFIT;
   if (e.channels != 1 && (e.channels != 3 || e.output_kind == BIDIFFSR_LEVELS_16)) return BIDIFFSR_MISFIT;
   if (!e.predict) {
     int32_t size[3];
