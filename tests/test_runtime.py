@@ -50,11 +50,12 @@ def test_a_torch_that_states_nothing_is_asked(text, tmp_path):
     (tmp_path / "torch" / "version.py").write_text(text)
     program = "from bidiffsr_cli import runtime; print(runtime._torch_version(), runtime.environment()['torch'])"
     source = "import sys; sys.path.insert(0, sys.argv[1]); " + program
-    done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, check=True, text=True)
+    command = [sys.executable, "-c", source, tmp_path]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "{'cuda': '?', 'xpu': '?'} unknown"
 
 
-def test_torch_is_bound_to_one_thread_while_a_model_is_prepared():
+def test_torch_is_bound_to_one_thread_while_a_model_is_prepared(tmp_path):
     """Also by the process that imports it for that."""
     program = """
 from bidiffsr_cli import runtime
@@ -68,7 +69,7 @@ def look(self, network):
 runtime.Runtime.in_torch = look
 chosen.prepare(load_checkpoint("fast"))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["1"]
 
 

@@ -327,8 +327,9 @@ print(len(program.operations), network.network.nbytes > 500_000, cost.weights)
 
 
 @needs_native
-def test_a_packed_file_is_read_and_brought_onto_the_engine_without_torch(fast):
-    finished = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, timeout=300)
+def test_a_packed_file_is_read_and_brought_onto_the_engine_without_torch(fast, tmp_path):
+    command = [sys.executable, "-c", WITHOUT_TORCH]  # elsewhere: a tree that is no installation has no engine
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr[-1000:]
     latent = sum(tensor.numel() for name, tensor in fast.build().state_dict().items())
     assert finished.stdout.split() == ["65", "True", str(latent)]
