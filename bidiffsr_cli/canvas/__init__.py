@@ -116,7 +116,7 @@ class Diffusion:
 
         try:
             return reference.run(self, planes)
-        except reference.NotFiniteError:
+        except engine.NotFiniteError:
             raise _not_finite() from None
 
 

@@ -17,14 +17,11 @@ from ..diffusion.schedule import NoiseLevel
 from ..images.pixels import to_float, to_image
 from ..images.planes import bands
 from ..ops import native, reference
+from ..ops.canvas import NotFiniteError
 from ..tiling import Tile, blend
 
 if TYPE_CHECKING:
     from . import Diffusion
-
-
-class NotFiniteError(ArithmeticError):
-    """The network predicts something that is no number."""
 
 
 def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
