@@ -227,8 +227,8 @@ def test_by_detail_threads_and_memory_do_not_change_a_byte(by_detail, small, opt
         runtime = dataclasses.replace(by_detail.runtime, threads=threads)
         resolver = by_detail.elsewhere(runtime, by_detail.network)
         results.add(resolver.upscale(small, scale=4, steps=2, **SMALL_TILE, **options).image.tobytes())
-    plan = by_detail.plan(picture_of(small), UpscaleOptions(scale=4, **SMALL_TILE))
-    tight = by_detail.upscale(small, scale=4, steps=2, max_memory=plan.memory - 1, **SMALL_TILE, **options)
+    plan = resolver.plan(picture_of(small), UpscaleOptions(scale=4, **SMALL_TILE))
+    tight = resolver.upscale(small, scale=4, steps=2, max_memory=plan.memory - 1, **SMALL_TILE, **options)
     assert results == {tight.image.tobytes()}
 
 

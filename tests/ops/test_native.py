@@ -37,6 +37,7 @@ pytestmark = needs_native
 
 SIDES = st.one_of(st.integers(1, 5), st.integers(6, 40))
 CHANNELS = st.one_of(st.integers(1, 9), st.integers(10, 150), st.sampled_from([16, 32, 64, 96, 128]))
+PAIRS = st.lists(CHANNELS, min_size=2, max_size=2) | CHANNELS.map(lambda count: [count, count])
 THREADS = st.integers(1, 5)
 EMBEDDED, STEPS = 8, 2000
 
@@ -210,7 +211,7 @@ def test_a_full_precision_convolution_with_everything_around_it(dtype, data, ker
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@given(inputs=st.lists(CHANNELS, min_size=2, max_size=2), outputs=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
+@given(inputs=PAIRS, outputs=CHANNELS, height=SIDES, width=SIDES, threads=THREADS)
 def test_channels_of_two_sources_lie_side_by_side(dtype, inputs, outputs, height, width, threads):
     sources = [feature_map(2, count, height, width) for count in inputs]
     assert_full_conv_equals_reference(sources, random_full_conv((0, 1), sum(inputs), outputs, 1, dtype), threads)
@@ -236,6 +237,8 @@ def assert_full_conv_equals_reference(inputs, conv: FullConv, threads: int, plan
     expected = expected_of(made, inputs)
     # a value that lies between two of bfloat16 is rounded to either, as what it was made of differs by a last bit
     tolerance = 3e-2 if conv.dtype == "bfloat16" and conv.norm else 3e-5
+    if conv.dtype == "float32" and conv.weight.shape[-1] == 3:
+        tolerance = 3e-4  # Winograd's transforms magnify rounding about ten times
     results = {isa: run(isa, made, inputs, threads) for isa in ISAS}
     for isa, result in results.items():
         torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)

@@ -36,9 +36,11 @@ alignas(64) const uint8_t T[16][16] = {
     {3, 4, 2, 3, 2, 3, 1, 2, 2, 3, 1, 2, 1, 2, 0, 1}, {4, 3, 3, 2, 3, 2, 2, 1, 3, 2, 2, 1, 2, 1, 1, 0},
 };
 
+// Bytes become 16 bits within each half of a register, so the second and the third eight outputs change places.
 void store_weights(const uint32_t* words, uint8_t* out) {
+  static const int order[4] = {0, 2, 1, 3};
   for (int nibble = 0; nibble < 8; nibble++)
-    for (int o = 0; o < 32; o++) *out++ = words[o] >> (4 * nibble) & 15;
+    for (int i = 0; i < 32; i++) *out++ = words[order[i / 8] * 8 + i % 8] >> (4 * nibble) & 15;
 }
 
 void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits) {
@@ -59,49 +61,55 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 
 #define UNROLL _Pragma("GCC unroll 16")
 
-// Bytes hold at most 255, which 63 lookups of at most 4 cannot exceed.
-constexpr int64_t FLUSH = 56;
+constexpr int MOST = 7;  // words of 8 lookups, of at most 4 each, that a byte can hold
 
 template <int P, int V>  // P pixels, V blocks of 32 outputs each
 INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                 int64_t block_bytes, int32_t* counts, int64_t counts_stride) {
-  for (int p = 0; p < P; p++) __builtin_memset(counts + p * counts_stride, 0, V * 128);
+                 int64_t block_bytes, uint16_t* counts, int64_t counts_stride) {
   const uint8_t* tables = &T[0][0];
   asm("" : "+r"(tables));  // else GCC fetches the address for every pixel
+  __m256i sum[P][V];
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm256_setzero_si256();
+  bool first = true;
+  const auto flush = [&]() __attribute__((always_inline)) {
+    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) {
+      __m256i* out = (__m256i*)(counts + p * counts_stride + v * 32);
+      __m256i low = _mm256_unpacklo_epi8(sum[p][v], _mm256_setzero_si256());
+      __m256i high = _mm256_unpackhi_epi8(sum[p][v], _mm256_setzero_si256());
+      if (!first) low = _mm256_add_epi16(low, _mm256_loadu_si256(out)), high = _mm256_add_epi16(high, _mm256_loadu_si256(out + 1));
+      _mm256_storeu_si256(out, low), _mm256_storeu_si256(out + 1, high);
+      sum[p][v] = _mm256_setzero_si256();
+    }
+    first = false;
+  };
+  int held = 0;  // words in the sums
   for (int r = 0; r < rows; r++) {
     const uint8_t* bits = runs[r];
-    for (int64_t start = 0; start < run * 8; start += FLUSH) {
-      const int64_t end = start + FLUSH < run * 8 ? start + FLUSH : run * 8;
-      __m256i sum[P][V];
-      UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm256_setzero_si256();
-      for (int64_t i = start; i < end; i++, weights += 32) {
-        const uint8_t* offset = bits + i;
+    for (int64_t i = 0; i < run; i++, bits += WORD_BYTES) {
+      uint64_t word[P];
+      UNROLL for (int p = 0; p < P; p++) __builtin_memcpy(&word[p], bits + p * pixel_bytes, WORD_BYTES);
+      UNROLL for (int nibble = 0; nibble < 8; nibble++, weights += 32) {
+        __m256i w[V];
+        UNROLL for (int v = 0; v < V; v++) w[v] = _mm256_loadu_si256((const __m256i*)(weights + v * block_bytes));
         UNROLL for (int p = 0; p < P; p++) {
-          const __m128i* table = (const __m128i*)(tables + offset[p * pixel_bytes]);
-          const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128(table));
+          const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)(tables + uint8_t(word[p]))));
+          word[p] >>= 8;
           UNROLL for (int v = 0; v < V; v++) {
-            const __m256i w = _mm256_loadu_si256((const __m256i*)(weights + v * block_bytes));
-            sum[p][v] = _mm256_add_epi8(sum[p][v], _mm256_shuffle_epi8(t, w));
+            sum[p][v] = _mm256_add_epi8(sum[p][v], _mm256_shuffle_epi8(t, w[v]));
             asm("" : "+x"(sum[p][v]));  // else GCC gives the sum a second register, and spills weights
           }
         }
       }
-      UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) {
-        __m256i* out = (__m256i*)(counts + p * counts_stride + v * 32);
-        const __m128i half[2] = {_mm256_castsi256_si128(sum[p][v]), _mm256_extracti128_si256(sum[p][v], 1)};
-        UNROLL for (int q = 0; q < 4; q++) {
-          const __m256i wide = _mm256_cvtepu8_epi32(q % 2 ? _mm_srli_si128(half[q / 2], 8) : half[q / 2]);
-          _mm256_storeu_si256(out + q, _mm256_add_epi32(_mm256_loadu_si256(out + q), wide));
-        }
-      }
+      if (++held == MOST) flush(), held = 0;
     }
   }
+  if (held) flush();
 }
 
 #include "count.inl"
 
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-           int64_t blocks, int64_t pixels, int32_t* counts) {
+           int64_t blocks, int64_t pixels, uint16_t* counts) {
   const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
   count_blocks<4, 1>(args, count_blocks<4, 2>(args, 0));
 }
@@ -109,6 +117,7 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
 INLINE vf fused(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 
 #include "conv.inl"
+#include "winograd.inl"
 
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
@@ -137,7 +146,7 @@ double peak(int64_t repeats) {
 }  // namespace
 
 const Kernels avx2_kernels = {"avx2",          WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
-                              activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
+                              activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr
 

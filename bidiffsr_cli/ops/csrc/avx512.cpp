@@ -42,7 +42,7 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 
 template <int P, int V>  // P pixels, V vectors of 16 outputs each
 INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                 int64_t block_bytes, int32_t* counts, int64_t counts_stride) {
+                 int64_t block_bytes, uint16_t* counts, int64_t counts_stride) {
   __m512i sum[P][V];
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm512_setzero_si512();
   for (int r = 0; r < rows; r++) {
@@ -60,13 +60,13 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
     }
   }
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++)
-      _mm512_storeu_si512(counts + p * counts_stride + v * 16, sum[p][v]);
+      store(counts + p * counts_stride + v * 16, __builtin_convertvector((vu)sum[p][v], vh));
 }
 
 #include "count.inl"
 
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-           int64_t blocks, int64_t pixels, int32_t* counts) {
+           int64_t blocks, int64_t pixels, uint16_t* counts) {
   const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
   count_blocks<8, 1>(args, count_blocks<8, 2>(args, count_blocks<4, 4>(args, 0)));
 }
@@ -74,6 +74,7 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
 INLINE vf fused(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 
 #include "conv.inl"
+#include "winograd.inl"
 
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
@@ -105,7 +106,7 @@ double peak(int64_t repeats) {
 }  // namespace
 
 const Kernels avx512_kernels = {"avx512",        WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
-                                activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
+                                activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr
 

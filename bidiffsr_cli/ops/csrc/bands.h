@@ -18,11 +18,11 @@ std::unique_ptr<T[]> scratch(int64_t count) {
 }
 
 // Rows of a band: three bands for each thread even out their speeds. A band computes up to two rows of its neighbours
-// anew, so there are at least eight; their number is even, as pairs of rows are unshuffled.
+// anew, so there are at least eight; their number is a multiple of four, the rows of Winograd's tiles.
 inline int64_t band_rows(int64_t height, int threads) {
   const int64_t bands = threads < 2 ? 1 : int64_t(3) * threads;
   const int64_t rows = (height + bands - 1) / bands;
-  return rows < 8 ? 8 : (rows + 1) / 2 * 2;
+  return rows < 8 ? 8 : (rows + 3) / 4 * 4;
 }
 
 // Calls make().run(image, first row, last row + 1) for all bands of `batch` pictures.

@@ -42,7 +42,7 @@ class Branch {
     direct = !b.norm_scale && conv.segment_count == 1 && s.step == 1;
     if (!direct) rows = scratch<float>(depth * b.width * conv.inputs);
     strip = STRIP_COUNTS / weights.padded < 4 ? 4 : STRIP_COUNTS / weights.padded / 4 * 4;
-    counts = scratch<int32_t>(strip * weights.padded);
+    counts = scratch<uint16_t>(strip * weights.padded);
     for (auto& bias : biases) bias = scratch<int32_t>(weights.padded);
   }
 
@@ -165,7 +165,7 @@ class Branch {
   bool direct;
   std::unique_ptr<uint8_t[]> ring;    // depth × (width + 2 pad) packed pixels
   std::unique_ptr<float[]> rows;      // depth × width × inputs, unless `direct`
-  std::unique_ptr<int32_t[]> counts;  // strip × padded outputs
+  std::unique_ptr<uint16_t[]> counts;  // strip × padded outputs
   std::unique_ptr<int32_t[]> biases[COLUMNS];
 };
 
@@ -285,6 +285,7 @@ int32_t prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, int32_t ou
   const Kernels* k = kernels(isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
   const int64_t taps = kernel * kernel, words = words_of(inputs), padded = blocks_of(*k, outputs) * k->block;
+  if (taps * inputs > UINT16_MAX) return BIDIFFSR_MISFIT;  // more than can be counted
   int32_t* tap_counts = static_cast<int32_t*>(prepared);
   uint8_t* out = reinterpret_cast<uint8_t*>(tap_counts + taps * padded);
   memset(tap_counts, 0, taps * padded * sizeof(int32_t));

@@ -17,7 +17,7 @@ namespace bidiffsr {
 //   count:     bits, weights -> number of signs that differ
 //   finish:    alpha (taps - 2 count), RPReLU, shortcuts, sums for the next GroupNorm
 struct FinishArgs {
-  const int32_t* counts;  // pixels × counts_stride
+  const uint16_t* counts;  // pixels × counts_stride
   int64_t counts_stride;
   int64_t pixels, channels;
   const int32_t* bias;  // channels: the number of taps inside the picture, and a correction for those outside
@@ -45,9 +45,10 @@ struct Kernels {
   void (*pack_row)(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits);
 
   // For each of `pixels` neighbours and each of blocks·block outputs, the number of differing signs: a pixel's taps lie
-  // in `rows` runs of `run` words, runs[r] + pixel · pixel_bytes. counts is pixels × (blocks · block).
+  // in `rows` runs of `run` words, runs[r] + pixel · pixel_bytes. counts is pixels × (blocks · block);
+  // more than 65535 there are not, as `prepare` sees to.
   void (*count)(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                int64_t blocks, int64_t pixels, int32_t* counts);
+                int64_t blocks, int64_t pixels, uint16_t* counts);
 
   void (*finish)(const FinishArgs& args);
 
@@ -65,6 +66,11 @@ struct Kernels {
   // Likewise of bfloat16 values, added in float32: run and stride are even, weights [blocks][rows · run / 2][lanes][2].
   void (*convolve_bf16)(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
                         int64_t blocks, int64_t pixels, float* out);
+
+  // Winograd's transforms (`winograd.cpp`). Of tiles side by side, whose 6 × 6 input pixels lie in six rows, a tile every
+  // four pixels, to [36][tiles][channels]; and of such products to 4 rows of 4 · tiles pixels, channels being whole vectors.
+  void (*winograd_input)(const float* const* rows, int64_t channels, int64_t tiles, float* out);
+  void (*winograd_output)(const float* products, int64_t channels, int64_t tiles, float* out);
 
   // out = y + bias [+ residual], and sums, of pixels × channels without gaps, but for y, whose pixels are y_stride apart.
   void (*add_bias)(const float* y, int64_t y_stride, int64_t pixels, int64_t channels, const float* bias,

@@ -36,7 +36,7 @@ constexpr int64_t FLUSH = 31;  // a byte holds at most 255, and a word adds at m
 
 template <int P, int V>  // P pixels × one block of 16 outputs
 INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-                 int64_t, int32_t* counts, int64_t counts_stride) {
+                 int64_t, uint16_t* counts, int64_t counts_stride) {
   static_assert(V == 1, "there are not more registers");
   uint32x4_t total[P][4];
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < 4; v++) total[p][v] = vdupq_n_u32(0);
@@ -59,13 +59,13 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
           total[p][v] = vpadalq_u16(total[p][v], vpaddlq_u8(sum[p][v]));
     }
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < 4; v++)
-      vst1q_s32(counts + p * counts_stride + 4 * v, vreinterpretq_s32_u32(total[p][v]));
+      vst1_u16(counts + p * counts_stride + 4 * v, vmovn_u32(total[p][v]));
 }
 
 #include "count.inl"
 
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-           int64_t blocks, int64_t pixels, int32_t* counts) {
+           int64_t blocks, int64_t pixels, uint16_t* counts) {
   const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
   count_blocks<2, 1>(args, 0);
 }
@@ -73,6 +73,7 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
 INLINE vf fused(vf a, vf b, vf c) { return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 
 #include "conv.inl"
+#include "winograd.inl"
 
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
@@ -101,7 +102,7 @@ double peak(int64_t repeats) {
 }  // namespace
 
 const Kernels neon_kernels = {"neon",          WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
-                              activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
+                              activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr
 #endif

@@ -20,7 +20,7 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 }
 
 void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
-           int64_t blocks, int64_t pixels, int32_t* counts) {
+           int64_t blocks, int64_t pixels, uint16_t* counts) {
   for (int64_t pixel = 0; pixel < pixels; pixel++) {
     const uint8_t* w = weights;
     for (int64_t block = 0; block < blocks; block++, counts += 16) {
@@ -39,7 +39,7 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
             sum[o] += (v + (v >> 16)) & 0x3f;
           }
         }
-      __builtin_memcpy(counts, sum, 64);
+      for (int o = 0; o < 16; o++) counts[o] = uint16_t(sum[o]);
     }
   }
 }
@@ -49,6 +49,7 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
 INLINE vf fused(vf a, vf b, vf c) { return a * b + c; }  // not fused: a processor without it would take a hundred times as long
 
 #include "conv.inl"
+#include "winograd.inl"
 
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
@@ -68,6 +69,6 @@ double peak(int64_t) { return 0; }  // plain C++ has no port limit
 
 const Kernels portable_kernels = {
     "portable",      4,        16,            LANES,    store_weights, pack_row, count,   finish,
-    activate<float>, activate<uint16_t>, convolve, convolve_bf16, add_bias, softmax, moments, peak};
+    activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

@@ -126,7 +126,7 @@ static void finish_loop(const FinishArgs& a) {
     vf s = {}, q = {};
     if (with_moments) s = load<vf>(a.sum + c, n), q = load<vf>(a.square + c, n);
     for (int64_t pixel = 0; pixel < a.pixels; pixel++) {
-      const vi count = load<vi>(a.counts + pixel * a.counts_stride + c, n);
+      const vi count = __builtin_convertvector(load<vh>(a.counts + pixel * a.counts_stride + c, n), vi);
       vf v = __builtin_convertvector(bias - 2 * count, vf) * alpha;
       if (identity == BIDIFFSR_BEFORE) v += load<vf>(a.identity + pixel * a.identity_stride + c, n);
       v += shift;
