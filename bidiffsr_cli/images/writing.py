@@ -6,6 +6,7 @@ data, warnings = encode(image, format, quality=None, picture=picture, strip_meta
 
 import io
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def _encoder_options(format: str, image: Image.Image, quality: int | None) -> di
     if format == "AVIF":
         return {"quality": quality, "subsampling": "4:0:0" if image.mode == "L" else "4:4:4", "speed": 6}
     if format == "PNG":
-        return {"compress_level": 3}  # measured on a photo: 4 to 5 % larger than 6, in a quarter of the time
+        # An enlarged picture does not repeat itself. By runs alone (level 1, as good as any) nine photographs take half the
+        # time of level 3 and 1.7 % less space, a screenshot 10 % less; what is drawn by machine, up to 28 % more.
+        return {"compress_level": 1, "compress_type": zlib.Z_RLE}
     bytes_needed = image.width * image.height * len(image.getbands()) * (2 if image.mode == "I;16" else 1)
     return {"compression": "tiff_adobe_deflate", "big_tiff": bytes_needed > 4_000_000_000}
 
