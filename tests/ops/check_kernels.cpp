@@ -375,7 +375,8 @@ FullCase draw_full_case(Random& random) {
   c.unshuffle = random(0, 3) ? 0 : random(1, 2), c.shuffle = random(0, 3) ? 0 : random(1, 2);
   const int r = c.unshuffle ? c.unshuffle : 1;
   c.source_channels[0] = random(1, c.unshuffle ? 9 : 70);
-  c.source_channels[1] = random.coin() ? random(1, c.unshuffle ? 9 : 70) : 0;
+  const int alike = c.source_channels[0];
+  c.source_channels[1] = random.coin() ? (random.coin() ? alike : random(1, c.unshuffle ? 9 : 70)) : 0;
   f.inputs = (c.source_channels[0] + c.source_channels[1]) * r * r;
   c.outputs = random(1, 70) * (c.shuffle ? c.shuffle * c.shuffle : 1);
   for (int i = 0; i < 2; i++)
