@@ -10,19 +10,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0.dev0"
-__all__ = ["SuperResolver", "UpscaleOptions", "load_checkpoint"]
+__all__ = [
+    "Degradation",
+    "Machine",
+    "Selection",
+    "SuperResolver",
+    "UpscaleOptions",
+    "Writing",
+    "batch",
+    "bench",
+    "compare",
+    "evaluate",
+    "load_checkpoint",
+    "pack",
+    "train",
+    "upscale",
+]
 
 if TYPE_CHECKING:
+    __version__: str
     from .checkpoints.models import load_checkpoint
-    from .configs import UpscaleOptions
+    from .enlarging import Writing
+    from .folders.jobs import Selection
+    from .images.degrading import Degradation
+    from .options import UpscaleOptions
     from .pipeline import SuperResolver
+    from .runtime import Machine
+    from .tasks.batch import batch
+    from .tasks.bench import bench
+    from .tasks.compare import compare
+    from .tasks.evaluate import evaluate
+    from .tasks.pack import pack
+    from .tasks.train import train
+    from .tasks.upscale import upscale
 
-_HOMES = {"SuperResolver": "pipeline", "UpscaleOptions": "configs", "load_checkpoint": "checkpoints.models"}
+_HOMES = {
+    "Degradation": "images.degrading",
+    "Machine": "runtime",
+    "Selection": "folders.jobs",
+    "SuperResolver": "pipeline",
+    "UpscaleOptions": "options",
+    "Writing": "enlarging",
+    "batch": "tasks.batch",
+    "bench": "tasks.bench",
+    "compare": "tasks.compare",
+    "evaluate": "tasks.evaluate",
+    "load_checkpoint": "checkpoints.models",
+    "pack": "tasks.pack",
+    "train": "tasks.train",
+    "upscale": "tasks.upscale",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `bidiffsr --help` must not wait for it."""
+    if name == "__version__":
+        return globals().setdefault(name, _version())
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import warnings
@@ -31,3 +74,13 @@ def __getattr__(name: str) -> Any:
     # numpy is not needed, and torch, which is imported where it is, remarks on its absence
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy", category=UserWarning)
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def _version() -> str:
+    """What pyproject.toml said when this was installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("bidiffsr")
+    except PackageNotFoundError:  # a tree that is run where it lies
+        return "unknown"

@@ -13,7 +13,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from .errors import CheckpointError, UsageError
+from .errors import CheckpointError
 
 # Steps of the presets where a config names none: those of the authors' diffusion.
 IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
@@ -231,77 +231,6 @@ class ModelConfig:
         except (ValueError, RecursionError):
             raise CheckpointError("The checkpoint's config is not JSON.") from None
         return parse_config(cls, value, "The checkpoint's config")
-
-
-@dataclass(frozen=True)
-class UpscaleOptions:
-    """How one picture is enlarged; None leaves the choice to the model.
-
-    Raises:
-        UsageError: a value cannot work with any model.
-    """
-
-    scale: int = 2
-    steps: int | None = None
-    """Steps of the reverse diffusion, 1..T."""
-    preset: str | None = None
-    """fast, balanced or best: a number of steps that the model names, instead of `steps`."""
-    sampler: str = "ddim"
-    eta: float = 0.0
-    """Fresh noise of the ddim sampler, 0 (none) to 1 (as much as ddpm)."""
-    temperature: float | None = None
-    """Standard deviation of the start noise, 0 to 1."""
-    seed: int = 0
-    tile: str | int = "auto"
-    """Window in pixels of the enlarged picture; auto is the model's, off sees every picture whole."""
-    tile_overlap: int | None = None
-    max_memory: int | None = None
-    """Bytes that the process may use on the host."""
-    alpha: str = "lanczos"
-    """How transparency is enlarged: lanczos, model, or drop."""
-    color_fix: str = "none"
-    """lowfreq makes the result's low frequencies equal the input's."""
-
-    def __post_init__(self) -> None:
-        def need(sound: bool, message: str, hint: str) -> None:
-            if not sound:
-                raise UsageError(message, hint)
-
-        def among(name: str, choices: tuple[str, ...]) -> None:
-            value = getattr(self, name)
-            hint = f"Choose one of: {', '.join(choices)}."
-            need(value is None or value in choices, f"{value!r} is no {name.replace('_', '-')}.", hint)
-
-        among("preset", (*PRESET_WORDS, *IMAGE_PRESETS))
-        among("sampler", ("ddim", "ddpm", "dpmpp-2m"))
-        among("alpha", ("lanczos", "model", "drop"))
-        among("color_fix", ("none", "lowfreq"))
-        need(self.steps is None or self.steps >= 1, f"{self.steps} steps are not possible.", "Choose 1 or more.")
-        need(self.steps is None or self.preset is None, "A preset is a number of steps itself.", "Give one of the two.")
-        need(0 <= self.eta <= 1, f"Eta {self.eta} is not possible.", "Choose 0 to 1.")
-        need(
-            not self.eta or self.sampler == "ddim", f"Sampler {self.sampler} has no eta.", "Leave it out, or use ddim."
-        )
-        need(self.seed >= 0, f"Seed {self.seed} is not possible.", "Choose 0 or more.")
-        temperature = self.temperature
-        need(
-            temperature is None or 0 <= temperature <= 1,
-            f"Temperature {temperature} is not possible.",
-            "Choose 0 to 1.",
-        )
-        sized = isinstance(self.tile, int) and 16 <= self.tile <= 16384
-        need(
-            self.tile in ("auto", "off") or sized,
-            f"Tile {self.tile!r} is not possible.",
-            "Give auto, off, or 16 to 16384.",
-        )
-        overlap = self.tile_overlap
-        need(overlap is None or overlap >= 0, f"Overlap {overlap} is not possible.", "Choose 0 or more.")
-        need(
-            overlap is None or self.tile != "off",
-            "One window has no overlap.",
-            "Leave --tile-overlap or --tile off out.",
-        )
 
 
 def parse_config(kind: Any, value: Any, where: str) -> Any:

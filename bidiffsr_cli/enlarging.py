@@ -1,19 +1,27 @@
-"""From a decoded picture to the bytes of an enlarged file: what `upscale` does once and `batch` many times.
+"""One picture from its file to the bytes of an enlarged one: what `upscale` does once and `batch` many times.
 
-writing = Writing(format="PNG")
-writing.check_size(picture, scale)                        # before the long work
-result = resolver.upscale(picture, options)
-data = encode_result(result, picture, options, writing)   # adds to the result's seconds and warnings
+writing = Writing(quality=90).for_file(Path("big.jpg"))
+decoded = decode(read, options, writing)                          # checks the size before the long work
+result = sample(resolver, decoded, options)
+data = encode_result(result, decoded.picture, options, writing)
+
+Each adds its time to `result.seconds`.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from . import __version__, runtime
-from .configs import UpscaleOptions
-from .images import Picture, check_size, encode, resample, resampled_size
+from .images import Picture, check_size, choose_format, encode, resample, resampled_size
+from .images.reading import SizeCheck
+from .options import UpscaleOptions
+from .pipeline import SuperResolver
+from .planning import Plan
 from .results import UpscaleResult
 
 BYTES_PER_PIXEL = 10  # a picture of four bytes, as much again while it is resampled, and the file's bytes
@@ -21,14 +29,38 @@ BYTES_PER_PIXEL = 10  # a picture of four bytes, as much again while it is resam
 
 @dataclass(frozen=True)
 class Writing:
-    """How the enlarged picture becomes a file."""
+    """How the enlarged picture becomes a file.
 
-    format: str
+    Attributes:
+        format: png, jpg, webp, avif or tiff; auto goes by the output's suffix, else it is png; same is the input's.
+            `for_file` puts Pillow's name in its place.
+        quality: 1 to 100, of jpg, avif, and webp, which then has less colour. None is 95, 85 and lossless.
+        strip_metadata: write no EXIF, resolution or provenance.
+        provenance: record model, steps, seed and the like.
+        width, height: resample to them after the model, pixels; one alone keeps the proportions.
+        long_side: likewise for the longer of both, instead of them.
+    """
+
+    format: str = "auto"
     quality: int | None = None
     strip_metadata: bool = False
     provenance: bool = True
-    resampling: tuple[int | None, int | None, int | None] = (None, None, None)
-    """width, height and long side."""
+    width: int | None = None
+    height: int | None = None
+    long_side: int | None = None
+
+    @property
+    def resampling(self) -> tuple[int | None, int | None, int | None]:
+        """Width, height and long side."""
+        return self.width, self.height, self.long_side
+
+    def for_file(self, target: Path | None) -> Writing:
+        """The same for a file that is written at `target`, or to a stream.
+
+        Raises:
+            UsageError: its suffix names another format, or none.
+        """
+        return replace(self, format=choose_format(self.format, target))
 
     def check_size(self, size: tuple[int, int], scale: int, max_memory: int | None = None) -> None:
         """Check that a picture of `size` (width, height) can be read, and written when it is enlarged.
@@ -40,37 +72,72 @@ class Writing:
         width, height = self.final_size((size[0] * scale, size[1] * scale))
         check_size(self.format, (width, height))
         needed = max(BYTES_PER_PIXEL * width * height, runtime.BYTES_TO_DECODE * size[0] * size[1])
-        runtime.require_memory(runtime.resident_memory() + needed, max_memory)
+        runtime.require_memory(needed, max_memory)
 
     def final_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """What becomes of the model's `size`; raises UsageError if what is asked for contradicts itself."""
         return resampled_size(size, *self.resampling)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, and how many seconds it took to read it."""
+
+    picture: Picture
+    seconds: float
+
+
+def decode(read: Callable[[SizeCheck], Picture], options: UpscaleOptions, writing: Writing) -> Decoded:
+    """Read a picture by `read`, which is given what to check its size with before it decodes it.
+
+    Raises:
+        OutputError, DeviceError: as `Writing.check_size`.
+    """
+    started = time.perf_counter()
+    picture = read(partial(writing.check_size, scale=options.scale, max_memory=options.max_memory))
+    return Decoded(picture, time.perf_counter() - started)
+
+
+def sample(
+    resolver: SuperResolver,
+    decoded: Decoded,
+    options: UpscaleOptions,
+    progress: Callable[[Plan, int], None] = lambda *_: None,
+) -> UpscaleResult:
+    """Enlarge a picture; as `SuperResolver.upscale`, but that `progress` is told of the plan, too.
+
+    Args:
+        progress: is told, from any thread, how many of the plan's `evaluations` are done.
+    """
+    started = time.perf_counter()
+    runtime.return_freed_memory()  # what decoding left behind
+    plan = resolver.planner.plan(decoded.picture, options, resolver.runtime)
+    planning = time.perf_counter() - started
+    result = resolver.carry_out(plan, decoded.picture, options, lambda done, _: progress(plan, done))
+    result.seconds.add("decode", decoded.seconds + planning)
+    return result
+
+
 def encode_result(result: UpscaleResult, picture: Picture, options: UpscaleOptions, writing: Writing) -> bytes:
     """Encode an enlarged picture, which the result no longer holds afterwards.
 
     Args:
-        result: of `SuperResolver.upscale`; its time, peak memory, size and warnings are brought up to date.
+        result: of `sample`; its time, peak memory, size and warnings are brought up to date.
         picture: what it was made from: colour profile, EXIF and the like come from there.
         options: with which.
-        writing: how.
+        writing: how, with a format of `for_file`.
     """
-    started = time.perf_counter()
-    assert result.image is not None
-    image = resample(result.image, *writing.resampling)
-    result.output_size, result.image = image.size, None
-    data, notes = encode(
-        image,
-        writing.format,
-        quality=writing.quality,
-        picture=picture,
-        strip_metadata=writing.strip_metadata,
-        provenance=_provenance(result, options) if writing.provenance and not writing.strip_metadata else None,
-    )
-    seconds = time.perf_counter() - started
-    result.seconds.encode += seconds
-    result.seconds.total += seconds
+    with result.seconds.measured("encode"):
+        image = resample(result.image, *writing.resampling)
+        result.output_size, result.picture = image.size, None
+        data, notes = encode(
+            image,
+            writing.format,
+            quality=writing.quality,
+            picture=picture,
+            strip_metadata=writing.strip_metadata,
+            provenance=_provenance(result, options) if writing.provenance and not writing.strip_metadata else None,
+        )
     result.warnings += notes
     result.peak_memory_bytes.host = runtime.peak_memory()
     return data

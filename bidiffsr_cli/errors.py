@@ -82,6 +82,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or told_by_torch or type(error).__name__ == "OutOfMemoryError"
 
 
+def explained(error: BaseException) -> BidiffsrError:
+    """Whatever was raised as an error that says it in one sentence."""
+    if isinstance(error, BidiffsrError):
+        return error
+    if is_out_of_memory(error):
+        return out_of_memory()
+    if is_out_of_threads(error):
+        return out_of_threads()
+    detail = " ".join(str(error).split())  # one line, whatever the library wrote
+    name = type(error).__name__
+    sentence = f"Something unexpected happened ({f'{name}: {detail}' if detail else name})."
+    return BidiffsrError(sentence, "Run it again with --debug for the traceback.")
+
+
 def is_out_of_threads(error: BaseException) -> bool:
     """Whether the system gives no more threads, such as under `ulimit -u`."""
     return isinstance(error, RuntimeError) and "can't start new thread" in str(error)

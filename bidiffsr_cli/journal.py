@@ -15,13 +15,10 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from .atomic import cannot_write, open_plain, read_plain
-from .errors import OutputError
+from filelock import lock_descriptor
 
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two processes apart there
-    fcntl = None  # type: ignore[assignment]
+from .atomic import cannot_write, open_plain
+from .errors import OutputError
 
 
 class Journal:
@@ -81,17 +78,16 @@ class Journal:
         self.entries[key] = value
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return
+        """Keep other processes out for as long as the file is open; the system lets go of it whatever ends this one."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            alone = lock_descriptor(self._file.fileno(), blocking=False)
+        except OSError:  # some network file systems have no locks
+            return
+        if not alone:
             self._file.close()
             raise OutputError(
                 f"Another process works in '{self.path.parent}'.", "Wait for it, or choose another folder."
-            ) from None
-        except OSError:  # some network file systems have no locks
-            pass
+            )
 
     def _read(self) -> None:
         """Read the whole lines; what stands behind the last sound one is cut off."""
@@ -110,11 +106,15 @@ class Journal:
 def read_entries(path: Path) -> dict[str, Any]:
     """What a journal holds that another process may have open.
 
+    Its first byte, a brace, is not read: it is the one that is locked, and on Windows that keeps readers out as well.
+
     Raises:
         OutputError: it cannot be read.
     """
     try:
-        return _parse(read_plain(path))[0]
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb", buffering=0) as file:
+            file.seek(1)
+            return _parse(b"{" + file.readall())[0]
     except OSError as error:
         raise OutputError(f"'{path}' cannot be read: {error.strerror or error}.", "Check its permissions.") from None
 

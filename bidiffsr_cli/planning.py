@@ -1,10 +1,17 @@
-"""What enlarging one picture will take, before anything is computed."""
+"""What enlarging one picture will take: steps, windows and memory. It needs a model's config, not its weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from .tiling import Grid
+from .configs import PRESET_WORDS, ModelConfig, TileConfig
+from .errors import DeviceError, UsageError
+from .images import Picture
+from .options import UpscaleOptions
+from .runtime import Runtime, shares
+from .text import scales_in_words
+from .tiling import Grid, make_grid
 
 
 @dataclass(frozen=True)
@@ -33,3 +40,115 @@ class Plan:
     def evaluations(self) -> int:
         """How often the network looks at a window."""
         return self.passes * self.steps * len(self.grid.tiles)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans for one model.
+
+    Attributes:
+        name: of the model, as errors call it.
+        config: its network, diffusion, scales and window.
+    """
+
+    name: str
+    config: ModelConfig
+
+    def plan(self, picture: Picture, options: UpscaleOptions, runtime: Runtime) -> Plan:
+        """Work out steps, windows and memory, without computing anything.
+
+        Args:
+            picture: what is to be enlarged.
+            options: how.
+            runtime: where.
+
+        Raises:
+            UsageError: the model cannot do what `options` ask for.
+            DeviceError: `options.max_memory`, or what is free, does not suffice for a single window.
+        """
+        steps, grid = self.steps(options), self.grid(picture.size, options)
+        width, height = (side * options.scale for side in picture.size)
+        window = runtime.window_memory(self.config.network, grid.tile_height, grid.tile_width)
+        canvas = _canvas_memory(grid, options, runtime)
+        concurrent, memory = runtime.share_memory(canvas, window, len(grid.tiles), options.max_memory)
+        temperature = self.config.diffusion.temperature if options.temperature is None else options.temperature
+        passes = 2 if picture.alpha is not None and options.alpha == "model" else 1
+        return Plan((width, height), options.scale, steps, temperature, passes, grid, concurrent, memory)
+
+    def steps(self, options: UpscaleOptions) -> int:
+        """How many steps it will be.
+
+        Raises:
+            UsageError: the model does not enlarge by that scale, has no such preset or not so many steps.
+        """
+        if options.scale not in self.config.scales:
+            able = scales_in_words(self.config.scales)
+            raise UsageError(f"Model {self.name!r} does not enlarge x{options.scale}.", f"It enlarges {able}.")
+        diffusion = self.config.diffusion
+        steps = options.steps or diffusion.default_steps
+        if options.preset is not None:
+            preset = PRESET_WORDS.get(options.preset, options.preset)
+            if preset not in diffusion.presets:
+                raise UsageError(f"Model {self.name!r} has no preset {options.preset!r}.", "Give --steps instead.")
+            steps = diffusion.presets[preset]
+        if steps > diffusion.total_steps:
+            raise UsageError(f"{steps} steps are not possible.", f"Choose 1 to {diffusion.total_steps}.")
+        return steps
+
+    def grid(self, size: tuple[int, int], options: UpscaleOptions) -> Grid:
+        """The windows of a picture of `size` (width, height), pixels before it is enlarged.
+
+        Raises:
+            UsageError: the model cannot have the window that is asked for.
+        """
+        width, height = (side * options.scale for side in size)
+        return make_grid(height, width, self._window(options), self.config.network.multiple_of)
+
+    def is_small(self, size: tuple[int, int], options: UpscaleOptions) -> bool:
+        """Whether a picture of `size` is seen whole, through a window that is no larger than the model's own."""
+        grid = self.grid(size, options)
+        return len(grid.tiles) == 1 and max(grid.tile_width, grid.tile_height) <= self.config.tile.size
+
+    def side_by_side(self, options: UpscaleOptions, runtime: Runtime, most: int) -> Sequence[Runtime]:
+        """Where several small pictures can be enlarged at once: parts of a CPU, each with its share of the threads.
+
+        Args:
+            options: how they will be enlarged; their `max_memory` limits how many there are.
+            runtime: the whole.
+            most: how many are of use.
+
+        Returns:
+            One for each picture; the whole alone where several do not pay or fit.
+        """
+        if runtime.kind != "cpu":
+            return [runtime]
+        size = self.config.tile.size
+        grid = make_grid(size, size, None, self.config.network.multiple_of)
+        each = runtime.window_memory(self.config.network, size, size) + _canvas_memory(grid, options, runtime)
+        try:
+            count, _ = runtime.share_memory(0, each, most, options.max_memory)
+        except DeviceError:
+            count = 1
+        return [replace(runtime, threads=threads) for threads in shares(runtime.threads, count)]
+
+    def _window(self, options: UpscaleOptions) -> TileConfig | None:
+        if options.tile == "off":
+            return None
+        size = self.config.tile.size if options.tile == "auto" else int(options.tile)
+        overlap = min(self.config.tile.overlap, size // 4) if options.tile_overlap is None else options.tile_overlap
+        multiple = self.config.network.multiple_of
+        if size % multiple or overlap > size // 4:
+            raise UsageError(
+                f"Tile {size} with overlap {overlap} is not possible with this model.",
+                f"The tile must be a multiple of {multiple}, and the overlap at most a quarter of it.",
+            )
+        return TileConfig(size, overlap)
+
+
+def _canvas_memory(grid: Grid, options: UpscaleOptions, runtime: Runtime) -> int:
+    """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
+    canvases = 2  # x_t and the prediction
+    canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
+    canvases += options.color_fix == "lowfreq" and runtime.isa is None  # the correction
+    pictures = 2 + (options.alpha == "model")  # levels and the image of them; colours wait for the transparency
+    return (12 * (canvases * grid.height + 2 * grid.tile_height) + 4 * pictures * grid.height) * grid.width

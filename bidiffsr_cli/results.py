@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .errors import UsageError
+
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 SCHEMA = "bidiffsr/1"
 """Of one picture, and of a failure; commands that tell something else have names of their own."""
@@ -36,17 +43,38 @@ class TileInfo:
 
 @dataclass
 class Seconds:
-    """Wall-clock time of each phase; `per_step` is `sample` over the number of steps.
+    """Wall-clock time that one picture took, whichever command it was for.
 
-    `load_model` is 0 for a picture that found the model loaded; `total` is the sum of the phases.
+    Attributes:
+        total: the sum of the phases. Waiting for other pictures is in none of them.
+        load_model: 0 for a picture that found the model loaded.
+        decode: from the file to pixels, and the plan of the work.
+        sample: the reverse diffusion.
+        encode: from the model's levels to the file, and until that is written.
+        per_step: `sample` over the number of steps.
     """
 
-    total: float = 0.0
+    total: float = field(init=False, default_factory=float)
     load_model: float = 0.0
     decode: float = 0.0
     sample: float = 0.0
     encode: float = 0.0
     per_step: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.total = self.load_model + self.decode + self.sample + self.encode
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Count more time for a phase, which is named as its attribute."""
+        setattr(self, phase, getattr(self, phase) + seconds)
+        self.total += seconds
+
+    @contextlib.contextmanager
+    def measured(self, phase: str) -> Iterator[None]:
+        """Count the time that is spent within for a phase."""
+        started = time.perf_counter()
+        yield
+        self.add(phase, time.perf_counter() - started)
 
 
 @dataclass
@@ -57,7 +85,7 @@ class PeakMemory:
     device: int | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class UpscaleResult:
     """One enlarged picture, and how it came about."""
 
@@ -85,12 +113,49 @@ class UpscaleResult:
     input: str | None = None
     output: str | None = None
     status: str = "done"
-    image: Image.Image | None = field(default=None, repr=False)
-    """The picture; not part of the JSON."""
+    picture: Image.Image | None = field(default=None, repr=False)
+    """What `image` gives; None where it was not made, or was let go once it was encoded. Not part of the JSON."""
+
+    def __repr__(self) -> str:
+        sizes = " -> ".join(f"{width}×{height}" for width, height in (self.input_size, self.output_size))
+        how = f"{self.model.name}, {self.steps} step{'s' * (self.steps > 1)} of {self.sampler}"
+        return f"<UpscaleResult {sizes}: {how}, on {self.device}, {self.status} in {self.seconds.total:.2f} s>"
+
+    @property
+    def image(self) -> Image.Image:
+        """The enlarged picture, in the mode of its source.
+
+        Raises:
+            UsageError: there is none: it was only planned, or a file was made of it.
+        """
+        if self.picture is None:
+            raise UsageError("This result holds no picture (any more).", f"Its status is {self.status!r}.")
+        return self.picture
+
+    @property
+    def tensor(self) -> Tensor:
+        """The enlarged picture for torch: float32, C×H×W in [0, 1], made anew; C as in `image`, 1 to 4."""
+        from .images.pixels import to_float
+
+        return to_float(self.image)
+
+    @property
+    def array(self) -> Any:
+        """The enlarged picture for numpy, which must be installed: H×W×C, grey H×W; uint8, of 16-bit grey uint16."""
+        try:
+            numpy = importlib.import_module("numpy")
+        except ImportError:
+            raise UsageError("numpy is not installed.", "pip install numpy, or take `image` or `tensor`.") from None
+        return numpy.array(self.image)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the contract."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "image"}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "picture"}
         plain = {k: vars(v).copy() if dataclasses.is_dataclass(v) else v for k, v in fields.items()}
         order = ("input", "output", "status")
         return {"schema": SCHEMA} | {name: plain.pop(name) for name in order} | plain
+
+
+def failure(input: str, output: str, error: str) -> dict[str, Any]:
+    """The JSON object of one of several pictures that failed; `error` is a sentence."""
+    return {"input": input, "output": output, "status": "failed", "error": error}

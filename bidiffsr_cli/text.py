@@ -1,8 +1,9 @@
-"""Text that came from files and folders, made harmless for terminals, tables and spreadsheets."""
+"""Pieces of text: what came from files made harmless for terminals, tables and spreadsheets, and lists in sentences."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@")
@@ -12,6 +13,17 @@ FORMULA = ("=", "+", "-", "@")
 def printable(text: str) -> str:
     """The text with control characters and undecodable bytes, as file names may hold them, written as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def listed(items: Sequence[str], most: int = 5, *, separator: str = ", ") -> str:
+    """The first of several in a sentence, and how many more there are: "a, b and 3 more"."""
+    more = f"{separator.rstrip(', ')} and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
+
+
+def scales_in_words(scales: Iterable[int], sign: str = "x") -> str:
+    """What a model enlarges by: "x2 and x4"."""
+    return " and ".join(f"{sign}{scale}" for scale in scales)
 
 
 def file_key(name: str) -> str:

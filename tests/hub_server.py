@@ -61,6 +61,10 @@ class Hub:
     "short" (an end before all is sent), "portal" (a page), "from the start" and "ahead" (another part)."""
     odd_json: bool = False
     """Answer with JSON of another shape."""
+    later: dict[str, str] = field(default_factory=dict)
+    """What the second answer about a file says instead, and those behind it."""
+    later_status: int = 0
+    """What these are answered with."""
     silent: threading.Event | None = None
     """What a POST waits for before it is answered."""
 
@@ -176,12 +180,16 @@ class Handler(BaseHTTPRequestHandler):
         if commit not in repo.commits:
             return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
         about = {"X-Repo-Commit": commit}
+        again = sum(path.startswith(f"/{name}/resolve/") for _, path, _ in self.hub.requests) > 1
+        if again and self.hub.later_status:
+            return self.send(self.hub.later_status, b"no")
         if file not in repo.commits[commit]:
             return self.send(404, b"", {"X-Error-Code": "EntryNotFound"} | about)
         data = repo.commits[commit][file]
         if file.endswith(LARGE):
             oid = hashlib.sha256(data).hexdigest()
             about |= {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(data)), "ETag": f'"{oid}"'}
+            about |= self.hub.later if again else {}
             # another host name: the client must not take its token there
             return self.send(302, b"", about | {"Location": f"http://localhost:{self.hub.port}/cdn/{oid}"})
         etag = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -200,10 +208,8 @@ class Handler(BaseHTTPRequestHandler):
             start, status = int(asked[1]), 206
             about = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         rest = data[start:]
-        if self.hub.body and self.command != "HEAD":
-            return self.lie(start, data)
         if not self.hub.cut_after or self.command == "HEAD":
-            return self.send(status, rest, about)
+            return self.lie(start, data) if self.hub.body else self.send(status, rest, about)
         self.begin_answer(status, len(rest), about)
         self.wfile.write(rest[: self.hub.cut_after.pop(0)])
         self.wfile.flush()

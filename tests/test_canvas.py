@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bidiffsr_cli.canvas import Diffusion
-from bidiffsr_cli.configs import DiffusionConfig, TileConfig, UpscaleOptions
+from bidiffsr_cli.canvas import Diffusion, enlarge, values
+from bidiffsr_cli.configs import DiffusionConfig, TileConfig
 from bidiffsr_cli.errors import BidiffsrError
 from bidiffsr_cli.images.pixels import to_image
+from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.planning import Plan
-from bidiffsr_cli.runtime import Runtime, choose_runtime
+from bidiffsr_cli.runtime import Machine, Runtime, choose_runtime
 from bidiffsr_cli.tiling import make_grid
 
 RESIDUAL = DiffusionConfig(
@@ -58,7 +59,7 @@ def diffusion(config, low_res, scale=2, steps=3, tile=None, network=None, thread
     chosen = UpscaleOptions(scale=scale, steps=steps, **options)
     temperature = 1.0 if chosen.temperature is None else chosen.temperature
     plan = Plan((width, height), scale, steps, temperature, 1, grid, concurrent, 0)
-    runtime = choose_runtime(device="cpu", threads=threads, precision="fp32")
+    runtime = choose_runtime(Machine("cpu", "fp32", threads=threads))
     return Diffusion(config, network or Formula(), runtime, plan, chosen)
 
 
@@ -93,7 +94,7 @@ def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, 
     options = {"sampler": sampler, "eta": eta, "temperature": temperature, "color_fix": color_fix}
     here = diffusion(CONFIGS[name], low_res, scale, steps, tile, **options)
     there = in_torch(here)
-    result, expected = (one.values(planes(low_res)).tensor() for one in (here, there))
+    result, expected = (values(one, planes(low_res)).tensor() for one in (here, there))
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=2e-4)
     assert len(here.network.seen) == len(there.network.seen)
     for (x, condition, *times), (wanted, known, *expected_times) in zip(
@@ -110,7 +111,7 @@ def test_threads_and_windows_at_once_do_not_change_a_byte(height, width, threads
     low_res = torch.rand(3, height, width)
     config, tile = CONFIGS["by detail"], TileConfig(48, 12)
     results = [
-        diffusion(config, low_res, 4, tile=tile, eta=0.5, threads=count, concurrent=windows).values(planes(low_res))
+        values(diffusion(config, low_res, 4, tile=tile, eta=0.5, threads=count, concurrent=windows), planes(low_res))
         for count, windows in ((1, 1), (threads, concurrent))
     ]
     assert torch.equal(*(result.tensor() for result in results))
@@ -123,7 +124,7 @@ def test_windows_are_computed_at_once():
     network = Formula(on_window=both.wait)
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(64, 16), network=network, threads=2, concurrent=2)
     assert len(made.plan.grid.tiles) % 2 == 0
-    made.run(planes(low_res))
+    enlarge(made, planes(low_res))
     assert len(network.seen) == made.plan.evaluations
 
 
@@ -141,7 +142,7 @@ def test_what_a_window_raises_ends_it(error, concurrent):
     network = Formula(on_window=fail)
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8), network=network, threads=3, concurrent=concurrent)
     with pytest.raises(type(error)):
-        made.run(planes(low_res))
+        enlarge(made, planes(low_res))
     assert len(looks) < 3 + concurrent < made.plan.evaluations
 
 
@@ -156,7 +157,7 @@ def test_what_progress_raises_ends_it():
 
     made = dataclasses.replace(diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8)), advance=advance)
     with pytest.raises(KeyboardInterrupt):
-        made.run(planes(low_res))
+        enlarge(made, planes(low_res))
     assert len(done) == 2
 
 
@@ -164,7 +165,7 @@ def test_what_progress_raises_ends_it():
 def test_progress_counts_every_window_of_every_step():
     low_res, done = torch.rand(3, 40, 40), []
     made = diffusion(RESIDUAL, low_res, tile=TileConfig(32, 8))
-    dataclasses.replace(made, advance=lambda: done.append(1)).run(planes(low_res))
+    enlarge(dataclasses.replace(made, advance=lambda: done.append(1)), planes(low_res))
     assert len(done) == made.plan.evaluations > 6
 
 
@@ -176,7 +177,7 @@ def test_numbers_that_are_none_are_refused():
         return torch.full_like(x, float("nan"))
 
     with pytest.raises(BidiffsrError, match="not finite"):
-        diffusion(RESIDUAL, low_res, network=network).run(planes(low_res))
+        enlarge(diffusion(RESIDUAL, low_res, network=network), planes(low_res))
 
 
 @pytest.mark.parametrize("where", EITHER)
@@ -186,9 +187,9 @@ def test_pictures_are_the_rounded_values(where, channels, bits, mode):
     low_res = torch.rand(3, 17, 23)
     made = where(diffusion(RESIDUAL, low_res, scale=3))
     small = planes(low_res)[:channels]
-    image, values = made.run(small, bits=bits), made.values(small).tensor()
-    assert image.mode == mode and image.size == (69, 51) and float(values.min()) >= 0 and float(values.max()) <= 1
-    wanted = (values if channels == 3 else values.mean(0, keepdim=True)) * (2**bits - 1)
+    image, drawn = enlarge(made, small, bits=bits), values(made, small).tensor()
+    assert image.mode == mode and image.size == (69, 51) and float(drawn.min()) >= 0 and float(drawn.max()) <= 1
+    wanted = (drawn if channels == 3 else drawn.mean(0, keepdim=True)) * (2**bits - 1)
     levels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8 if bits == 8 else torch.uint16).double()
     off = (levels.view(51, 69, channels).permute(2, 0, 1) - wanted).abs()
     assert float(off.max()) <= 0.5 + 1e-2 and len(set(levels.tolist())) > 100
@@ -199,4 +200,4 @@ def test_levels_are_read_as_the_floats_that_they_stand_for(where):
     levels = [Image.effect_noise((20, 14), 60) for _ in range(3)]
     floats = [plane.convert("F").point(lambda value: value / 255) for plane in levels]
     made = where(diffusion(CONFIGS["by detail"], torch.rand(3, 14, 20)))
-    assert torch.allclose(made.values(levels).tensor(), made.values(floats).tensor(), atol=1e-5)
+    assert torch.allclose(values(made, levels).tensor(), values(made, floats).tensor(), atol=1e-5)

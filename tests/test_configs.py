@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig, UpscaleOptions
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from bidiffsr_cli.errors import CheckpointError, UsageError
+from bidiffsr_cli.options import UpscaleOptions
 
 RESIDUAL = DiffusionConfig(
     parameterization="v",

@@ -2,7 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -51,6 +54,34 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     with Journal(tmp_path / "j"), pytest.raises(OutputError, match="Another process"):
         Journal(tmp_path / "j")
     Journal(tmp_path / "j").close()
+
+
+def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
+    code = f"""
+import pathlib, sys
+from bidiffsr_cli.journal import Journal
+journal = Journal(pathlib.Path({str(tmp_path / "j")!r}))
+journal.add("a", 1)
+print("open", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, cwd="/") as other:
+        assert other.stdout and other.stdout.readline() == b"open\n"
+        with pytest.raises(OutputError, match="Another process works in") as caught:
+            Journal(tmp_path / "j")
+        assert caught.value.exit_code == 2 and caught.value.hint
+        assert read_entries(tmp_path / "j") == {"a": 1}
+        other.kill()
+        other.wait()
+    with Journal(tmp_path / "j") as journal:
+        assert journal.entries == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]  # no lock stays
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]\n", b"somebody's\nfile\n"])
+def test_entries_of_what_is_no_journal(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "j").write_bytes(data)
+    assert read_entries(tmp_path / "j") == {}
 
 
 def test_where_it_cannot_be(tmp_path: Path) -> None:

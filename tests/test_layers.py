@@ -1,8 +1,9 @@
-"""The order of imports: each room imports from rooms below it alone, and nothing heavy before it is needed."""
+"""The order of imports: rooms import from rooms below them, files never from each other, and nothing too early."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import bidiffsr_cli
@@ -11,52 +12,77 @@ PACKAGE = Path(bidiffsr_cli.__file__).parent
 
 LAYERS = [
     {"cli"},
-    {"distributed", "reports"},
-    {"evaluation", "training"},
+    {"tasks"},
+    {"folders", "reports"},
+    {"benchmarks", "evaluation", "training"},
     {"enlarging"},
     {"pipeline"},
     {"canvas"},
+    {"planning"},
     {"runtime"},
     {"checkpoints"},
     {"networks"},
     {"diffusion"},
-    {"planning"},
+    {"results"},
     {"ops", "images"},
     {"tiling"},
-    {"results", "systems", "configs", "atomic", "cgroups", "journal", "errors", "suffixes", "text"},
+    {"configs", "options", "atomic", "journal", "errors", "suffixes", "text"},
 ]
 LEVEL = {room: len(LAYERS) - index for index, layer in enumerate(LAYERS) for room in layer}
+
+
+def files() -> list[Path]:
+    """All files of the package but its own door, which leads to everything, and its start."""
+    return [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.name.startswith("__")]
 
 
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms of this package that a file imports, wherever in the file it does so."""
-    depth = len(path.relative_to(PACKAGE).parts)
-    rooms = set()
+def imported_files(path: Path) -> set[Path]:
+    """Files of this package that a file imports, wherever in it and be it for a type alone."""
+    found: set[Path] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:  # from ..room import x, seen from inside a room
-            rooms |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").startswith("bidiffsr_cli"):
-            rooms.add((node.module or "").split(".")[1])
-    return rooms & LEVEL.keys()
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = (node.module or "").split(".") if node.module else []
+        if node.level:
+            base = path.parents[node.level - 1]
+        elif module[:1] == ["bidiffsr_cli"]:
+            base, module = PACKAGE, module[1:]
+        else:
+            continue
+        place = base.joinpath(*module)
+        names = [place / alias.name for alias in node.names]
+        whole = [place] if any(file_of(name) is None for name in names) else []
+        found |= {file for name in (*names, *whole) if (file := file_of(name)) is not None}
+    return found - {PACKAGE / "__init__.py"}
+
+
+def file_of(module: Path) -> Path | None:
+    return next((file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file()), None)
 
 
 def test_imports_point_downwards():
-    upwards, seen = [], set()
-    for path in PACKAGE.rglob("*.py"):
+    upwards = []
+    for path in files():
         room = room_of(path)
-        seen.add(room)
-        if room.startswith("__"):
-            continue
         assert room in LEVEL, f"{room} has no place in the order of imports"
-        for other in imported_rooms(path) - {room}:
+        for other in {room_of(file) for file in imported_files(path)} - {room}:
             if LEVEL[other] > LEVEL[room] or (LEVEL[other] == LEVEL[room] and LEVEL[room] > 1):
                 upwards.append(f"{path.relative_to(PACKAGE)} imports {other}")
     assert not upwards
-    assert LEVEL.keys() <= seen
+    assert LEVEL.keys() <= {room_of(path) for path in files()}
+
+
+def test_no_files_import_each_other():
+    sorter = TopologicalSorter({path: imported_files(path) for path in files()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = " <- ".join(str(path.relative_to(PACKAGE)) for path in error.args[1])
+        raise AssertionError(f"A circle of imports: {circle}") from None
 
 
 def test_every_module_can_be_imported_first():

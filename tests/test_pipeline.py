@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 import json
 import math
-import os
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -23,9 +24,9 @@ from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, upsample
 from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
 from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
-from bidiffsr_cli.ops import native
-from bidiffsr_cli.planning import Plan
-from bidiffsr_cli.runtime import choose_runtime
+from bidiffsr_cli.options import OptionChanges
+from bidiffsr_cli.planning import Plan, Planner
+from bidiffsr_cli.runtime import Machine, choose_runtime
 
 SMALL_TILE = {"tile": 64, "tile_overlap": 16}
 
@@ -51,7 +52,7 @@ def test_recorded_runs_are_reproduced(golden, picture, scale, steps, runs_on):
     """The whole residual-v family, with packed weights, against the float network of another processor."""
     recorded = load_checkpoint(golden / "residual_v_weights.safetensors")
     diffusion = recorded.config.diffusion
-    network = choose_runtime(device="cpu", **runs_on).prepare(recorded)
+    network = choose_runtime(Machine("cpu", **runs_on)).prepare(recorded)
     with safe_open(golden / "residual_v_cases.safetensors", "pt") as cases:
         low_res, start, out = (
             cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")
@@ -106,7 +107,7 @@ def test_threads_and_memory_do_not_change_a_byte(small, options, backend):
         result = resolver.upscale(small, steps=3, **SMALL_TILE, **options)
         results.append(result.image.tobytes())
         assert result.tiles.count > 2 and result.tiles.concurrent == min(threads, result.tiles.count)
-    plan = resolver.plan(picture_of(small), UpscaleOptions(**SMALL_TILE))
+    plan = resolver.planner.plan(picture_of(small), UpscaleOptions(**SMALL_TILE), resolver.runtime)
     tight = resolver.upscale(small, steps=3, max_memory=plan.memory - 1, **SMALL_TILE, **options)
     results.append(tight.image.tobytes())
     assert len(set(results)) == 1
@@ -130,12 +131,12 @@ def test_a_run_that_is_left_early_leaves_no_threads(small):
 def test_less_memory_computes_fewer_windows_at_once(small):
     resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=4)
     picture = picture_of(small)
-    plenty = resolver.plan(picture, UpscaleOptions(**SMALL_TILE))
+    plenty = resolver.planner.plan(picture, UpscaleOptions(**SMALL_TILE), resolver.runtime)
     assert plenty.concurrent == 4
-    less = resolver.plan(picture, UpscaleOptions(max_memory=plenty.memory - 1, **SMALL_TILE))
+    less = resolver.planner.plan(picture, UpscaleOptions(max_memory=plenty.memory - 1, **SMALL_TILE), resolver.runtime)
     assert 1 <= less.concurrent < 4 and less.memory < plenty.memory
     with pytest.raises(DeviceError, match="may be used"):
-        resolver.plan(picture, UpscaleOptions(max_memory=1_000_000))
+        resolver.planner.plan(picture, UpscaleOptions(max_memory=1_000_000), resolver.runtime)
 
 
 def picture_of(image: Image.Image):
@@ -146,14 +147,14 @@ def picture_of(image: Image.Image):
 
 def test_the_window_order_does_not_change_a_byte(resolver, small, monkeypatch):
     expected = resolver.upscale(small, steps=2, **SMALL_TILE).image.tobytes()
-    original = SuperResolver.plan
+    original = Planner.plan
 
-    def backwards(self, picture, options) -> Plan:
-        plan = original(self, picture, options)
+    def backwards(self, picture, options, runtime) -> Plan:
+        plan = original(self, picture, options, runtime)
         plan.grid.__dict__["tiles"] = plan.grid.tiles[::-1]
         return plan
 
-    monkeypatch.setattr(SuperResolver, "plan", backwards)
+    monkeypatch.setattr(Planner, "plan", backwards)
     assert resolver.upscale(small, steps=2, **SMALL_TILE).image.tobytes() == expected
 
 
@@ -174,7 +175,7 @@ def test_without_start_noise_the_seed_does_not_matter(resolver, small):
 def test_noise_by_detail_draws_nothing_where_it_is_flat(fast, small, scale, options):
     diffusion = dataclasses.replace(fast.config.diffusion, noise_by_detail=0.03)
     config = dataclasses.replace(fast.config, diffusion=diffusion)
-    resolver = SuperResolver(dataclasses.replace(fast, config=config), choose_runtime(device="cpu", threads=1))
+    resolver = SuperResolver(dataclasses.replace(fast, config=config), choose_runtime(Machine("cpu", threads=1)))
     resolver.network = Replaced(lambda x, condition: torch.zeros_like(x))  # noise stays where it is
     picture = Image.new("RGB", (64, 64), (200, 120, 30))
     picture.paste(small, (0, 0))
@@ -195,7 +196,7 @@ COLOURS = {
 def by_detail(fast):
     """The bundled model, which has noise and residual by detail."""
     assert fast.config.diffusion.noise_by_detail and fast.config.diffusion.residual_by_detail
-    return SuperResolver(fast, choose_runtime(device="cpu"))
+    return SuperResolver(fast, choose_runtime(Machine("cpu")))
 
 
 @pytest.mark.parametrize("preset", ["fast", "balanced", "best"])  # the old word
@@ -225,9 +226,9 @@ def test_by_detail_threads_and_memory_do_not_change_a_byte(by_detail, small, opt
     results = set()
     for threads in (1, 3):
         runtime = dataclasses.replace(by_detail.runtime, threads=threads)
-        resolver = by_detail.elsewhere(runtime, by_detail.network)
+        resolver = by_detail.elsewhere(runtime)
         results.add(resolver.upscale(small, scale=4, steps=2, **SMALL_TILE, **options).image.tobytes())
-    plan = resolver.plan(picture_of(small), UpscaleOptions(scale=4, **SMALL_TILE))
+    plan = resolver.planner.plan(picture_of(small), UpscaleOptions(scale=4, **SMALL_TILE), resolver.runtime)
     tight = resolver.upscale(small, scale=4, steps=2, max_memory=plan.memory - 1, **SMALL_TILE, **options)
     assert results == {tight.image.tobytes()}
 
@@ -360,14 +361,50 @@ def test_anything_that_is_a_picture_can_be_given(resolver, small, tmp_path):
         str(tmp_path / "small.png"),
         (tmp_path / "small.png").read_bytes(),
         to_tensor(small),
+        to_tensor(small)[None],
     ):
         assert resolver.upscale(image, steps=1).image.tobytes() == expected
+
+
+def test_the_result_is_a_picture_a_tensor_and_an_array(resolver, small):
+    result = resolver.upscale(small, steps=1)
+    assert result.tensor.shape == (3, 80, 96) and torch.equal(result.tensor, to_tensor(result.image))
+    numpy = pytest.importorskip("numpy")
+    assert result.array.shape == (80, 96, 3) and result.array.tobytes() == result.image.tobytes()
+    assert resolver.upscale(result.array[:20, :20], steps=1).output_size == (40, 40)
+    deep = resolver.upscale(numpy.full((8, 9), 30000, "uint16"), steps=1)
+    assert deep.array.dtype == numpy.uint16 and torch.allclose(
+        deep.tensor[0], torch.from_numpy(deep.array / 65535).float()
+    )
+
+
+def test_results_and_models_say_what_they_are(resolver, small):
+    result = resolver.upscale(small, steps=2)
+    assert re.fullmatch(
+        r"<UpscaleResult 48×40 -> 96×80: fast, 2 steps of ddim, on cpu, done in \d+\.\d\d s>", repr(result)
+    )
+    assert re.fullmatch(r"<SuperResolver fast: cpu, \d+ threads?, (native \w+|reference), (fp32|bf16)>", repr(resolver))
+    result.picture = None
+    with pytest.raises(UsageError, match="no picture"):
+        result.image.save("never.png")
+
+
+def test_an_unknown_option_is_named(resolver, small):
+    with pytest.raises(UsageError, match="no option 'scael'") as caught:
+        resolver.upscale(small, scael=2)
+    assert caught.value.hint == "Did you mean scale?"
+    with pytest.raises(UsageError, match="no option 'zzz'"):
+        UpscaleOptions().changed(zzz=1)
+
+
+def test_options_and_their_changes_have_the_same_types():
+    assert get_type_hints(OptionChanges) == get_type_hints(UpscaleOptions)
 
 
 def test_a_checkpoint_of_the_authors_runs_the_whole_upstream_diffusion(golden, small):
     checkpoint = read_pth_checkpoint(golden / "tiny_official_format.pth", scales=(2,))
     config = dataclasses.replace(checkpoint.config, tile=TileConfig(64, 16))
-    resolver = SuperResolver(dataclasses.replace(checkpoint, config=config), choose_runtime(device="cpu"))
+    resolver = SuperResolver(dataclasses.replace(checkpoint, config=config), choose_runtime(Machine("cpu")))
     result = resolver.upscale(small, preset="fast", sampler="ddpm")
     assert result.image.size == (96, 80) and result.steps == 10
 
@@ -414,66 +451,6 @@ def test_the_result_says_what_was_done(resolver, small):
     assert plain["input_size"] == (48, 40) and plain["output_size"] == (96, 80)
     assert plain["seconds"]["total"] >= plain["seconds"]["sample"] > 0
     assert plain["peak_memory_bytes"]["host"] > 50_000_000
-
-
-@pytest.mark.parametrize(
-    ("request_", "kind"),
-    [
-        ({"device": "tpu"}, UsageError),
-        ({"device": "cuda:99"}, DeviceError),
-        ({"backend": "native", "precision": "fp16", "device": "cpu"}, UsageError),
-        ({"backend": "fpga"}, UsageError),
-        ({"precision": "fp8"}, UsageError),
-        ({"threads": 0}, UsageError),
-    ],
-)
-def test_runtimes_that_are_not_there(request_, kind):
-    with pytest.raises(kind) as caught:
-        choose_runtime(**request_)
-    assert caught.value.hint
-
-
-def test_without_the_engine_auto_is_plain_torch_and_native_says_why(monkeypatch):
-    monkeypatch.setattr(native, "_load", lambda: (None, "it was not built"))
-    runtime = choose_runtime(device="cpu", bf16_psnr=99.0)
-    assert (runtime.backend, runtime.isa, runtime.dtype) == ("reference", None, "float32")
-    with pytest.raises(DeviceError, match="it was not built") as caught:
-        choose_runtime(device="cpu", backend="native")
-    assert "--backend reference" in caught.value.hint
-
-
-@needs_native
-@pytest.mark.parametrize(("psnr", "multiplies", "dtype"), [(60, 1, "bfloat16"), (49, 1, "float32"), (60, 0, "float32")])
-def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multiplies, dtype, monkeypatch):
-    monkeypatch.setattr(native, "multiplies_bfloat16", lambda isa: bool(multiplies))
-    assert choose_runtime(device="cpu", bf16_psnr=psnr).dtype == dtype
-    assert choose_runtime(device="cpu", bf16_psnr=None).dtype == "float32"
-    assert choose_runtime(device="cpu", bf16_psnr=psnr, backend="reference").dtype == "float32"
-
-
-@needs_native
-@pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
-def test_torch_is_not_asked_for_bf16_where_it_is_kept_from_it(isa):
-    code = (
-        "import torch; from bidiffsr_cli.runtime import multiplies_bfloat16; "
-        "assert not multiplies_bfloat16(torch.device('cpu'))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa})
-
-
-@pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_bf16_by_word_is_taken_everywhere(backend):
-    assert choose_runtime(device="cpu", precision="bf16", backend=backend).dtype == "bfloat16"
-
-
-@needs_native
-def test_the_environment_chooses_the_instruction_set(monkeypatch):
-    for isa in native.supported_isas():
-        monkeypatch.setenv("BIDIFFSR_CPU_ISA", isa)
-        assert choose_runtime(device="cpu").isa == isa
-    monkeypatch.setenv("BIDIFFSR_CPU_ISA", "mmx")
-    with pytest.raises(UsageError, match="mmx"):
-        choose_runtime(device="cpu")
 
 
 @pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_native), "fp16"])

@@ -7,117 +7,91 @@ blended, and one update of the sampler moves the whole canvas. On a CPU the nati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..configs import DiffusionConfig, UpscaleOptions
-from ..diffusion.schedule import NoiseLevel, noise_levels
 from ..errors import BidiffsrError
 from ..networks.native import NativeUNet
 from ..ops import canvas as engine
 from ..ops.array import Array
-from ..planning import Plan
-from ..runtime import Runtime
+from .diffusion import Diffusion, Network
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
-"""x_t (B×3×H×W), what the network sees beside it (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W."""
+__all__ = ["Diffusion", "Network", "enlarge", "values"]
 
 
-@dataclass(frozen=True)
-class Diffusion:
-    """What it takes to enlarge one picture.
+def enlarge(diffusion: Diffusion, planes: Sequence[Image.Image], *, bits: int = 8) -> Image.Image:
+    """The whole reverse diffusion, rounded to levels.
 
-    Attributes:
-        config: of the diffusion.
-        network: what computes a window.
-        runtime: where it does.
-        plan, options: how.
-        advance: is called whenever a window is done.
+    Args:
+        diffusion: what it takes.
+        planes: of the small picture, as those of a `Picture`.
+        bits: 8, or 16 of grey.
+
+    Returns:
+        An RGB image; of one plane an L or I;16 image, of the mean of the three channels that are drawn.
+
+    Raises:
+        BidiffsrError: the network's output is not finite.
     """
+    mode = "RGB" if len(planes) == 3 else "L" if bits == 8 else "I;16"
+    if diffusion.runtime.isa is not None:
+        data = _on_engine(diffusion, planes, engine.LEVELS_16 if mode == "I;16" else engine.LEVELS_8)
+        return Image.frombytes(mode, diffusion.plan.output_size, data)
+    from .reference import rounded
 
-    config: DiffusionConfig
-    network: Network
-    runtime: Runtime
-    plan: Plan
-    options: UpscaleOptions
-    advance: Callable[[], None] = lambda: None
+    return rounded(_in_torch(diffusion, planes), mode)
 
-    def run(self, planes: Sequence[Image.Image], *, bits: int = 8) -> Image.Image:
-        """The whole reverse diffusion, rounded to levels.
 
-        Args:
-            planes: of the small picture, as those of a `Picture`.
-            bits: 8, or 16 of grey.
+def values(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Array:
+    """The same in 3×H×W floats in [0, 1], before they are rounded: what two backends are compared by."""
+    width, height = diffusion.plan.output_size
+    if diffusion.runtime.isa is not None:
+        return Array((3, height, width), "float32", _on_engine(diffusion, planes, engine.FLOATS))
+    return Array.of(_in_torch(diffusion, planes))
 
-        Returns:
-            An RGB image; of one plane an L or I;16 image, of the mean of the three channels that are drawn.
 
-        Raises:
-            BidiffsrError: the network's output is not finite.
-        """
-        mode = "RGB" if len(planes) == 3 else "L" if bits == 8 else "I;16"
-        if self.runtime.isa is not None:
-            data = self._on_engine(planes, engine.LEVELS_16 if mode == "I;16" else engine.LEVELS_8)
-            return Image.frombytes(mode, self.plan.output_size, data)
-        from .reference import rounded
+def _on_engine(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -> bytearray:
+    plan, options, network = diffusion.plan, diffusion.options, diffusion.network
+    how = engine.Enlargement(
+        diffusion.config,
+        plan.grid,
+        plan.scale,
+        [(level.t, level.alpha, level.sigma) for level in diffusion.levels],
+        options.sampler,
+        options.eta,
+        plan.temperature,
+        options.seed,
+        options.color_fix == "lowfreq",
+        diffusion.runtime.threads_here,
+        plan.concurrent,
+    )
 
-        return rounded(self._in_torch(planes), mode)
+    def in_its_place(x_t: Tensor, seen: Tensor, t: Tensor, step: int) -> Tensor:
+        with diffusion.runtime.inference():
+            return network(x_t, seen, t, step).float()
 
-    def values(self, planes: Sequence[Image.Image]) -> Array:
-        """The same in 3×H×W floats in [0, 1], before they are rounded: what two backends are compared by."""
-        width, height = self.plan.output_size
-        if self.runtime.isa is not None:
-            return Array((3, height, width), "float32", self._on_engine(planes, engine.FLOATS))
-        return Array.of(self._in_torch(planes))
+    first = planes[0]
+    data = b"".join(plane.tobytes() for plane in planes)
+    low_res = engine.Samples(data, first.mode == "F", len(planes), first.height, first.width)
+    whole = network.network if isinstance(network, NativeUNet) else in_its_place
+    try:
+        return engine.enlarge(low_res, how, whole, diffusion.advance, kind)
+    except engine.NotFiniteError:
+        raise _not_finite() from None
 
-    @cached_property
-    def levels(self) -> list[NoiseLevel]:
-        """Where the steps begin, and the clean end."""
-        return noise_levels(self.config, self.plan.steps)
 
-    def _on_engine(self, planes: Sequence[Image.Image], kind: int) -> bytearray:
-        plan, options, network = self.plan, self.options, self.network
-        how = engine.Enlargement(
-            self.config,
-            plan.grid,
-            plan.scale,
-            [(level.t, level.alpha, level.sigma) for level in self.levels],
-            options.sampler,
-            options.eta,
-            plan.temperature,
-            options.seed,
-            options.color_fix == "lowfreq",
-            self.runtime.threads_here,
-            plan.concurrent,
-        )
+def _in_torch(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
+    from . import reference
 
-        def in_its_place(x_t: Tensor, seen: Tensor, t: Tensor, step: int) -> Tensor:
-            with self.runtime.inference():
-                return network(x_t, seen, t, step).float()
-
-        first = planes[0]
-        data = b"".join(plane.tobytes() for plane in planes)
-        low_res = engine.Samples(data, first.mode == "F", len(planes), first.height, first.width)
-        whole = network.network if isinstance(network, NativeUNet) else in_its_place
-        try:
-            return engine.enlarge(low_res, how, whole, self.advance, kind)
-        except engine.NotFiniteError:
-            raise _not_finite() from None
-
-    def _in_torch(self, planes: Sequence[Image.Image]) -> Tensor:
-        from . import reference
-
-        try:
-            return reference.run(self, planes)
-        except engine.NotFiniteError:
-            raise _not_finite() from None
+    try:
+        return reference.run(diffusion, planes)
+    except engine.NotFiniteError:
+        raise _not_finite() from None
 
 
 def _not_finite() -> BidiffsrError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -19,9 +18,7 @@ from ..images.planes import bands
 from ..ops import native, reference
 from ..ops.canvas import NotFiniteError
 from ..tiling import Tile, blend
-
-if TYPE_CHECKING:
-    from . import Diffusion
+from .diffusion import Diffusion
 
 
 def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:

@@ -57,6 +57,15 @@ class CatalogEntry:
         """Where the file lies, if it comes with the package."""
         return weights_folder() / self.file if BUNDLED in self.sources else None
 
+    @property
+    def score_rows(self) -> list[tuple[str, str, dict[str, str]]]:
+        """(test set, scale, number of steps -> "PSNR-Y in dB / LPIPS-Alex") of each, for a table."""
+        return [
+            (dataset, scale, {n: f"{of_it['psnr_y']:.2f} / {of_it['lpips_alex']:.4f}" for n, of_it in steps.items()})
+            for dataset, scales in self.scores.items()
+            for scale, steps in scales.items()
+        ]
+
 
 def weights_folder() -> Path:
     """The folder of the bundled weights: inside the installed package, or beside it in a checkout."""

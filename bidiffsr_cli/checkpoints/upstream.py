@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from ..configs import DiffusionConfig, ModelConfig, UNetConfig
 from ..errors import CheckpointError, check_no_pointer, is_out_of_memory
+from ..networks.bi_conv import BIConv
 from ..networks.blocks import ResBlock
-from ..networks.time_aware import BIConv
 from ..networks.unet import DecoderLevel, UNet, meta_network
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

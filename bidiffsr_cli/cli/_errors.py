@@ -9,11 +9,11 @@ from typing import Any
 
 import typer
 
-from ..errors import BidiffsrError, is_out_of_memory, is_out_of_threads, out_of_memory, out_of_threads
+from ..errors import explained
+from ..text import listed
 
 SOME_FAILED = 3
 """Exit code."""
-UNEXPECTED_HINT = "Run it again with --debug for the traceback."
 WHOLE_OR_NOT = "No partial result is left behind."
 
 
@@ -28,25 +28,17 @@ class Failure:
 
 def explain(error: BaseException) -> Failure:
     """The sentence, hint and exit code for whatever a command raised."""
-    if isinstance(error, BidiffsrError):
-        return Failure(error.message, error.hint, error.exit_code)
     if isinstance(error, typer.TyperException):
         return _usage(error)
     if isinstance(error, typer.Abort):
         return Failure("Aborted.", "", 1)
-    if is_out_of_memory(error):
-        return explain(out_of_memory())
-    if is_out_of_threads(error):
-        return explain(out_of_threads())
-    detail = " ".join(str(error).split())  # one line, whatever the library wrote
-    name = type(error).__name__
-    return Failure(f"Something unexpected happened ({f'{name}: {detail}' if detail else name}).", UNEXPECTED_HINT, 1)
+    ours = explained(error)
+    return Failure(ours.message, ours.hint, ours.exit_code)
 
 
 def some_failed(names: Sequence[str], total: int) -> str:
     """The sentence that names the pictures of many that failed."""
-    more = "" if len(names) <= 10 else f", and {len(names) - 10} more"
-    return f"{len(names)} of {total} pictures failed: {', '.join(names[:10])}{more}."
+    return f"{len(names)} of {total} pictures failed: {listed(names, 10)}."
 
 
 def interrupted(received: int | None) -> Failure:

@@ -1,15 +1,25 @@
 """The options that commands share, each defined once: its names, type, help and panel.
 
-A command takes `scale: ScaleOption = 2`. Words that a library function checks too are listed here as well, so that a
-wrong one is refused with the list of the right ones, and completion knows them.
+A command takes a single one as `scale: ScaleOption = 2`, and a group of them as `messages: Messages`, a dataclass with
+a field for each: `expanded` makes options of the fields. Words that a library function checks too are listed here as
+well, so that a wrong one is refused with the list of the right ones, and completion knows them.
+
+More than 300 lines: so that no option is written twice.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
+
+from ._output import out
+
+if TYPE_CHECKING:
+    from ..runtime import Machine
 
 DIFFUSION, OUTPUT, FILES = "Diffusion", "Output", "Files"
 MACHINE, MESSAGES = "Machine", "Reports and messages"
@@ -269,3 +279,121 @@ NoProgressOption = Annotated[
 DebugOption = Annotated[
     bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.", rich_help_panel=MESSAGES)
 ]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Of the reverse diffusion, but for the number of steps."""
+
+    sampler: SamplerOption = "ddim"
+    eta: EtaOption = 0.0
+    temperature: TemperatureOption = None
+    seed: SeedOption = "0"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the enlarged picture is like."""
+
+    format: FormatOption = "auto"
+    quality: QualityOption = None
+    width: WidthOption = None
+    height: HeightOption = None
+    long_side: LongSideOption = None
+    alpha: AlphaOption = "lanczos"
+    color_fix: ColorFixOption = "none"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written with it, and over what."""
+
+    strip_metadata: StripOption = False
+    provenance: ProvenanceOption = True
+    overwrite: OverwriteOption = False
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Where the network runs."""
+
+    device: DeviceOption = "auto"
+    precision: PrecisionOption = "auto"
+    backend: BackendOption = "auto"
+    threads: ThreadsOption = None
+
+    @property
+    def machine(self) -> Machine:
+        """As a value."""
+        from ..runtime import Machine
+
+        return Machine(self.device, self.precision, self.backend, self.threads)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """In what parts a picture is computed, and whether its model may be fetched."""
+
+    tile: TileOption = "auto"
+    tile_overlap: TileOverlapOption = None
+    max_memory: MaxMemoryOption = None
+    offline: OfflineOption = False
+
+
+@dataclass(frozen=True)
+class Brief:
+    """How much is said by a command that says little."""
+
+    json: JsonOption = False
+    quiet: QuietOption = False
+    debug: DebugOption = False
+
+    def configure(self) -> None:
+        """Tell `out`."""
+        out.configure(json=self.json, quiet=self.quiet, debug=self.debug)
+
+
+@dataclass(frozen=True)
+class Messages:
+    """How much is said."""
+
+    json: JsonOption = False
+    quiet: QuietOption = False
+    verbose: VerboseOption = False
+    no_progress: NoProgressOption = False
+    debug: DebugOption = False
+
+    def configure(self) -> None:
+        """Tell `out`."""
+        out.configure(
+            json=self.json, quiet=self.quiet, verbose=self.verbose, progress=not self.no_progress, debug=self.debug
+        )
+
+
+def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command as Typer wants it: with an option for each field of the groups among its parameters."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {
+        name: parameter.annotation for name, parameter in parameters.items() if is_dataclass(parameter.annotation)
+    }
+    flat: list[inspect.Parameter] = []
+    for name, parameter in parameters.items():
+        group = groups.get(name)
+        if group is None:
+            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(group, include_extras=True)
+        for field in fields(group):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            kind = inspect.Parameter.KEYWORD_ONLY
+            flat.append(inspect.Parameter(field.name, kind, default=default, annotation=hints[field.name]))
+
+    def call(**values: Any) -> Any:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        return command(**values)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # inspect looks for it
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return call

@@ -4,7 +4,7 @@ out.configure(quiet=quiet, verbose=verbose, json=json, progress=progress, debug=
 out.table(...)                # the answer of a command that was asked for one; --json gives an object instead
 out.message("...")            # unless --quiet or --json
 out.json({...})               # the one object of --json
-with out.progress("photo.jpg", windows=12, steps=5) as advance: ...
+with out.progress("photo.jpg", "windows") as advance: ...
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import BidiffsrError, OutputError, UsageError
 from ..results import SCHEMA
+from ..tasks.listener import Advance, Listener
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class ClosedPipeError(BidiffsrError):
     """Whoever read standard output reads no more."""
 
 
-class Output:
+class Output(Listener):
     """Where messages and data go, and how many of them."""
 
     def __init__(self) -> None:
@@ -113,6 +114,11 @@ class Output:
         if not self.quiet:
             self._labelled("Warning", "yellow", text)
 
+    def progressed(self, text: str) -> None:
+        """One line about a piece of the work, where no bar shows it."""
+        if not self.with_bar:
+            self.message(text)
+
     def detail(self, text: str) -> None:
         """One line that only --verbose shows."""
         if self.verbose:
@@ -153,33 +159,22 @@ class Output:
         self._write_stdout(data)
 
     @contextlib.contextmanager
-    def progress(self, name: str, windows: int, steps: int) -> Iterator[Callable[[int, int], None]]:
-        """A bar over windows × steps, with the time that is left, gone when the work is done."""
-        done_of_all = f"{{task.completed}}/{{task.total}} windows, step {{task.fields[step]}}/{steps}"
-        with self._bar(name, done_of_all, total=windows * steps, step=1) as advance:
-            yield lambda done, total: advance(completed=done, total=total, step=min(steps, done // windows + 1))
+    def progress(self, name: str, unit: str) -> Iterator[Advance]:
+        """A bar with the time that is left, gone when the work is done; of bytes it appears with the first of them."""
+        figures = None if unit == "bytes" else "{task.fields[counted]}"
+        with self._bar(name, figures, counted=f"0 {unit}") as move:
 
-    @contextlib.contextmanager
-    def count(self, name: str, noun: str) -> Iterator[Callable[..., None]]:
-        """A bar over things that are counted, with the time that is left.
-
-        Yields a function of how many are done, how many there are, and, where it is known, their share of the work,
-        the name of the one in hand, and how far that is.
-        """
-        with self._bar(name, "{task.fields[counted]}", counted=f"0 {noun}") as advance:
-
-            def count(done: int, total: int, share: float | None = None, hand: str = "", far: str = "") -> None:
-                named = {"description": _shorten(printable(hand))} if hand else {}
+            def advance(
+                done: int, total: int, *, share: float | None = None, current: str = "", detail: str = ""
+            ) -> None:
+                if unit == "bytes":
+                    move(completed=done, total=total)
+                    return
+                named = {"description": _shorten(printable(current))} if current else {}
                 share = done / total if share is None else share
-                advance(completed=share, total=1, counted=f"{done}/{total} {noun}{far}", **named)
+                move(completed=share, total=1, counted=f"{done}/{total} {unit}{detail}", **named)
 
-            yield count
-
-    @contextlib.contextmanager
-    def download(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar over bytes, which appears with the first of them and is gone at the end."""
-        with self._bar(name, None) as advance:
-            yield lambda done, total: advance(completed=done, total=total)
+            yield advance
 
     @contextlib.contextmanager
     def _bar(

@@ -78,22 +78,23 @@ def stoppable() -> Iterator[Signals]:
 
 
 class Deferred:
-    """Calls itself true once a signal came; the second one stops the process."""
+    """A stop condition: true once a signal came. Before it is first asked, a signal acts at once; so does a second."""
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
-        self._told = False
+        self._asked = self._told = False
 
     def __call__(self) -> bool:
+        self._asked = True
         if self.received is not None and not self._told:  # not said by the handler: it may interrupt other words
             out.message("Stopping after this iteration, to save the state; once more stops at once.")
             self._told = True
         return self.received is not None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Remember the first one, and hand the second one on."""
-        if self.received is not None:
+        """Note the first signal of work that asks; hand others on."""
+        if self.received is not None or not self._asked:
             before = self._before[number]
             signal.signal(number, before if callable(before) else signal.SIG_DFL)
             signal.raise_signal(number)

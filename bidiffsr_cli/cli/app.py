@@ -20,7 +20,6 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
 from ..errors import UsageError
 from . import batch, bench, compare, cost, doctor, eval, models, train, upscale
 from ._errors import explain, interrupted
@@ -60,6 +59,8 @@ app.command("bench", help=bench.__doc__, context_settings=HELP_NAMES)(bench.benc
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from .. import __version__
+
         typer.echo(f"bidiffsr {__version__}")
         raise typer.Exit
 

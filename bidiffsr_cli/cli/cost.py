@@ -26,7 +26,7 @@ from ._output import out
 if TYPE_CHECKING:
     from ..configs import UNetConfig
     from ..networks.complexity import Complexity
-    from ..systems import System
+    from ..networks.systems import System
 
 SCHEMA = "bidiffsr-cost/1"
 PAPER_SIZE = 256
@@ -65,7 +65,7 @@ def cost(
     if markdown:
         raise UsageError("--markdown is the table of --all.", "Add --all, or leave it out.")
     from ..configs import UNetConfig
-    from ..systems import SYSTEMS
+    from ..networks.systems import SYSTEMS
 
     system = next((system for system in SYSTEMS if system.name == what), None)
     if system is None and what is not None and what.endswith(".toml"):
@@ -90,9 +90,9 @@ def cost(
 def _all(*, markdown: bool) -> None:
     """Every row of the paper's tables, ours beside it."""
     from ..configs import UNetConfig
+    from ..networks.systems import SYSTEMS
     from ..reports.cost import table
     from ..reports.markdown import table_lines
-    from ..systems import SYSTEMS
 
     counted = [(system, _count(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
     shown = table(counted)
@@ -115,7 +115,7 @@ def _count(network: UNetConfig, size: int) -> Complexity:
 def _of_config(name: str, size: int) -> tuple[str, Complexity]:
     """Of a training config's network."""
     from ..networks.complexity import complexity
-    from ..training.config import read_config
+    from ..training.config_files import read_config
 
     model = read_config(name).model
     return name, complexity(model.network, model.condition_channels, size)
@@ -135,7 +135,7 @@ def _of_model(name: str | None, size: int, *, offline: bool) -> tuple[str, Compl
     except ModelError as error:
         raise ModelError(error.message, f"{error.hint} Systems of the paper: bidiffsr cost --all") from None
     if path is None:
-        with out.download(found.name) as progress:
+        with out.progress(found.name, "bytes") as progress:
             path = found.fetch(offline=offline, progress=progress)
     config = read_header(path).config
     return found.name, complexity(config.network, config.condition_channels, size)

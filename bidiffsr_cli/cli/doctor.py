@@ -21,8 +21,8 @@ from typing import Any
 
 import typer
 
-from .. import __version__
 from ..errors import BidiffsrError
+from ..text import scales_in_words
 from . import _options as o
 from ._errors import explain
 from ._output import out
@@ -72,6 +72,8 @@ def versions() -> list[Check]:
     """bidiffsr, Python, and the packages that it needs."""
     from importlib.metadata import PackageNotFoundError, version
 
+    from .. import __version__
+
     checks = [Check("bidiffsr", __version__), Check("python", platform.python_version())]
     for package in PACKAGES:
         try:
@@ -83,11 +85,11 @@ def versions() -> list[Check]:
 
 def machine() -> list[Check]:
     """Devices, backends, memory and disk."""
-    from ..runtime import choose_runtime, devices, usable_cores
+    from ..runtime import Machine, choose_runtime, find_devices, usable_cores
 
-    checks = [Check(name, what) for name, what in devices().items()]
+    checks = [Check(name, what) for name, what in find_devices().items()]
     checks.append(Check("cores", str(usable_cores())))
-    device = _checked("default device", lambda: str(choose_runtime().device))
+    device = _checked("default device", lambda: str(choose_runtime(Machine()).device))
     return [*checks, device, *_backends(), _memory(), _disk()]
 
 
@@ -98,8 +100,7 @@ def models() -> list[Check]:
 
     def look(entry: CatalogEntry) -> str:
         checkpoint = load_checkpoint(entry.full_name)
-        scales = " and ".join(f"x{scale}" for scale in checkpoint.config.scales)
-        return f"{scales}, sha256 {checkpoint.sha256[:12]} as in the catalog"
+        return f"{scales_in_words(checkpoint.config.scales)}, sha256 {checkpoint.sha256[:12]} as in the catalog"
 
     try:
         entries = [entry for entry in catalog() if entry.bundled]
@@ -110,22 +111,22 @@ def models() -> list[Check]:
 
 def self_test() -> list[Check]:
     """Enlarge a small picture in ways that must agree."""
-    from . import _selftest
+    from ..tasks.selftest import SelfTest
 
     try:
-        model = _selftest.DefaultModel()
+        test = SelfTest()
     except Exception as error:
         return [_failed("default model", error)]
-    return [_checked("inference form", model.inference_form), _checked("threads", model.threads)]
+    return [_checked("inference form", test.inference_form), _checked("threads", test.threads)]
 
 
 def _backends() -> list[Check]:
     """Which backends could run, and why the others cannot; none but the chosen one is needed."""
     from ..ops import native
-    from ..runtime import choose_runtime
+    from ..runtime import Machine, choose_runtime
 
     def look(name: str) -> str:
-        chosen = "; runs by default" if choose_runtime().backend == name else ""
+        chosen = "; runs by default" if choose_runtime(Machine()).backend == name else ""
         if name == "reference":
             return f"plain torch{chosen}"
         why = native.why_unavailable()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..configs import DiffusionConfig
+from ..images.filters import convolve, gaussian
 
 
 def upsample(low_res: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
@@ -77,7 +78,7 @@ def condition(up: Enlarged, top: int, left: int, height: int, width: int) -> Ten
 
 def detail_radius(scale: int, config: DiffusionConfig) -> int:
     """How far around a window the condition looks, in pixels of the enlarged picture."""
-    return math.floor(3 * _deviation(scale)) if "detail" in config.condition else 0
+    return _detail_radius(scale) if "detail" in config.condition else 0
 
 
 def condition_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
@@ -136,7 +137,7 @@ def residual_gain(up: Enlarged, top: int, left: int, height: int, width: int) ->
 
 def residual_radius(scale: int) -> int:
     """How far around a window `residual_gain` looks, in pixels of the enlarged picture."""
-    return _box_radius(scale) + math.floor(3 * _deviation(scale))
+    return _box_radius(scale) + _detail_radius(scale)
 
 
 def residual_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
@@ -162,10 +163,15 @@ def _around(up: Enlarged, top: int, left: int, height: int, width: int, radius: 
 
 def _detail(around: Tensor, scale: int) -> Tensor:
     """What a Gaussian takes away: …×(H+2r)×(W+2r) -> …×H×W, r its radius."""
-    kernel = _gaussian(_deviation(scale))
-    radius = len(kernel) // 2
+    radius = _detail_radius(scale)
+    kernel = gaussian(torch.tensor(_deviation(scale)), radius).tolist()
     window = around[..., radius : around.shape[-2] - radius, radius : around.shape[-1] - radius]
-    return window - _convolve(_convolve(around, kernel, dim=-2), kernel, dim=-1)
+    return window - convolve(convolve(around, kernel, dim=-2), kernel, dim=-1)
+
+
+def _detail_radius(scale: int) -> int:
+    """Of that Gaussian, pixels."""
+    return math.floor(3 * _deviation(scale))
 
 
 def _box_radius(scale: int) -> int:
@@ -206,22 +212,6 @@ def _take(x: Tensor, indices: Tensor, dim: int) -> Tensor:
     if int(indices[-1]) - first == count - 1 and bool((indices.diff() == 1).all()):
         return x.narrow(dim, first, count)
     return x.index_select(dim, indices)
-
-
-def _convolve(x: Tensor, kernel: list[float], dim: int) -> Tensor:
-    """Convolve along one dimension, without padding: tap by tap, which is several times faster than conv2d here."""
-    length = x.shape[dim] - len(kernel) + 1
-    result = x.narrow(dim, 0, length) * kernel[0]
-    for tap, weight in enumerate(kernel[1:], start=1):
-        result.add_(x.narrow(dim, tap, length), alpha=weight)
-    return result
-
-
-def _gaussian(sigma: float) -> list[float]:
-    """A normalized Gaussian of radius floor(3 sigma)."""
-    radius = math.floor(3 * sigma)
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float32) / sigma) ** 2)
-    return (kernel / kernel.sum()).tolist()
 
 
 def _sources(length: int, picture: int, mirror: bool) -> Tensor:

@@ -1,1 +1,1 @@
-"""How good pictures are (`metrics`, `evaluate`), and how fast they are made (`benchmark`, against `upstream_style`)."""
+"""How good pictures are: test sets, metrics and scores."""

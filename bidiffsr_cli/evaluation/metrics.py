@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.catalog import weights_folder
 from ..errors import CheckpointError, InputError, ModelError
+from ..images.filters import convolve, gaussian
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 LPIPS_LEAST = 31  # pixels a side: of fewer, nothing is left after AlexNet's second pooling
@@ -111,16 +112,8 @@ def _check_same_size(a: Tensor, b: Tensor) -> None:
 
 def _blur(x: Tensor) -> Tensor:
     """Average by the Gaussian window, without padding, rows and columns in turn."""
-    at = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
-    gaussian = torch.exp(-0.5 * (at / SSIM_SIGMA) ** 2)
-    kernel = (gaussian / gaussian.sum()).tolist()
-    for dim in (-2, -1):
-        length = x.shape[dim] - SSIM_WINDOW + 1
-        result = x.narrow(dim, 0, length) * kernel[0]
-        for tap, weight in enumerate(kernel[1:], start=1):
-            result.add_(x.narrow(dim, tap, length), alpha=weight)
-        x = result
-    return x
+    kernel = gaussian(torch.tensor(SSIM_SIGMA, dtype=torch.float64), SSIM_WINDOW // 2).tolist()
+    return convolve(convolve(x, kernel, dim=-2), kernel, dim=-1)
 
 
 class LPIPS(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import UsageError
+
 SETS = ("Set5", "B100", "Urban100", "Manga109")
 METRICS = ("psnr_y", "ssim_y", "lpips_alex")
 ALL_METRICS = (*METRICS, "psnr_rgb", "ssim_rgb", "lr_psnr")
@@ -46,6 +48,21 @@ def paper_rows(name: str, scale: int) -> dict[str, dict[str, float]]:
         for line in lines
         if line[0] == str(scale)
     }
+
+
+def choose_set(dataset: str, folder: str, scale: int) -> str:
+    """The paper's set that pictures belong to: by what they are called, else by the path that they lie in.
+
+    Raises:
+        UsageError: the paper has no figures for it.
+    """
+    known = dataset if paper_rows(dataset, scale) else guess_set(folder)
+    if not paper_rows(known, scale):
+        raise UsageError(
+            f"The paper has no row for {dataset} x{scale}.",
+            f"It has x2 and x4 of {', '.join(SETS)}: say so with --name.",
+        )
+    return known
 
 
 def guess_set(folder: str) -> str:

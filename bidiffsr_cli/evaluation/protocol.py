@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..errors import UsageError
 from ..images.resizing import downscale_bicubic
 from . import metrics
 from .testset import Pixels
@@ -43,7 +44,13 @@ class Rules:
 
 
 def rules(protocol: str, scale: int) -> Rules:
-    """paper: a border of `scale` pixels is left out, as in the paper's tables; full: nothing is."""
+    """paper: a border of `scale` pixels is left out, as in the paper's tables; full: nothing is.
+
+    Raises:
+        UsageError: the protocol is none of the two.
+    """
+    if protocol not in ("paper", "full"):
+        raise UsageError(f"{protocol!r} is no protocol.", "Choose paper or full.")
     return Rules(protocol, scale, {"paper": scale, "full": 0}[protocol])
 
 

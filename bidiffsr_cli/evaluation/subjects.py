@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from PIL import Image
 from torch import Tensor
 
-from ..configs import UpscaleOptions
 from ..images.pixels import to_image, to_levels
+from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
 from .testset import Pixels
 
@@ -63,7 +63,7 @@ class AtSteps:
 
     def __init__(self, resolver: SuperResolver, options: UpscaleOptions) -> None:
         self.resolver, self.options = resolver, options
-        self.steps = resolver.steps_for(options)
+        self.steps = resolver.planner.steps(options)
         self.label = f"{resolver.model.name}, {self.steps} step{'s' if self.steps > 1 else ''}"
 
     @property
@@ -90,7 +90,6 @@ class AtSteps:
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
         """As `Subject`."""
         result = self.resolver.upscale(pixels.lr, self.options, scale=scale, steps=self.steps)
-        assert result.image is not None
         figures = {
             "seconds": dataclasses.asdict(result.seconds),
             "peak_memory_bytes": dataclasses.asdict(result.peak_memory_bytes),

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images import Picture, as_seen, read_picture
-from ..images.degrading import CLEAN, Degradation
+from ..images.degrading import UNCHANGED, Degradation
 from ..images.listing import list_pictures
 from ..images.pairing import pair
 from ..images.pixels import to_float
 from ..images.resizing import downscale_bicubic
+from ..text import listed
 
+ROLES = ("hr", "gt", "gtmod12", "original", "originals", "x2", "x4")
+"""Names of folders that say what pictures are for, and not which."""
 TRANSPOSED = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
 ORIENTATION = 274
@@ -37,7 +40,7 @@ class Case:
     hr: Path
     lr: Path | None = None
     finished: Path | None = None
-    degradation: Degradation = CLEAN
+    degradation: Degradation = UNCHANGED
 
     def load(self, scale: int) -> Pixels:
         """Decode it.
@@ -53,7 +56,7 @@ class Case:
         else:
             height, width = (side * scale for side in lr.shape[1:])
             pixels = Pixels(original[:, :height, :width], lr)
-        if self.degradation != CLEAN:
+        if self.degradation != UNCHANGED:
             pixels = replace(pixels, lr=self.degradation.apply(pixels.lr, pixels.hr, self.name))
         height, width = pixels.hr.shape[1:]
         finished = None if finished is None else finished[:, :height, :width]
@@ -73,6 +76,12 @@ class Pixels:
     remarks: tuple[str, ...] = ()
 
 
+def name_of_set(hr: Path) -> str:
+    """Set5 of Set5/HR: the last part of the path that is more than a role."""
+    parts = [part for part in hr.resolve().parts if part.lower() not in ROLES]
+    return Path(parts[-1]).stem if parts else hr.name
+
+
 def make_small(original: Tensor, scale: int) -> Pixels:
     """An original, 3×H×W uint8, cut to a multiple of the scale, and the small picture that MATLAB's bicubic makes."""
     height, width = (side // scale * scale for side in original.shape[1:])
@@ -88,7 +97,7 @@ def open_test_set(
     finished: Path | None = None,
     limit: int | None = None,
     without: Path | None = None,
-    degradation: Degradation = CLEAN,
+    degradation: Degradation = UNCHANGED,
 ) -> list[Case]:
     """Find all pictures of a set and their partners, and look whether the sizes are right.
 
@@ -111,18 +120,17 @@ def open_test_set(
     originals = originals[:limit]
     twice = sorted({path.stem for path in originals if sum(other.stem == path.stem for other in originals) > 1})
     if twice:
-        raise InputError(f"Several originals have one name: {', '.join(twice[:5])}.", "Give each a name of its own.")
+        raise InputError(f"Several originals have one name: {listed(twice)}.", "Give each a name of its own.")
     small = {} if lr is None else pair(originals, _pictures(lr), scale, str(lr))
     large = {} if finished is None else pair(originals, _pictures(finished), scale, str(finished))
     cases = [Case(path.stem, path, small.get(path), large.get(path), degradation) for path in originals]
     wrong = [problem for case in cases for problem in _wrong_sizes(case, scale)]
     if wrong:
-        more = "" if len(wrong) <= 5 else f"; and {len(wrong) - 5} more"
         fitting = [
             other for other in range(2, 17) if other != scale and not any(_wrong_sizes(case, other) for case in cases)
         ]
         hint = f"Add --scale {fitting[0]}." if fitting else f"Check --scale, which is {scale} now."
-        raise InputError(f"Sizes do not fit: {'; '.join(wrong[:5])}{more}.", hint)
+        raise InputError(f"Sizes do not fit: {listed(wrong, separator='; ')}.", hint)
     return cases
 
 

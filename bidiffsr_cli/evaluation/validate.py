@@ -6,9 +6,9 @@ import statistics
 from pathlib import Path
 
 from ..checkpoints.files import Checkpoint
-from ..configs import UpscaleOptions
 from ..errors import InputError
 from ..images.listing import list_pictures
+from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
 from ..runtime import Runtime
 from .protocol import measure, rules

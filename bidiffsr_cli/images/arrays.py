@@ -1,4 +1,4 @@
-"""Pictures from tensors and arrays: torch tensors C×H×W, and H×W[×C] objects with `__array_interface__`.
+"""Pictures from tensors and arrays: torch's tensors, and objects with `__array_interface__`.
 
 The array interface is numpy's protocol; it needs no numpy on this side.
 """
@@ -32,14 +32,19 @@ LAYOUTS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 
 
 def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
-    """Read 1, 2, 3 or 4 channels (grey, grey + alpha, RGB, RGBA) of uint8, uint16 or floats in [0, 1] as C×H×W.
+    """Read 1, 2, 3 or 4 channels (grey, grey + alpha, RGB, RGBA) of uint8, uint16 or floats in [0, 1].
+
+    Args:
+        tensor: C×H×W, or N×C×H×W with N = 1.
+        name: what to call it in errors.
 
     Raises:
         InputError: It has another shape, type or range.
     """
     from .pixels import to_bytes
 
-    if tensor.ndim != 3 or tensor.shape[0] not in LAYOUTS or 0 in tensor.shape:
+    shape = _single(tuple(tensor.shape), name)
+    if len(shape) != 3 or shape[0] not in LAYOUTS or 0 in shape:
         raise InputError(
             f"{name} has the shape {tuple(tensor.shape)}, which is no picture.",
             "Give channels × height × width with 1, 3 or 4 channels, one picture at a time.",
@@ -50,21 +55,28 @@ def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
     typestr = ORDER + {"uint8": "u1", "uint16": "u2", "float32": "f4"}.get(str(tensor.dtype)[len("torch.") :], "")
     if typestr not in RAW:
         raise InputError(f"{name} has the type {tensor.dtype}, which is no picture.", "Give uint8, uint16 or floats.")
-    channels, height, width = tensor.shape
-    return _picture(to_bytes(tensor.permute(1, 2, 0)), (height, width, channels), typestr, name)
+    return _picture(to_bytes(tensor), shape, typestr, name, planar=True)
 
 
 def picture_from_array(array: Any, name: str) -> Picture:
-    """Read H×W, H×W×1, H×W×3 or H×W×4 (also ×2: grey + alpha) of uint8, uint16 or floats in [0, 1].
+    """Read 1, 2, 3 or 4 channels, as of tensors, of uint8, uint16 or floats in [0, 1].
+
+    Args:
+        array: H×W, H×W×C, or C×H×W where W is no number of channels; all may begin with an N of 1.
+        name: what to call it in errors.
 
     Raises:
         InputError: It has another shape, type or range.
     """
     interface = array.__array_interface__
-    shape, typestr = tuple(interface["shape"]), str(interface["typestr"])
-    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in LAYOUTS):
+    stated, typestr = tuple(interface["shape"]), str(interface["typestr"])
+    shape = _single(stated, name)
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    planar = len(shape) == 3 and shape[2] not in LAYOUTS and shape[0] in LAYOUTS
+    if len(shape) != 3 or 0 in shape or not (planar or shape[2] in LAYOUTS):
         raise InputError(
-            f"{name} has the shape {shape}, which is no picture.", "Give height × width, or that × 1, 3 or 4 channels."
+            f"{name} has the shape {stated}, which is no picture.", "Give height × width, or that × 1, 3 or 4 channels."
         )
     halves = typestr in ("<f2", ">f2")
     if typestr not in RAW and not halves:
@@ -73,8 +85,14 @@ def picture_from_array(array: Any, name: str) -> Picture:
     if halves:  # Pillow does not know them
         data = bytearray(numbers("f", struct.unpack(f"{typestr[0]}{math.prod(shape)}e", data)).tobytes())
         typestr = ORDER + "f4"
-    height, width, channels = (*shape, 1)[:3]
-    return _picture(data, (height, width, channels), typestr, name)
+    return _picture(data, shape, typestr, name, planar=planar)
+
+
+def _single(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """The shape of the one picture in a batch; any other shape as it is."""
+    if len(shape) == 4 and shape[0] > 1:
+        raise InputError(f"{name} holds {shape[0]} pictures.", "Enlarge one after the other: for picture in pictures.")
+    return shape[1:] if len(shape) == 4 else shape
 
 
 def _array_bytes(array: Any, interface: dict[str, Any], shape: tuple[int, ...], typestr: str) -> bytearray:
@@ -87,16 +105,20 @@ def _array_bytes(array: Any, interface: dict[str, Any], shape: tuple[int, ...], 
     return bytearray(memoryview(data if isinstance(data, (bytes, bytearray, memoryview)) else array).tobytes())
 
 
-def _picture(data: bytearray, shape: tuple[int, int, int], typestr: str, name: str) -> Picture:
-    """The picture of the bytes of H×W×C values of a type in RAW."""
-    height, width, channels = shape
+def _picture(data: bytearray, shape: tuple[int, ...], typestr: str, name: str, *, planar: bool) -> Picture:
+    """The picture of the bytes of H×W×C values of a type in RAW, or of C×H×W where they are `planar`."""
+    channels, height, width = shape if planar else (shape[2], *shape[:2])
     raw = RAW[typestr]
-    values = Image.frombytes(raw[0], (width * channels, height), data, "raw", raw)
+    size = (width, channels * height) if planar else (width * channels, height)
+    values = Image.frombytes(raw[0], size, data, "raw", raw)
     if typestr[1:] == "u2":
         values = values.point(lambda value: value / 65535)
     elif raw != "L":
         values = _unit_range(values, name)
-    planes = _separated(values, channels)
+    if planar:
+        planes = [values.crop((0, top, width, top + height)) for top in range(0, channels * height, height)]
+    else:
+        planes = _separated(values, channels)
     alpha = planes.pop() if channels in (2, 4) else None
     picture = Picture(tuple(planes), alpha)
     if typestr[1:] == "u2" and channels == 1:

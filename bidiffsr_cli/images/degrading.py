@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .filters import gaussian
 from .kernels import KERNELS
 from .pixels import to_float, to_image
 
@@ -82,8 +83,8 @@ class Degradation:
         return x[0].clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-CLEAN = Degradation()
-"""Nothing."""
+UNCHANGED = Degradation()
+"""Nothing happens."""
 
 
 def shrunk(pictures: Tensor, scale: int, kernel: str) -> Tensor:
@@ -114,9 +115,9 @@ def blurred(pictures: Tensor, deviations: Tensor) -> Tensor:
     """Each picture by a Gaussian of its own standard deviation, pixels; edges are repeated."""
     count, channels = pictures.shape[:2]
     radius = max(1, math.ceil(3 * float(deviations.max())))
-    at = torch.arange(-radius, radius + 1)
-    kernels = torch.exp(-0.5 * (at / deviations.cpu().clamp_min(1e-3).view(-1, 1)) ** 2)
-    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(channels, 0).to(pictures)  # (BC, taps)
+    kernels = (
+        gaussian(deviations.cpu().clamp_min(1e-3), radius).repeat_interleave(channels, 0).to(pictures)
+    )  # (BC, taps)
     x = F.pad(pictures, (radius,) * 4, mode="replicate").flatten(0, 1)[None]  # (1, BC, h', w')
     x = F.conv2d(x, kernels[:, None, :, None], groups=count * channels)
     return F.conv2d(x, kernels[:, None, None, :], groups=count * channels).view_as(pictures)

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from ..text import listed
 from .spaces import Coding, adobe_rgb
 
 Base = ExifTags.Base
@@ -61,7 +62,7 @@ def read_exif(image: Image.Image) -> tuple[Image.Exif | None, int, list[str]]:
         return None, 1, ["The EXIF data is damaged: it was left out."]
     for tag in (Base.ExifInteroperabilityOffset, Base.ColorSpace):  # the profile says it
         details.pop(tag, None)
-    warnings = [f"EXIF tags of an odd kind were left out: {_list(odd)}."] if odd else []
+    warnings = [f"EXIF tags of an odd kind were left out: {listed(sorted(odd))}."] if odd else []
     exif = _assemble(main | {Base.Orientation: 1}, details, place) if main or details or place else None
     return exif, orientation if isinstance(orientation, int) else 1, warnings
 
@@ -97,11 +98,6 @@ def _is_writable(tag: int, value: Any, group: int | None) -> bool:
     except Exception:  # Pillow promises nothing
         return False
     return True
-
-
-def _list(names: list[str]) -> str:
-    shown = sorted(names)[:5]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 class _Text(str):

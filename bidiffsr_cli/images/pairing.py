@@ -1,4 +1,4 @@
-"""Which small picture belongs to which original: by name, as sets of test pictures are usually named."""
+"""Which pictures belong together, by their names: small ones and originals, or versions in several folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..text import listed
+from .listing import list_pictures
 
 
 def original_names(stem: str, scale: int) -> Iterable[str]:
@@ -46,9 +48,8 @@ def pair(originals: Sequence[Path], others: Iterable[Path], scale: int, where: s
     once = Counter(matches[0] for matches in found.values() if len(matches) == 1)
     wrong = [path.name for path, matches in found.items() if len(matches) != 1 or once[matches[0]] > 1]
     if wrong:
-        more = "" if len(wrong) <= 5 else f" and {len(wrong) - 5} more"
         raise InputError(
-            f"{len(wrong)} originals have not one picture of their own in '{where}': {', '.join(wrong[:5])}{more}.",
+            f"{len(wrong)} originals have not one picture of their own in '{where}': {listed(wrong)}.",
             f"Name each as its original, or with x{scale} behind it.",
         )
     return {original: matches[0] for original, matches in found.items()}
@@ -61,3 +62,32 @@ def by_original(small: Iterable[Path], scale: int) -> dict[str, list[Path]]:
         for name in original_names(path.stem, scale):
             result.setdefault(name, []).append(path)
     return result
+
+
+def pair_folders(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Versions of the same pictures in several folders, by their paths in them without suffix.
+
+    Returns:
+        Name of a picture -> its file in each folder, sorted by name.
+
+    Raises:
+        InputError: a folder has no pictures, two of one name, or one that another folder lacks.
+    """
+    found = []
+    for folder in folders:
+        paths = list_pictures(folder)
+        files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+        if not files:
+            raise InputError(f"'{folder}' holds no pictures.", "Check the name of the folder.")
+        if len(files) < len(paths):
+            twice = [path.name for path in paths if path not in files.values()]
+            raise InputError(f"'{folder}' holds several pictures of one name: {listed(twice)}.", "Remove all but one.")
+        found.append(files)
+    every = sorted(set().union(*found))
+    alone = [name for name in every if any(name not in files for files in found)]
+    if alone:
+        raise InputError(
+            f"{len(alone)} of {len(every)} pictures are not in every folder: {listed(alone)}.",
+            "Add or remove them; names must be equal but for the suffix.",
+        )
+    return {name: [files[name] for files in found] for name in every}

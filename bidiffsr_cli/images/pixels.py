@@ -15,16 +15,16 @@ def to_bytes(tensor: Tensor) -> bytearray:
 
 
 def to_levels(image: Image.Image) -> Tensor:
-    """The values of an L, LA, RGB or RGBA image (uint8) or of an I or F image (int32, float32), as C×H×W."""
-    dtype = {"I": torch.int32, "F": torch.float32}.get(image.mode, torch.uint8)
+    """The values of an L, LA, RGB or RGBA image (uint8) or an I;16, I or F image (uint16, int32, float32), as C×H×W."""
+    dtype = {"I;16": torch.uint16, "I": torch.int32, "F": torch.float32}.get(image.mode, torch.uint8)
     flat = torch.frombuffer(bytearray(image.tobytes()), dtype=dtype)
     return flat.view(image.height, image.width, -1).permute(2, 0, 1)
 
 
 def to_float(image: Image.Image) -> Tensor:
-    """The same as `to_levels` for 8-bit images, or F images in [0, 1], but float32 in [0, 1] and contiguous."""
+    """As `to_levels`, but float32 in [0, 1] and contiguous; not of I images, and of F images that lie in it already."""
     width, height = image.size
-    full = 1 if image.mode == "F" else 255
+    full = {"F": 1, "I;16": 65535}.get(image.mode, 255)
     pixels = torch.empty(len(image.getbands()), height, width)
     for top, bottom in bands(width, height):
         levels = to_levels(image.crop((0, top, width, bottom)))

@@ -79,8 +79,8 @@ def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None)
     """Read one picture: upright and in sRGB.
 
     Args:
-        source: A path, the bytes of a file, a Pillow image, a tensor (1, 3 or 4)×H×W or an array H×W(×1, 3 or 4) of
-            uint8, uint16 or floats in [0, 1].
+        source: A path, the bytes of a file, a Pillow image, a tensor C×H×W or an array H×W, H×W×C or C×H×W of uint8,
+            uint16 or floats in [0, 1]; see `arrays`.
         name: What to call it in errors; by default the path, or "The input".
         check: Is told the size of a file's picture before it is decoded; what it raises is raised.
 

@@ -7,6 +7,8 @@ same kernel, but leaves out what lies beyond the edges, where this mirrors.
 import torch
 from torch import Tensor
 
+from .filters import weighted_sum
+
 
 def downscale_bicubic(image: Tensor, scale: int) -> Tensor:
     """Shrink by a whole factor; levels come out as MATLAB's do, to the last one.
@@ -42,10 +44,8 @@ def _shrink(x: Tensor, scale: int, dim: int) -> Tensor:
     reach = torch.arange(first, first + scale * (count - 1) + len(kernel), device=x.device) % (2 * length)
     sources = torch.where(reach < length, reach, 2 * length - 1 - reach)  # mirrored: c b a | a b c | c b a
     phases = [x.index_select(dim, sources[phase::scale]) for phase in range(scale)]  # steps of `scale` side by side
-    result = phases[0].narrow(dim, 0, count) * kernel[0]
-    for tap, weight in enumerate(kernel[1:], start=1):
-        result.add_(phases[tap % scale].narrow(dim, tap // scale, count), alpha=weight)
-    return result
+    below = (phases[tap % scale].narrow(dim, tap // scale, count) for tap in range(len(kernel)))
+    return weighted_sum(below, kernel)
 
 
 def _kernel(scale: int) -> tuple[int, list[float]]:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..configs import METHODS, UNetConfig
 from . import blueprint
+from .bi_conv import BIConv
 from .latent_conv import Folded, LatentConv, conv_dtype
 from .quantizers import (
     dorefa_weight,
@@ -38,7 +39,7 @@ from .quantizers import (
     unit_step,
     xnor_weight,
 )
-from .time_aware import BIConv, TaA, TaR, TimestepContext
+from .time_aware import TaA, TaR, TimestepContext
 
 
 class ConvFactory(Protocol):

@@ -6,6 +6,8 @@
 
 The torch network is built from it, the native engine's program is written by it, packed files are checked against it,
 and Params and OPs are counted on it. Names are those of `UNet.state_dict()`; fields are in the order of its tensors.
+
+More than 300 lines: one network has one structure, and a part of it says little without the others.
 """
 
 from __future__ import annotations

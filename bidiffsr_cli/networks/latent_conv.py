@@ -8,13 +8,11 @@ torch and the native engine know one kind of binary convolution.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from .time_aware import TaA, TaR, TimestepContext
+from .time_aware import TaA, TaR, TimestepContext
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..configs import ModelConfig
 from ..ops import Array, BinaryBlock, Program, Segment, native
 from ..ops.threads import threads
-from .native import Engine, packed_conv
 from .packed import PackedBIConv, packed_network, swap
+from .program import Engine, packed_conv
 from .time_aware import TimestepContext
 
 

@@ -2,6 +2,8 @@
 
 The library is optional: where it is missing or cannot run, `why_unavailable()` says why and nothing here may be called.
 Every function lets other Python threads run while it computes.
+
+More than 300 lines: it is one C header seen from Python, structure by structure.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..evaluation.benchmark import NATIVE, REFERENCE, UPSTREAM_STYLE, Conditions, Row
+from ..benchmarks.measuring import NATIVE, REFERENCE, UPSTREAM_STYLE, Conditions, Row
 from .markdown import tables_with_conditions
 from .tables import Table
 from .terminal import Rows

@@ -17,12 +17,12 @@ WIDTH, HEIGHT = 720, 400
 LEFT, TOP, RIGHT, BOTTOM = 64, 16, WIDTH - 20, HEIGHT - 52  # the frame in which marks lie
 COLOURS = 6
 LEAST_RADIUS, MOST_RADIUS = 4.0, 12.0
-LONGEST_NAME = 28
+LONGEST_LABEL = 28
 CHARACTER, LINE = 6.6, 15.0  # about as wide and high as one is at the style sheet's 12px
 
 Place = tuple[float, float]
 """x, y."""
-Box = tuple[float, float, float, float]
+Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
 
@@ -137,7 +137,7 @@ def _radii(points: Sequence[Point]) -> list[float]:
 
 def _labels(models: Sequence[Sequence[Point]], at: Mapping[Point, Place], radii: Mapping[Point, float]) -> Labels:
     """What stands beside each mark. The last of each model has its name, always; others only where there is room."""
-    taken: list[Box] = [_around(at[point], radius) for point, radius in radii.items()]
+    taken: list[Rectangle] = [_around(at[point], radius) for point, radius in radii.items()]
     taken.append((RIGHT - 70, BOTTOM - 22, RIGHT, BOTTOM))  # where "better" stands
     for model in models:
         for (x, y), (to_x, to_y) in pairwise(at[point] for point in model):
@@ -150,10 +150,10 @@ def _labels(models: Sequence[Sequence[Point]], at: Mapping[Point, Place], radii:
     return labels
 
 
-def _label(point: Point, at: Place, radius: float, taken: list[Box], *, named: bool) -> str:
+def _label(point: Point, at: Place, radius: float, taken: list[Rectangle], *, named: bool) -> str:
     """The text beside a mark, where least is in its way; "" if that is something, and no name. Adds it to `taken`."""
     name = point.label if named else ""
-    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    name = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
     rest = ", ".join(_facts(point))
     length = CHARACTER * (len(name) + len(rest) + 1)
     (x, y), gap = at, radius + 6
@@ -173,14 +173,14 @@ def _label(point: Point, at: Place, radius: float, taken: list[Box], *, named: b
     return f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="{anchor}">{bold}{rest}</text>'
 
 
-def _trouble(box: Box, taken: Sequence[Box]) -> int:
+def _trouble(box: Rectangle, taken: Sequence[Rectangle]) -> int:
     """How many boxes it touches; leaving the frame counts like many."""
     outside = box[0] < LEFT or box[2] > WIDTH or box[1] < TOP or box[3] > BOTTOM
     touched = sum(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken)
     return touched + 100 * outside
 
 
-def _around(at: Place, radius: float) -> Box:
+def _around(at: Place, radius: float) -> Rectangle:
     return at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..networks.complexity import Complexity
-from ..systems import System
+from ..networks.systems import System
 from .tables import Table
 
 HEADER = ("table", "system", "name", "Params, M", "paper", "OPs, G", "paper")

@@ -5,33 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from ..errors import UsageError
-from ..evaluation.evaluate import Evaluation, Score
 from ..evaluation.paper import METRICS as OF_PAPER
 from ..evaluation.paper import paper_rows
-from ..evaluation.summary import Summary, summarize
+from ..evaluation.result import Evaluation
+from ..evaluation.scoring import Score
+from ..evaluation.summary import Summary
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..text import csv_cell
 from .files import COLUMNS, cell
 from .markdown import tables_with_conditions
-from .page import Page, Picture, Point, View, render_page
-from .scores import NAMES, score_text
+from .page import Exhibit, Page, Point, Version, render_page
+from .scores import BETTER, METRIC_NAMES, score_text
 from .tables import Table
 
-FORMATS = (".json", ".csv", ".md", ".html")
 NOTE = (
-    "PSNR in dB and SSIM: higher is better; LPIPS: lower. LR-PSNR is of the result, made small again, against the "
+    f"{BETTER} LR-PSNR is of the result, made small again, against the "
     "small picture that it came from. Seconds are of a picture and of a step, medians."
 )
-
-SCHEMA = "bidiffsr-eval/1"
 
 
 def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
@@ -40,7 +36,7 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
     Args:
         intervals: add half the width of the 95 % confidence interval of each mean.
     """
-    summaries = summarize(evaluation.scores)
+    summaries = evaluation.summaries
     metrics = list(summaries[0].mean)
     rows = [
         (
@@ -51,24 +47,24 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
         )
         for summary in summaries
     ]
-    header = ("", *(NAMES[name] for name in metrics), "s", "s/step")
+    header = ("", *(METRIC_NAMES[name] for name in metrics), "s", "s/step")
     pictures = f"{evaluation.count} picture{'s' if evaluation.count > 1 else ''}"
     title = f"{evaluation.dataset} x{evaluation.rule.scale}, {pictures}"
     note = NOTE + (" ± is half of the mean's 95 % confidence interval." if intervals else "")
     found = [Table(title, header, rows, note)]
     if evaluation.paper:
-        found.append(_beside_paper(evaluation, summaries))
+        found.append(_beside_paper(evaluation))
     return found
 
 
-def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table:
+def _beside_paper(evaluation: Evaluation) -> Table:
     """Our rows, the paper's, and the difference to the paper's BI-DiffSR (bicubic: to its bicubic)."""
     theirs = paper_rows(evaluation.paper, evaluation.rule.scale)
     rows: list[tuple[str, ...]] = [
         (f"paper: {method}", *(score_text(name, values[name]) for name in OF_PAPER), *[""] * 3)
         for method, values in theirs.items()
     ]
-    for summary in summaries:
+    for summary in evaluation.summaries:
         base = theirs["Bicubic" if summary.label == "bicubic" else "BI-DiffSR"]
         own = [summary.mean.get(name) for name in OF_PAPER]
         pairs = list(zip(OF_PAPER, own, strict=True))
@@ -79,7 +75,7 @@ def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table
                 *("" if value is None else _signed(name, value - base[name]) for name, value in pairs),
             )
         )
-    header = ("", *(NAMES[name] for name in OF_PAPER), *(f"Δ {NAMES[name]}" for name in OF_PAPER))
+    header = ("", *(METRIC_NAMES[name] for name in OF_PAPER), *(f"Δ {METRIC_NAMES[name]}" for name in OF_PAPER))
     return Table(
         f"Beside the paper's table 2: {evaluation.paper} x{evaluation.rule.scale}",
         header,
@@ -88,47 +84,12 @@ def _beside_paper(evaluation: Evaluation, summaries: Sequence[Summary]) -> Table
     )
 
 
-def as_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """The JSON object of the contract."""
-    summaries = summarize(evaluation.scores)
-    baseline = next((summary for summary in summaries if summary.label == "bicubic"), None)
-    first = next((summary for summary in summaries if summary is not baseline), summaries[0])
-    return {
-        "schema": SCHEMA,
-        "protocol": evaluation.rule.describe(evaluation.lr_given, evaluation.degradation),
-        "dataset": evaluation.dataset,
-        "scale": evaluation.rule.scale,
-        "count": evaluation.count,
-        "mean": first.mean,
-        "baseline": baseline.mean if baseline else None,
-        "subjects": [
-            summary.identity
-            | {
-                "label": summary.label,
-                "count": summary.count,
-                "mean": summary.mean,
-                "interval_95": summary.interval,
-                "seconds": {"picture": summary.seconds.get("total"), "per_step": summary.seconds.get("per_step")},
-                "peak_memory_bytes": summary.memory.get("host"),
-            }
-            for summary in summaries
-        ],
-        "paper": paper_rows(evaluation.paper, evaluation.rule.scale),
-        "images": [
-            {
-                "image": score.image,
-                "label": score.label,
-                "size": list(score.size),
-                **score.values,
-                **score.figures,
-            }
-            for score in evaluation.scores
-        ],
-        "environment": evaluation.environment,
-    }
+def as_text(evaluation: Evaluation, suffix: str) -> str:
+    """The report of a suffix, .json, .csv or .md; `as_page` makes .html, which needs the pictures too."""
+    return {".json": _as_json, ".csv": _as_csv, ".md": _as_markdown}[suffix](evaluation)
 
 
-def as_csv(evaluation: Evaluation) -> str:
+def _as_csv(evaluation: Evaluation) -> str:
     """One row for each picture and subject."""
     scores = evaluation.scores
     identity = list(dict.fromkeys(key for score in scores for key in score.identity))
@@ -151,10 +112,10 @@ def as_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-def as_markdown(evaluation: Evaluation) -> str:
+def _as_markdown(evaluation: Evaluation) -> str:
     """The tables, each picture's figures, and the conditions."""
     heading = f"# {evaluation.dataset} x{evaluation.rule.scale}"
-    return f"{heading}\n\n{tables_with_conditions(_all_tables(evaluation), conditions(evaluation))}"
+    return f"{heading}\n\n{tables_with_conditions(_all_tables(evaluation), _conditions(evaluation))}"
 
 
 def _all_tables(evaluation: Evaluation) -> list[Table]:
@@ -162,11 +123,11 @@ def _all_tables(evaluation: Evaluation) -> list[Table]:
     return [*tables(evaluation, intervals=True), *_work(evaluation), _by_picture(evaluation)]
 
 
-def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
     """What the figures depend on."""
     protocol = evaluation.rule.describe(evaluation.lr_given, evaluation.degradation)
     rows = [(f"protocol, {key}", value) for key, value in protocol.items()]
-    for summary in summarize(evaluation.scores):
+    for summary in evaluation.summaries:
         sha256 = summary.identity.get("sha256")
         if sha256:
             facts = summary.identity
@@ -178,7 +139,7 @@ def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
                     f"{facts['precision']}, {facts['backend']}",
                 )
             )
-    peaks = [summary.memory["host"] for summary in summarize(evaluation.scores) if "host" in summary.memory]
+    peaks = [summary.memory["host"] for summary in evaluation.summaries if "host" in summary.memory]
     if peaks:
         rows.append(("peak memory", f"{max(peaks) / 1e6:.0f} MB of the process"))
     environment = evaluation.environment
@@ -199,7 +160,6 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
         most: how many pictures are shown, the first ones.
     """
     shown = cases[:most]
-    summaries = summarize(evaluation.scores)
     rest = f" The first {len(shown)} of {len(cases)} are shown." if len(shown) < len(cases) else ""
     points = [
         Point(
@@ -209,7 +169,7 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
             summary.mean["lpips_alex"],
             summary.seconds.get("total"),
         )
-        for summary in summaries
+        for summary in evaluation.summaries
         if {"psnr_y", "lpips_alex"} <= set(summary.mean)
     ]
     return render_page(
@@ -219,23 +179,23 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
             tables=_all_tables(evaluation),
             pictures=[_picture(case, evaluation, kept) for case in shown],
             points=points,
-            conditions=conditions(evaluation),
+            conditions=_conditions(evaluation),
         )
     )
 
 
-def _picture(case: Case, evaluation: Evaluation, kept: Path) -> Picture:
+def _picture(case: Case, evaluation: Evaluation, kept: Path) -> Exhibit:
     """All versions of a picture: small, by every subject, original."""
     pixels = case.load(evaluation.rule.scale)
     hr = to_image(pixels.hr, "RGB")
     small = to_image(pixels.lr, "RGB").resize(hr.size, Image.Resampling.NEAREST)
-    views = [View("small", small)]
+    versions = [Version("small", small)]
     for score in evaluation.scores:
         if score.image == case.name and score.saved:
             with Image.open(kept / score.saved) as image:
-                views.append(View(score.label, image.convert("RGB"), score.values | _time(score)))
-    views.append(View("original", hr))
-    return Picture(case.name, views, reference=len(views) - 1)
+                versions.append(Version(score.label, image.convert("RGB"), score.values | _time(score)))
+    versions.append(Version("original", hr))
+    return Exhibit(case.name, versions, reference=len(versions) - 1)
 
 
 def _time(score: Score) -> dict[str, float]:
@@ -244,7 +204,7 @@ def _time(score: Score) -> dict[str, float]:
 
 def _work(evaluation: Evaluation) -> list[Table]:
     """What each subject took that was measured, phase by phase."""
-    measured = [summary for summary in summarize(evaluation.scores) if summary.seconds]
+    measured = [summary for summary in evaluation.summaries if summary.seconds]
     if not measured:
         return []
     rows = [
@@ -274,23 +234,14 @@ def _by_picture(evaluation: Evaluation) -> Table:
         )
         for score in evaluation.scores
     ]
-    return Table("Each picture", ("picture", "", *(NAMES[name] for name in metrics), "s"), rows, "", words=2)
-
-
-def writer(path: Path) -> Callable[[Evaluation], str] | None:
-    """What writes reports of a suffix; None for the page, which needs the pictures too.
-
-    Raises:
-        UsageError: the suffix names no format.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"'{path}' does not end as a report does.", f"Use {', '.join(FORMATS)}.")
-    return {".json": _as_json, ".csv": as_csv, ".md": as_markdown}.get(suffix)
+    return Table("Each picture", ("picture", "", *(METRIC_NAMES[name] for name in metrics), "s"), rows, "", words=2)
 
 
 def _as_json(evaluation: Evaluation) -> str:
-    return json.dumps(as_dict(evaluation), indent=2) + "\n"
+    """Without the warnings, which a run that goes on where another stopped would not have."""
+    found = evaluation.to_dict()
+    del found["warnings"]
+    return json.dumps(found, indent=2) + "\n"
 
 
 def _mean(summary: Summary, name: str, interval: bool) -> str:

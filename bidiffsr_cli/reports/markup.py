@@ -19,7 +19,7 @@ def text(value: str) -> str:
     return escape(printable(" ".join(value.split())))
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+def html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
     """A table that scrolls sideways where it is too wide; its first column names the rows.
 
     Args:

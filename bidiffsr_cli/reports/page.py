@@ -25,23 +25,23 @@ from .. import __version__
 from ..errors import InputError
 from ..images.pixels import to_levels
 from .chart import Point, draw_chart
-from .markup import QUALITY, img, table, text
+from .markup import QUALITY, html_table, img, text
 from .scores import scores_table
 from .tables import Table
 
-__all__ = ["Page", "Picture", "Point", "Table", "View", "render_page"]
+__all__ = ["Exhibit", "Page", "Point", "Table", "Version", "render_page"]
 
-PLACES, WINDOW, ENLARGED = 3, 64, 3
-LONGEST_SIDE = 16383  # of WebP
+PLACES, CROP, ENLARGED = 3, 64, 3
+LONGEST_SHOWN = 16383  # of WebP
 LONG_TABLE = 24  # rows; a longer one is folded
-NOTE = (
+FOOTER = (
     f"Made by bidiffsr {__version__}. Large pictures lie in this page as WebP of quality {QUALITY}, which is what the "
     f"magnifier shows too; crops are lossless and {ENLARGED} times as large. Everything is in this one file."
 )
 
 
 @dataclass(frozen=True)
-class View:
+class Version:
     """One version of a picture.
 
     Attributes:
@@ -56,20 +56,20 @@ class View:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Exhibit:
     """Two or more views of one picture; `reference` is the index of the true one, if there is one."""
 
     name: str
-    views: Sequence[View]
+    versions: Sequence[Version]
     reference: int | None
 
     @property
     def shown(self) -> tuple[int, int]:
         """Left and right view at first: bicubic, else the first; and the last that is not the reference."""
-        others = [index for index in range(len(self.views)) if index != self.reference]
+        others = [index for index in range(len(self.versions)) if index != self.reference]
         right = others[-1]
-        rest = [index for index in range(len(self.views)) if index != right]
-        return next((i for i in rest if self.views[i].label.lower().startswith("bicubic")), rest[0]), right
+        rest = [index for index in range(len(self.versions)) if index != right]
+        return next((i for i in rest if self.versions[i].label.lower().startswith("bicubic")), rest[0]), right
 
     @property
     def base(self) -> int:
@@ -84,7 +84,7 @@ class Page:
     title: str
     summary: str
     tables: Sequence[Table]
-    pictures: Sequence[Picture]
+    pictures: Sequence[Exhibit]
     points: Sequence[Point] = ()
     conditions: Sequence[tuple[str, str]] = ()
 
@@ -113,7 +113,7 @@ def render_page(page: Page) -> str:
         script=script,
         script_hash=_hash(script),
         main="\n".join(filter(None, sections)),
-        note=text(NOTE),
+        note=text(FOOTER),
     )
 
 
@@ -123,7 +123,7 @@ def most_different(a: Image.Image, b: Image.Image) -> list[tuple[int, int]]:
     They lie at least half a square apart where the picture has room for that, and never overlap.
     """
     width, height = a.size
-    size = min(WINDOW, width, height)
+    size = min(CROP, width, height)
     difference = (to_levels(a).float() - to_levels(b).float()).abs().mean(0, keepdim=True)  # 1×H×W
     stride = max(1, size // 8)
     means = F.avg_pool2d(difference, size, stride)[0]
@@ -147,7 +147,7 @@ def _section(heading: str, content: Sequence[str]) -> str:
 def _table(results: Table) -> str:
     """A table and its note; a long one is folded."""
     title, header = text(results.title), [text(name) for name in results.header]
-    html = table(title, header, [[text(cell) for cell in row] for row in results.rows], results.words)
+    html = html_table(title, header, [[text(cell) for cell in row] for row in results.rows], results.words)
     html += f'\n<p class="note">{text(results.note)}</p>' if results.note else ""
     if len(results.rows) <= LONG_TABLE:
         return html
@@ -170,43 +170,43 @@ def _conditions(conditions: Sequence[tuple[str, str]]) -> list[str]:
     return ["<dl>", *rows, "</dl>"] if rows else []
 
 
-def _picture(picture: Picture, key: str) -> str:
+def _picture(picture: Exhibit, key: str) -> str:
     """The slider with its controls, the scores, the magnifier, and the crops; `key` is the prefix of ids."""
-    images = [view.image.convert("RGB") for view in picture.views]
+    images = [version.image.convert("RGB") for version in picture.versions]
     sizes = {image.size for image in images}
     if len(sizes) != 1 or len(images) < 2:
         raise ValueError(f"a picture needs two or more views of one size, not {len(images)} of {sizes}")
     width, height = sizes.pop()
-    if max(width, height) > LONGEST_SIDE:
+    if max(width, height) > LONGEST_SHOWN:
         raise InputError(
             f"{picture.name} has {width}×{height} pixels, too many for a page.",
-            f"Cut out what matters: {LONGEST_SIDE} pixels a side can be shown.",
+            f"Cut out what matters: {LONGEST_SHOWN} pixels a side can be shown.",
         )
     left, right = picture.shown
     places = most_different(images[picture.base], images[right])
-    size = min(WINDOW, width, height)
+    size = min(CROP, width, height)
     return f"""<section class="picture" aria-labelledby="{key}">
 <h3 id="{key}">{text(picture.name)}</h3>
 <p class="size">{width} × {height} pixels</p>
 <div class="look">
 <div>
 <div class="controls">
-{_select("Left", picture.views, left)}
-{_select("Right", picture.views, right)}
+{_select("Left", picture.versions, left)}
+{_select("Right", picture.versions, right)}
 </div>
 <div class="stage" data-width="{width}" data-height="{height}" data-size="{size}">
-{_views(picture, images)}
+{_versions(picture, images)}
 <div class="divider" role="slider" tabindex="0" aria-label="Divider in {text(picture.name)}" aria-valuemin="0" \
 aria-valuemax="100" aria-valuenow="50"></div>
 <div class="frame"></div>
 </div>
 </div>
 <div class="side">
-{scores_table(f"Scores of {picture.name}", [(view.label, view.scores) for view in picture.views])}
+{scores_table(f"Scores of {picture.name}", [(version.label, version.scores) for version in picture.versions])}
 <div class="magnifier">
 <div class="heading"><h4>Magnifier</h4>{_buttons(places, size)}<span class="place"></span></div>
 <div class="crops">
-{_loupes(picture.views, size)}
+{_loupes(picture.versions, size)}
 </div>
 <p class="note">Point at the picture, or go to a numbered place below.</p>
 </div>
@@ -216,20 +216,20 @@ aria-valuemax="100" aria-valuenow="50"></div>
 </section>"""
 
 
-def _select(side: str, views: Sequence[View], chosen: int) -> str:
+def _select(side: str, versions: Sequence[Version], chosen: int) -> str:
     """The choice of the view on one side."""
     options = (
-        f"<option{' selected' if index == chosen else ''}>{text(view.label)}</option>"
-        for index, view in enumerate(views)
+        f"<option{' selected' if index == chosen else ''}>{text(version.label)}</option>"
+        for index, version in enumerate(versions)
     )
     return f"<label>{side} <select>{''.join(options)}</select></label>"
 
 
-def _views(picture: Picture, images: Sequence[Image.Image]) -> str:
+def _versions(picture: Exhibit, images: Sequence[Image.Image]) -> str:
     return "\n".join(
-        f'<figure class="view">{img(image, "webp", f"{picture.name}: {view.label}", image.size)}'
-        f"<figcaption>{text(view.label)}</figcaption></figure>"
-        for view, image in zip(picture.views, images, strict=True)
+        f'<figure class="view">{img(image, "webp", f"{picture.name}: {version.label}", image.size)}'
+        f"<figcaption>{text(version.label)}</figcaption></figure>"
+        for version, image in zip(picture.versions, images, strict=True)
     )
 
 
@@ -241,26 +241,26 @@ def _buttons(places: Sequence[tuple[int, int]], size: int) -> str:
     )
 
 
-def _loupes(views: Sequence[View], size: int) -> str:
+def _loupes(versions: Sequence[Version], size: int) -> str:
     return "\n".join(
-        f'<figure><canvas width="{size}" height="{size}" role="img" aria-label="{text(view.label)}, magnified">'
-        f"</canvas><figcaption>{text(view.label)}</figcaption></figure>"
-        for view in views
+        f'<figure><canvas width="{size}" height="{size}" role="img" aria-label="{text(version.label)}, magnified">'
+        f"</canvas><figcaption>{text(version.label)}</figcaption></figure>"
+        for version in versions
     )
 
 
-def _crops(picture: Picture, images: Sequence[Image.Image], places: Sequence[tuple[int, int]], size: int) -> str:
+def _crops(picture: Exhibit, images: Sequence[Image.Image], places: Sequence[tuple[int, int]], size: int) -> str:
     """Each place of every view side by side."""
-    right, base = (text(picture.views[index].label) for index in (picture.shown[1], picture.base))
+    right, base = (text(picture.versions[index].label) for index in (picture.shown[1], picture.base))
     told = f"Where {right} differs most from {base}:" if places else f"{right} and {base} are equal."
     lines = [f'<p class="note">{told}</p>']
     shown = size * ENLARGED, size * ENLARGED
     for number, (x, y) in enumerate(places, start=1):
         lines += [f'<h4>Place {number} <span class="place">x {x}, y {y}</span></h4>', '<div class="crops">']
-        for view, image in zip(picture.views, images, strict=True):
+        for version, image in zip(picture.versions, images, strict=True):
             crop = image.crop((x, y, x + size, y + size))
-            html = img(crop, "png", f"{view.label}, place {number}", shown)
-            lines.append(f"<figure>{html}<figcaption>{text(view.label)}</figcaption></figure>")
+            html = img(crop, "png", f"{version.label}, place {number}", shown)
+            lines.append(f"<figure>{html}<figcaption>{text(version.label)}</figcaption></figure>")
         lines.append("</div>")
     return "\n".join(lines)
 

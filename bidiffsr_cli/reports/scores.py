@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .markup import table, text
+from .markup import html_table, text
 
-NAMES = {
+METRIC_NAMES = {
     "psnr_y": "PSNR-Y",
     "ssim_y": "SSIM-Y",
     "psnr_rgb": "PSNR-RGB",
@@ -16,6 +16,7 @@ NAMES = {
     "lr_psnr": "LR-PSNR",
     "seconds": "s",
 }
+BETTER = "PSNR in dB and SSIM: higher is better; LPIPS: lower."
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 UNKNOWN = "–"
 
@@ -42,8 +43,8 @@ def scores_table(title: str, versions: Sequence[tuple[str, Mapping[str, float]]]
         return ""
     columns = [_column(name, [scores.get(name) for _, scores in scored]) for name in names]
     rows = [[text(label), *(column[i] for column in columns)] for i, (label, _) in enumerate(scored)]
-    header = ["", *(text(NAMES.get(name, name)) + ARROWS[_direction(name)] for name in names)]
-    html = table(text(title), header, rows, words=1)
+    header = ["", *(text(METRIC_NAMES.get(name, name)) + ARROWS[_direction(name)] for name in names)]
+    html = html_table(text(title), header, rows, words=1)
     return f'{html}\n<p class="note">↑ higher is better, ↓ lower; the best is bold.</p>'
 
 

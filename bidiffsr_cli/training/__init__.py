@@ -1,1 +1,1 @@
-"""Training: from pictures to a checkpoint, stoppable at any time."""
+"""Training: from pictures to a checkpoint, stoppable and resumable at any time."""

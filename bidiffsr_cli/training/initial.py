@@ -1,4 +1,4 @@
-"""What a run begins with: the weights of a model, and the magnitudes of another where the first one has signs alone."""
+"""Initial weights of a run: those of a model, whose magnitudes another model may provide where it has signs alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from ..networks.unet import meta_network
 def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoint | None = None) -> dict[str, Tensor]:
     """The weights of a model, by the names of `UNet`.
 
-    A packed model has lost how far each binary weight is from the other sign; all of a channel are equally far, and
-    training has to find out anew which of them are undecided. Where a float model of an earlier time is at hand, its
-    |w| tell: every sign stays, and so does every channel's scale, so that the network is the same to the last bit of
-    its convolutions.
+    A packed model no longer knows how far each binary weight is from the other sign: all of a channel are equally far,
+    and training has to find out anew which of them are undecided. An earlier float model's |w| tell. Every sign stays,
+    and so does every channel's scale, so that the convolutions compute the same.
 
     Args:
-        config: of the run.
-        model: the weights.
+        config: of the run's network.
+        model: provides the weights.
         magnitudes: a float model of the same network, whose |w| the binary weights get.
 
     Raises:
-        UsageError: a network is not the config's, `magnitudes` has none, or the model does not lack them.
-        CheckpointError: the model is packed, and its method's BatchNorm folded for good.
+        UsageError: a network is not the config's, `magnitudes` is packed too, or the model is not packed.
+        CheckpointError: the model is packed, and its method's BatchNorm is folded for good.
     """
     weights = _weights(config, model)
     if magnitudes is None:
@@ -56,6 +55,6 @@ def _name(checkpoint: Checkpoint) -> str:
 def _scaled(weight: Tensor, magnitude: Tensor) -> Tensor:
     """Magnitudes with the weight's signs, and for each output channel the weight's mean of |w|."""
     mean = magnitude.mean((1, 2, 3), keepdim=True)
-    magnitude = magnitude.clamp(min=1e-3 * mean).clamp(min=1e-12)  # or a zero would lose its sign
+    magnitude = magnitude.clamp(min=1e-3 * mean).clamp(min=1e-12)  # otherwise a zero would lose its sign
     scale = weight.abs().mean((1, 2, 3), keepdim=True) / magnitude.mean((1, 2, 3), keepdim=True)
     return (magnitude * scale).where(weight >= 0, -magnitude * scale)

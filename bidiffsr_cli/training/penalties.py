@@ -1,7 +1,7 @@
-"""Patterns that PSNR and LPIPS hardly see and people do, as losses: comb, cross and weave.
+"""Losses on patterns that people see and PSNR and LPIPS hardly do: comb, cross and weave.
 
-They are statistics of several crops together, so that the chance of single ones averages out; crops are taken
-`TOGETHER` at a time, whatever the batch, so that threads and devices come to the same.
+They are statistics of several crops together, in which the randomness of single ones averages out. Crops are taken
+`GROUP` at a time, whatever the batch, so that threads and devices give the same loss.
 """
 
 from __future__ import annotations
@@ -14,48 +14,48 @@ from torch import Tensor
 
 from .config import SPECTRUM
 
-TOGETHER = 8
+GROUP = 8
 """Crops whose statistics are taken together."""
 LINES = (8, 16, 24, 32)
 """Cycles in `SPECTRUM` pixels of the periods that strides of 2, 4 and 8 leave behind: 8, 4, 8/3 and 2 pixels."""
 RINGS = range(8, 32, 4)
 """Where rings of the spectrum begin, cycles in `SPECTRUM` pixels; each is 4 wide."""
 FLOOR = (2 / 255) ** 2
-"""Variance of the noise that is added to every spectrum, so that nothing is made of what nobody sees."""
+"""Variance of the noise that is added to every spectrum, so that invisible differences count nothing."""
 FLAT = 2.5 / 255
-"""Deviation of grey below which 8×8 pixels of the original are flat."""
+"""Standard deviation of grey below which a block of 8×8 pixels of the original is flat."""
 LEAST_FLAT = 100
-"""Flat blocks that it takes to tell a pattern from chance."""
+"""Number of flat blocks that it takes to tell a pattern from chance."""
 
 
 def comb(ours: Tensor, originals: Tensor) -> Tensor:
-    """How differently from the originals the spectrum rises on horizontal and vertical lines of `LINES`.
+    """The difference from the originals in how far the spectrum rises at the frequencies of `LINES`.
 
-    Of each line, what stands above its neighbours three cycles away, in log power, less the same of the originals;
-    mean over the crops of a group, squared, summed over lines; mean over groups.
+    For each line: its log power above that of its neighbours three cycles away, minus the same of the originals; the
+    mean over the crops of a group, squared, summed over lines; the mean over groups.
 
     Args:
-        ours, originals: power spectra as of `spectrum`, B×64×64.
+        ours, originals: power spectra as `spectrum` returns them, B×64×64.
     """
     return _mean_of_groups(_group_means(_lines(ours) - _lines(originals)).square().sum(1), len(ours))
 
 
 def cross(ours: Tensor, originals: Tensor) -> Tensor:
-    """How differently from the originals power lies near the axes instead of the diagonals, ring by ring.
+    """The difference from the originals in how much power lies near the axes rather than the diagonals, ring by ring.
 
-    In each ring, the log of the mean power within 8° of the axes less that at 30° to 60°, less the same of the
-    originals; mean over the crops of a group, squared, summed over rings; mean over groups.
+    In each ring: the log of the mean power within 8° of the axes minus that at 30° to 60°, minus the same of the
+    originals; the mean over the crops of a group, squared, summed over rings; the mean over groups.
 
     Args:
-        ours, originals: power spectra as of `spectrum`, B×64×64.
+        ours, originals: power spectra as `spectrum` returns them, B×64×64.
     """
     return _mean_of_groups(_group_means(_axes(ours) - _axes(originals)).square().sum(1), len(ours))
 
 
 def weave(error: Tensor, originals: Tensor) -> Tensor:
-    """The pattern that repeats every 8 pixels where the originals are flat: its mean square.
+    """The mean square of the pattern that repeats every 8 pixels where the originals are flat.
 
-    It is the mean block of 8×8 over all that is flat in a group, and nothing where a group has little of that.
+    The pattern is the mean 8×8 block over all flat blocks of a group; groups with few flat blocks count nothing.
 
     Args:
         error: B×3×H×W, of any unit.
@@ -79,7 +79,7 @@ def spectrum(pictures: Tensor) -> Tensor:
 
 
 def _lines(power: Tensor) -> Tensor:
-    """By how much the log power on each line of `LINES` stands above that of its neighbours: B×64×64 -> B×4."""
+    """The log power on each line of `LINES` above that of its neighbours: B×64×64 -> B×4."""
     floor = 8 * FLOOR * _hann_power()
 
     def at(k: int) -> Tensor:
@@ -90,7 +90,7 @@ def _lines(power: Tensor) -> Tensor:
 
 
 def _axes(power: Tensor) -> Tensor:
-    """By how much the log power is larger near the axes than at diagonals, in each ring: B×64×64 -> B×6."""
+    """The log power near the axes above that at the diagonals, in each ring: B×64×64 -> B×6."""
     axes, diagonals = ((power[:, None] * part).sum((2, 3)) for part in _parts(power.device))  # B×6 each
     floor = FLOOR * _hann_power()
     return (axes + floor).log() - (diagonals + floor).log()
@@ -105,13 +105,13 @@ def _hann(device: torch.device) -> Tensor:
 
 @cache
 def _hann_power() -> float:
-    """The power that white noise of variance 1 has at every place of a spectrum."""
+    """The power of white noise of variance 1 at every position of a spectrum."""
     return float(_hann(torch.device("cpu")).square().sum())
 
 
 @cache
 def _parts(device: torch.device) -> Tensor:
-    """Weights that make means over parts of a spectrum: 2×6×64×64, near the axes and at the diagonals of each ring."""
+    """Weights whose sums are means over parts of a spectrum, 2×6×64×64: near the axes, at the diagonals, by ring."""
     cycles = torch.fft.fftfreq(SPECTRUM) * SPECTRUM
     radius = torch.hypot(cycles[:, None], cycles)
     degrees = torch.rad2deg(torch.atan2(cycles.abs()[:, None].expand_as(radius), cycles.abs().expand_as(radius)))
@@ -122,16 +122,16 @@ def _parts(device: torch.device) -> Tensor:
 
 
 def _blocks(x: Tensor) -> Tensor:
-    """…×H×W -> …×h×w×8×8, without what is left over at the right and the bottom."""
+    """…×H×W -> …×h×w×8×8, without the rest at the right and at the bottom."""
     height, width = (side // 8 * 8 for side in x.shape[-2:])
     x = x[..., :height, :width].unflatten(-1, (width // 8, 8))
     return x.unflatten(-3, (height // 8, 8)).transpose(-3, -2)
 
 
 def _group_sums(x: Tensor) -> Tensor:
-    """Sums over `TOGETHER` crops at a time: B×… -> G×…; of the last group fewer, where B is no multiple."""
-    padding = [0, 0] * (x.dim() - 1) + [0, -len(x) % TOGETHER]
-    return F.pad(x, padding).unflatten(0, (-1, TOGETHER)).sum(1)
+    """Sums over `GROUP` crops at a time, B×… -> G×…; the last group may have fewer."""
+    padding = [0, 0] * (x.dim() - 1) + [0, -len(x) % GROUP]
+    return F.pad(x, padding).unflatten(0, (-1, GROUP)).sum(1)
 
 
 def _group_means(x: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""A run: a folder with its config, log, state, and the model it has come to.
+"""A run: a folder with its config, its log, its state and the model so far.
 
 config.json            every field
 log.jsonl              a line every few iterations, and one for each validation
-state.safetensors      from which the run goes on
-compact/               the same in few bits and pieces, if that is asked for
-model.safetensors      the averaged weights, packed where the method can be, as `upscale --model` takes them
-weights.safetensors    the same as float32, from which another run can begin
+state.safetensors      what the run resumes from
+compact/               the same quantized and in pieces, if that is asked for
+model.safetensors      the averaged weights, packed if the method can be, as `upscale --model` takes them
+weights.safetensors    the same in float32, from which another run can begin
 """
 
 from __future__ import annotations
@@ -25,42 +25,43 @@ from ..checkpoints.files import EXACT, Checkpoint, serialize_float, serialize_pa
 from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
 from .config import TrainConfig
-from .data import Pictures
-from .state import Level, has_state, load_state, save_compact_state, save_state
-from .trainer import Break, Trainer
+from .dataset import Dataset
+from .state import BitWidths, has_state, load_state, save_compact_state, save_state
+from .trainer import Callback, Trainer
 
 LICENSE = "unstated: set it with `bidiffsr models pack --license`"
 LOG, COMPACT = "log.jsonl", "compact"
-Figures = dict[str, Any]
+LogLine = dict[str, Any]
+"""A line of the log; one on a validation has "scores"."""
 
 
 @dataclass
 class Outputs:
-    """What a run writes, and whom it tells.
+    """What a run writes.
 
     Attributes:
         folder: of the run.
-        trained_on: what the data is, for the model's origin.
-        compact, max_file: level of a compact state (`state.choose_level`), written beside the whole one, and bytes of
-            its pieces; None for none.
-        validate: gives the scores of a checkpoint.
-        listeners: are given every line of the log.
+        trained_on: describes the data, for the model's origin.
+        compact: bit widths of a compact state (`state.choose_bit_widths`) beside the full one; None for no such state.
+        max_file: bytes of its pieces at most; None for one piece.
+        validate: returns the scores of a checkpoint.
+        on_log: each is called with every line of the log.
     """
 
     folder: Path
     trained_on: str
-    compact: Level | None = None
+    compact: BitWidths | None = None
     max_file: int | None = None
-    validate: Callable[[Checkpoint], Figures] | None = None
-    listeners: Sequence[Callable[[Figures], None]] = field(default_factory=list)
+    validate: Callable[[Checkpoint], LogLine] | None = None
+    on_log: Sequence[Callable[[LogLine], None]] = field(default_factory=list)
 
 
 def prepare_folder(folder: Path, *, resume: bool) -> None:
-    """Make the folder of a run, or see that there is one.
+    """Make the folder of a new run, or check that there is a run to resume.
 
     Raises:
         UsageError: there is a run that is not to be resumed, or none that could be.
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be made.
     """
     if resume and not has_state(folder):
         raise UsageError(f"There is no run to resume in '{folder}'.", "Leave --resume out, or name another --output.")
@@ -76,8 +77,8 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         ) from None
 
 
-def train(trainer: Trainer, outputs: Outputs, stop: Callable[[], bool] = lambda: False) -> bool:
-    """Train to the end of the run, or until `stop`; the state and the model are written whichever way it ends.
+def train_run(trainer: Trainer, outputs: Outputs, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Train to the end of the run, or until `stop` returns true; write the state and the model in either case.
 
     Args:
         trainer: new, or as `state.load_state` left it.
@@ -85,39 +86,39 @@ def train(trainer: Trainer, outputs: Outputs, stop: Callable[[], bool] = lambda:
         stop: asked after every iteration.
 
     Returns:
-        Whether the run came to its end.
+        Whether the run reached its end.
 
     Raises:
-        BidiffsrError: the loss is no longer finite; the last state is a sound one.
-        OutputError: the disk is full, or the folder gone.
+        BidiffsrError: the loss is no longer finite; the last state is still good.
+        OutputError: the disk is full, or the folder is gone.
     """
     first, run = trainer.rank == 0, trainer.config.run
     if first:
         config = json.dumps(trainer.config.to_dict(), indent=2) + "\n"
         write_atomic(config.encode(), outputs.folder / "config.json", overwrite=True)
 
-    def log(figures: Figures) -> None:
+    def log(line: LogLine) -> None:
         if first:
-            append_log(outputs.folder, figures)
-            for listener in outputs.listeners:
-                listener(figures)
+            append_log(outputs.folder, line)
+            for on_log in outputs.on_log:
+                on_log(line)
 
-    def show() -> None:
+    def validate() -> None:
         if first:
             log(publish(trainer, outputs))
 
-    breaks = [every(run.save_every, lambda: save(trainer, outputs))]
-    breaks += [every(run.validate_every, show)] if run.validate_every else []
-    trainer.run(log, stop, breaks)
+    callbacks = [every(run.save_every, lambda: save(trainer, outputs))]
+    callbacks += [every(run.validate_every, validate)] if run.validate_every else []
+    trainer.run(log, stop, callbacks)
     done = trainer.part_done() >= 1
     save(trainer, outputs)
     if first:
-        log(publish(trainer, outputs if done else replace(outputs, validate=None)))  # who stops it will not wait
+        log(publish(trainer, outputs if done else replace(outputs, validate=None)))  # whoever stops it will not wait
     return done
 
 
-def every(seconds: float, action: Callable[[], None]) -> Break:
-    """A break that is due so many seconds after it last ended."""
+def every(seconds: float, action: Callable[[], None]) -> Callback:
+    """A callback that is due so many seconds after it last ended."""
     last = time.monotonic()
 
     def act() -> None:
@@ -125,24 +126,24 @@ def every(seconds: float, action: Callable[[], None]) -> Break:
         action()
         last = time.monotonic()
 
-    return Break(lambda: time.monotonic() - last >= seconds, act)
+    return Callback(lambda: time.monotonic() - last >= seconds, act)
 
 
-def append_log(folder: Path, figures: Figures) -> None:
-    """Write a line of the log.
+def append_log(folder: Path, line: LogLine) -> None:
+    """Append a line to the log.
 
     Raises:
-        OutputError: the disk is full, or the folder gone.
+        OutputError: the disk is full, or the folder is gone.
     """
     try:
         with (folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures) + "\n")
+            file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise OutputError(f"'{folder / LOG}' cannot be written: {error.strerror}.", "Make room, then go on.") from None
 
 
 def cut_log(folder: Path, iteration: int) -> None:
-    """Drop the lines behind an iteration, which a killed run will write again."""
+    """Drop the lines after an iteration, which the run will write again."""
     path = folder / LOG
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -151,14 +152,14 @@ def cut_log(folder: Path, iteration: int) -> None:
 
 
 def save(trainer: Trainer, outputs: Outputs) -> None:
-    """Write the state, and the compact one if one is wanted."""
+    """Write the state, and the compact one if it is asked for."""
     save_state(trainer, outputs.folder)
     if outputs.compact is not None and trainer.rank == 0:
         save_compact_state(trainer, outputs.folder / COMPACT, outputs.compact, outputs.max_file)
 
 
-def publish(trainer: Trainer, outputs: Outputs) -> Figures:
-    """Write the model as it is now, and score it if there is something to score it on."""
+def publish(trainer: Trainer, outputs: Outputs) -> LogLine:
+    """Validate the model as it is now if there is something to validate it on, and write it; returns the log's line."""
     trainer.check_finite()
     checkpoint = checkpoint_of(trainer, outputs.trained_on)
     scores = outputs.validate(checkpoint) if outputs.validate else {}
@@ -173,9 +174,9 @@ def publish(trainer: Trainer, outputs: Outputs) -> Figures:
 
 
 def checkpoint_of(trainer: Trainer, trained_on: str) -> Checkpoint:
-    """The averaged weights with all that is known of how they came about."""
+    """The averaged weights, with an origin that tells how they were trained."""
     progress, data = trainer.progress, trainer.config.data
-    config = replace(trainer.config, data=replace(data, pictures=(), low_res={}))  # where they lie is nobody's concern
+    config = replace(trainer.config, data=replace(data, pictures=(), low_res={}))  # paths are private
     hardware = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else cpu_name()
     threads = "" if trainer.device.type == "cuda" else f", {trainer.threads} threads"
     machine = f"{platform.machine()}{threads}, {'bf16' if trainer.bf16 else 'fp32'}"
@@ -188,7 +189,7 @@ def checkpoint_of(trainer: Trainer, trained_on: str) -> Checkpoint:
 
 
 def resumed(trainer: Trainer, folder: Path) -> str:
-    """Load the state of a folder, and say how well it fits."""
+    """Load the state of a folder; returns a sentence on where the run resumes, and whether exactly."""
     exact = load_state(trainer, folder)
     if trainer.rank == 0:
         cut_log(folder, trainer.progress.iteration)
@@ -200,9 +201,9 @@ def resumed(trainer: Trainer, folder: Path) -> str:
     return f"{where}, on other devices: with other crops than it would have seen."
 
 
-def describe_data(pictures: Pictures, config: TrainConfig) -> str:
-    """One phrase on the pictures of a run."""
+def describe_data(dataset: Dataset, config: TrainConfig) -> str:
+    """A phrase on the pictures of a run, for the model's origin."""
     degradation = "bicubic with what happens to photos" if config.data.degrades else "bicubic"
-    made = sum(bool(item.synthetic) for item in pictures.stored)
-    count = f"{len(pictures.stored) - made} pictures" + (f" and {made} made in code" if made else "")
-    return f"{count} (pixels' sha256 {pictures.sha256[:16]}), degradation {degradation}"
+    made = sum(bool(item.synthetic) for item in dataset.pictures)
+    count = f"{len(dataset.pictures) - made} pictures" + (f" and {made} made in code" if made else "")
+    return f"{count} (pixels' sha256 {dataset.sha256[:16]}), degradation {degradation}"

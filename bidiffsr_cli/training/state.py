@@ -1,8 +1,8 @@
-"""States of a run, from which it goes on: whole, or compact for carrying.
+"""States that a run resumes from: full ones, and compact ones to be carried elsewhere.
 
-A whole state (`state.safetensors`) holds everything, so that a resumed run takes the steps that it would have taken. A
-compact one drops Adam's moments and rounds binary convolutions' weights to 8 or 4 bits, whatever fits the budget; it is
-cut into pieces (`compact.0000`, ...), and `compact.json`, which is written last, says what they must be together.
+A full state (`state.safetensors`) has everything, so that a resumed run takes the steps that it would have taken. A
+compact one has no moments of Adam and quantizes binary convolutions' weights to 8 or 4 bits, whichever fits the budget.
+It is cut into pieces (`compact.0000`, ...); `compact.json`, which is written last, has their number and hash.
 """
 
 from __future__ import annotations
@@ -24,48 +24,49 @@ from ..atomic import write_atomic
 from ..checkpoints.files import serialize_tensors
 from ..errors import CheckpointError, UsageError
 from .config import TrainConfig
-from .trainer import Progress, Trainer
+from .progress import TrainingProgress
+from .trainer import Trainer
 
 FORMAT = "bidiffsr-training"
 FORMAT_VERSION = "1"
-WHOLE, PIECE, MANIFEST = "state.safetensors", "compact.{:04}", "compact.json"
-LEVELS = ((8, 8), (8, 4), (4, 4), (4, 0))
-"""Bits of binary convolutions' weights in a compact state: their own, and their average's; 0 leaves the average out."""
-Level = tuple[int, int]
+FULL, PIECE, MANIFEST = "state.safetensors", "compact.{:04}", "compact.json"
+BIT_WIDTHS = ((8, 8), (8, 4), (4, 4), (4, 0))
+"""Bits of binary convolutions' weights in a compact state, and of their average; 0 leaves the average out."""
+BitWidths = tuple[int, int]
 
 
 def save_state(trainer: Trainer, folder: Path) -> None:
-    """Write the whole state, in the place of the last one; every process calls it, the first one writes.
+    """Replace the full state. Every process calls this, and the first one writes.
 
     Raises:
-        BidiffsrError: the weights are no longer finite.
-        OutputError: it cannot be written. The last state is still there in either case.
+        BidiffsrError: the weights are no longer finite; the last state stays.
+        OutputError: it cannot be written; the last state stays.
     """
     trainer.check_finite()
     generators = _generators(trainer)
     if trainer.rank > 0:
         return
     tensors = _weights(trainer)
-    for share in trainer.shares:
-        for name, parameter in share.named:
-            moments = share.optimizer.state.get(parameter, {})
+    for shard in trainer.shards:
+        for name, parameter in shard.named:
+            moments = shard.optimizer.state.get(parameter, {})
             tensors |= {f"adam/{key}/{name}": value for key, value in moments.items()}
     for rank, states in enumerate(generators):
         tensors |= {f"generator/{rank}/{index}": state for index, state in enumerate(states)}
-    write_atomic(serialize_tensors(tensors, _metadata(trainer)), folder / WHOLE, overwrite=True)
+    write_atomic(serialize_tensors(tensors, _metadata(trainer)), folder / FULL, overwrite=True)
 
 
-def choose_level(trainer: Trainer, budget: int) -> Level:
-    """The most bits with which a compact state is no larger than the budget.
+def choose_bit_widths(trainer: Trainer, budget: int) -> BitWidths:
+    """The most bits with which a compact state is no larger than `budget` bytes.
 
     Raises:
         UsageError: even the smallest state is larger.
     """
     latent, sizes = set(trainer.latent_names()), []
-    for weight_bits, average_bits in LEVELS:
-        size = 300 * sum(len(share.named) for share in trainer.shares) * 4 + 20_000  # names and shapes in the header
-        for share in trainer.shares:
-            for name, parameter in share.named:
+    for weight_bits, average_bits in BIT_WIDTHS:
+        size = 300 * sum(len(shard.named) for shard in trainer.shards) * 4 + 20_000  # names and shapes in the header
+        for shard in trainer.shards:
+            for name, parameter in shard.named:
                 count = parameter.numel()
                 scales = 4 * len(parameter)
                 if name in latent:
@@ -78,12 +79,14 @@ def choose_level(trainer: Trainer, budget: int) -> Level:
     raise UsageError(f"A state takes {min(sizes) / 1e6:.1f} MB, more than the budget.", "Raise --state-budget.")
 
 
-def save_compact_state(trainer: Trainer, folder: Path, level: Level, max_file: int | None = None) -> None:
-    """Write a compact state in pieces, in the place of the last one.
+def save_compact_state(trainer: Trainer, folder: Path, bits: BitWidths, max_file: int | None = None) -> None:
+    """Replace the compact state, in pieces.
 
     Args:
-        level: as `choose_level` gives it.
-        max_file: bytes of one piece.
+        trainer: its weights and averages are written.
+        folder: where the pieces go.
+        bits: as `choose_bit_widths` returns them.
+        max_file: bytes of one piece at most; None for one piece.
 
     Raises:
         BidiffsrError: the weights are no longer finite.
@@ -91,14 +94,14 @@ def save_compact_state(trainer: Trainer, folder: Path, level: Level, max_file: i
     """
     trainer.check_finite()
     latent = set(trainer.latent_names())
-    bits_of = dict(zip(("weights", "average"), level, strict=True))
+    bits_of = dict(zip(("weights", "average"), bits, strict=True))
     tensors: dict[str, Tensor] = {}
     for key, value in _weights(trainer).items():
         kind, _, name = key.partition("/")
         if not bits_of[kind]:
             continue
         if name in latent:
-            tensors |= {f"{key}/{part}": x for part, x in encode(value, bits_of[kind]).items()}
+            tensors |= {f"{key}/{part}": x for part, x in quantize(value, bits_of[kind]).items()}
         else:
             half = value.half()
             tensors[key] = half if bool(half.isfinite().all()) else value
@@ -115,27 +118,27 @@ def save_compact_state(trainer: Trainer, folder: Path, level: Level, max_file: i
 
 
 def has_state(folder: Path) -> bool:
-    """Whether a folder holds a state."""
-    return (folder / WHOLE).is_file() or (folder / MANIFEST).is_file()
+    """Whether a folder has a state."""
+    return (folder / FULL).is_file() or (folder / MANIFEST).is_file()
 
 
 def read_config_of(folder: Path) -> TrainConfig:
-    """The config that the state in a folder was trained with.
+    """The config of the run whose state is in a folder.
 
     Raises:
-        CheckpointError: there is no sound state.
+        CheckpointError: there is no state, or it is damaged.
     """
     return TrainConfig.from_dict(_read(folder)[1]["config"])
 
 
 def load_state(trainer: Trainer, folder: Path) -> bool:
-    """Put a trainer where the state in a folder was; from a compact one, with its schedule at the beginning.
+    """Bring a trainer to the state in a folder; a compact one begins the schedule anew.
 
     Returns:
-        Whether everything was there: then the run goes on as if it had not been stopped.
+        Whether the state had everything, so that the run goes on as if it had not been stopped.
 
     Raises:
-        CheckpointError: there is no sound state, or it is one of another network.
+        CheckpointError: there is no state, or it is damaged or of another network.
     """
     tensors, header = _read(folder)
     try:
@@ -144,8 +147,8 @@ def load_state(trainer: Trainer, folder: Path) -> bool:
         raise CheckpointError(f"The state in '{folder}' does not fit: {error}.", "Start the run anew.") from None
 
 
-def encode(weight: Tensor, bits: int) -> dict[str, Tensor]:
-    """A binary convolution's weights in few bits: the sign is exact, |w| is rounded, finely where it is small.
+def quantize(weight: Tensor, bits: int) -> dict[str, Tensor]:
+    """A binary convolution's weights in few bits: the sign is exact, |w| is rounded, more finely where it is small.
 
     |w| = largest of the output channel · ((k + 1/2) / 2^(bits-1))², k = 0..2^(bits-1)-1.
 
@@ -163,8 +166,8 @@ def encode(weight: Tensor, bits: int) -> dict[str, Tensor]:
     return {f"codes{bits}": codes, "largest": largest, "shape": torch.tensor(weight.shape)}
 
 
-def decode(parts: Mapping[str, Tensor]) -> Tensor:
-    """What `encode` gave, as float32."""
+def dequantize(parts: Mapping[str, Tensor]) -> Tensor:
+    """The weights that `quantize` encoded, in float32."""
     bits = 8 if "codes8" in parts else 4
     codes, levels = parts[f"codes{bits}"], 2 ** (bits - 1)
     if bits == 4:
@@ -176,15 +179,15 @@ def decode(parts: Mapping[str, Tensor]) -> Tensor:
 
 def _weights(trainer: Trainer) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for share in trainer.shares:
-        for (name, parameter), average in zip(share.named, share.average, strict=True):
+    for shard in trainer.shards:
+        for (name, parameter), average in zip(shard.named, shard.average, strict=True):
             tensors[f"weights/{name}"] = parameter.detach().contiguous().cpu()
             tensors[f"average/{name}"] = average.contiguous().cpu()
     return tensors
 
 
 def _generators(trainer: Trainer) -> list[list[Tensor]]:
-    """States of the generators of every process."""
+    """The states of every process's generators."""
     own = [generator.get_state() for generator in (trainer.generator, trainer.noise_generator)]
     cuda = trainer.device.type == "cuda"
     own.append(torch.cuda.get_rng_state(trainer.device) if cuda else torch.get_rng_state())  # dropout draws from it
@@ -209,32 +212,32 @@ def _metadata(trainer: Trainer) -> dict[str, str]:
 
 
 def _restore(trainer: Trainer, tensors: Mapping[str, Tensor], progress: dict[str, Any]) -> bool:
-    weights = _decoded(tensors, "weights")
-    averages = _decoded(tensors, "average") or weights
-    whole = any(name.startswith("adam/") for name in tensors)
+    weights = _dequantized(tensors, "weights")
+    averages = _dequantized(tensors, "average") or weights
+    full = any(name.startswith("adam/") for name in tensors)
     with torch.no_grad():
-        for share in trainer.shares:
-            for (name, parameter), average in zip(share.named, share.average, strict=True):
+        for shard in trainer.shards:
+            for (name, parameter), average in zip(shard.named, shard.average, strict=True):
                 for target, source in ((parameter, weights[name]), (average, averages[name])):
                     if source.shape != target.shape or not bool(source.isfinite().all()):
                         raise ValueError(f"weight {name} has another shape, or is not finite")
                     target.copy_(source)
-                if whole:
-                    share.optimizer.state[parameter] = {
+                if full:
+                    shard.optimizer.state[parameter] = {
                         "step": tensors[f"adam/step/{name}"].to(parameter.device),  # as the fused Adam keeps it
                         "exp_avg": torch.empty_like(parameter).copy_(tensors[f"adam/exp_avg/{name}"]),
                         "exp_avg_sq": torch.empty_like(parameter).copy_(tensors[f"adam/exp_avg_sq/{name}"]),
                     }
-    trainer.progress = Progress(**progress)
-    if not whole:
+    trainer.progress = TrainingProgress(**progress)
+    if not full:
         trainer.progress.since_iteration = trainer.progress.iteration
         trainer.progress.since_seconds = trainer.progress.seconds
-    trainer.forget_figures()
-    return _restore_generators(trainer, tensors) and whole
+    trainer.meter.reset()
+    return _restore_generators(trainer, tensors) and full
 
 
 def _restore_generators(trainer: Trainer, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the state knew this process's generators; else they get a seed of their own for what follows."""
+    """Whether the state had this process's generators; otherwise they get a new seed."""
     saved = [tensors[key] for key in sorted(tensors) if key.startswith(f"generator/{trainer.rank}/")]
     if len(saved) == 3 and len(saved[1]) == len(trainer.noise_generator.get_state()):  # of the same kind of device
         trainer.generator.set_state(saved[0])
@@ -244,15 +247,15 @@ def _restore_generators(trainer: Trainer, tensors: Mapping[str, Tensor]) -> bool
         else:
             torch.set_rng_state(saved[2])
         return True
-    trainer.seed(trainer.progress.iteration + 1)  # or the run would see the crops of its beginning again
+    trainer.seed(trainer.progress.iteration + 1)  # otherwise the run would see its first crops again
     return False
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a state, and its header's config and progress."""
+    """All tensors of a state, and the config and progress in its header."""
     try:
-        if (folder / WHOLE).is_file():
-            return _read_file(folder / WHOLE)
+        if (folder / FULL).is_file():
+            return _read_file(folder / FULL)
         if not (folder / MANIFEST).is_file():
             raise CheckpointError(f"There is no state in '{folder}'.", "Give the folder of a run.")
         manifest = json.loads((folder / MANIFEST).read_text())
@@ -260,7 +263,7 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ValueError("its pieces do not belong together")
         with tempfile.TemporaryDirectory() as joined:
-            path = Path(joined) / WHOLE
+            path = Path(joined) / FULL
             path.write_bytes(data)
             return _read_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -276,8 +279,8 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name).clone() for name in file.keys()}, header  # noqa: SIM118 - no mapping
 
 
-def _decoded(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """Name -> weight, of the tensors of a kind."""
+def _dequantized(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Name -> weight, of the tensors of a kind ("weights" or "average")."""
     result: dict[str, Tensor] = {}
     encoded: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -286,4 +289,4 @@ def _decoded(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
             encoded.setdefault(name, {})[part[0]] = value
         elif first == kind:
             result[name] = value.float()
-    return result | {name: decode(parts) for name, parts in encoded.items()}
+    return result | {name: dequantize(parts) for name, parts in encoded.items()}

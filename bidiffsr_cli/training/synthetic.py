@@ -1,4 +1,4 @@
-"""Pictures made in code, of what photos hardly show: flat colours, gradients, text, interfaces.
+"""Pictures made in code of what photos rarely show: flat colours, gradients, text, interfaces.
 
     for kind, index, picture in synthetic_pictures(512): ...
 

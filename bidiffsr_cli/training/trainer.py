@@ -1,13 +1,13 @@
-"""The loop: draw, predict, step, average; and what it says about itself.
+"""The training loop: draw a batch, predict, update, average; and log lines about it.
 
     trainer = Trainer(config, sampler, device)
-    trainer.run(on_log, stop, breaks)
+    trainer.run(on_log, stop, callbacks)
 
-The learning rate follows the part of the run that is over, in iterations or in seconds, so that a run always ends with
+The learning rate follows the part of the run that is done, in iterations or in seconds, so that a run always ends with
 a small one. With iterations alone, a run that was stopped and resumed takes exactly the steps of one that was not.
 
-On a CPU every thread computes its share of the batch, and later its share of the weights, with one of torch's threads:
-the many small operations of a step gain little from more, and nothing spins.
+On a CPU every thread computes its part of the batch, and later updates its shard of the parameters, with one of torch's
+threads: the many small operations of a step gain little from more, and nothing spins.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import BidiffsrError, UsageError
@@ -32,12 +32,15 @@ from ..networks.blocks import ResBlock
 from ..networks.latent_conv import latent_names
 from ..networks.unet import UNet
 from ..runtime import multiplies_bfloat16
+from .batches import TrainingBatch
 from .config import TrainConfig
-from .data import CropSampler
-from .objective import Loss, Objective, Perceptual
-from .questions import Question
+from .crops import CropSampler
+from .meter import Meter
+from .objective import Loss, Objective, PerceptualDistance
+from .progress import TrainingProgress
+from .shards import ParameterShard, shard_parameters
 
-MEASURED = 16
+BATCHES_TO_MEASURE = 16
 """Batches on which the statistics of BatchNorm are measured."""
 CROPS_OF_BATCH_NORM = 16
 """Crops that BatchNorm sees together, of a larger batch: whatever the number of threads, the training is the same."""
@@ -45,63 +48,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        iteration: steps taken.
-        samples: crops seen, by all processes together.
-        seconds: of training, without interruptions and validations.
-        since_iteration, since_seconds: where the schedule began, anew where a run goes on from a compact state.
-    """
-
-    iteration: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    since_iteration: int = 0
-    since_seconds: float = 0.0
-
-
 @dataclass(frozen=True)
-class Break:
-    """Something that is done between iterations, whenever it is due."""
+class Callback:
+    """An action between iterations, whenever it is due."""
 
     due: Callable[[], bool]
     action: Callable[[], None]
-
-
-class Share:
-    """Some of a network's parameters, which one thread updates: gradients, Adam, moving average."""
-
-    def __init__(self, named: Sequence[tuple[str, nn.Parameter]], latent: set[str], config: TrainConfig) -> None:
-        self.config = config.optimizer
-        self.named = list(named)
-        self.parameters: list[Tensor] = [parameter for _, parameter in named]
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
-        of_latents = [parameter for name, parameter in named if name in latent]
-        others = [parameter for name, parameter in named if name not in latent]
-        groups = [
-            {"params": of_latents, "factor": self.config.latent_lr},
-            {"params": others, "factor": 1.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        self.optimizer = torch.optim.Adam(groups, lr=self.config.lr, betas=self.config.betas, fused=True)
-
-    def square_norm(self) -> Tensor:
-        """Of the gradient."""
-        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
-        return torch.stack(list(norms)).square().sum()
-
-    @torch.no_grad()
-    def update(self, factor: Tensor, lr: float, decay: float) -> None:
-        """One step of Adam on the gradient times `factor`, and of the average."""
-        torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["factor"]
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
 
 class Trainer:
@@ -109,15 +61,17 @@ class Trainer:
 
     Args:
         config: of the run.
-        sampler: draws the batches.
+        sampler: draws the crops.
         device: where the network is.
         perceptual: LPIPS on that device, if the config gives it a weight.
-        weights: to start from; names as of UNet.
+        weights: initial ones, by the names of UNet.
         threads: of a CPU. Results depend on their number in the last bits, as sums of gradients do.
 
     Attributes:
         network: what is trained, float32.
         progress: how far the run is.
+        shards: the parameters with their optimizers, one shard for each thread.
+        meter: the means for the log.
     """
 
     def __init__(
@@ -125,7 +79,7 @@ class Trainer:
         config: TrainConfig,
         sampler: CropSampler,
         device: torch.device,
-        perceptual: Perceptual | None = None,
+        perceptual: PerceptualDistance | None = None,
         weights: dict[str, Tensor] | None = None,
         threads: int = 1,
     ) -> None:
@@ -141,7 +95,7 @@ class Trainer:
         self.network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.normalizes_batches = any(isinstance(module, BatchNorm) for module in self.network.modules())
         self.objective = Objective(config.model, config.loss, device, perceptual)
-        self.shares = self._share_out()
+        self.shards = shard_parameters(self.network, threads, config.optimizer)
         parallel = distributed.is_initialized()
         self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)
         self.generator, self.noise_generator = torch.Generator(), torch.Generator(device)
@@ -150,68 +104,58 @@ class Trainer:
         self.bf16 = precision == "bf16" or (precision == "auto" and multiplies_bfloat16(device))
         if device.type == "cuda" and not self.bf16:
             torch.backends.cudnn.allow_tf32 = False  # as it is when the model is validated
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train") if threads > 1 else None
         self._forward: Any = torch.compile(self.network) if config.run.compile else self.network
         if self.world > 1:
             self._forward = DistributedDataParallel(self._forward)
-        self._losses: list[Loss]
-        self._norms: list[Tensor]
-        self._signs: dict[str, Tensor]
-        self.forget_figures()
+        named = dict(self.network.named_parameters())
+        self.meter = Meter({name: named[name] for name in self.latent_names()})
 
     def seed(self, leg: int) -> None:
-        """Set all generators, each process's to its own; `leg` tells the parts of an interrupted run apart."""
+        """Seed all generators, differently in each process; `leg` tells the parts of an interrupted run apart."""
         seed = self.config.run.seed * 1000 + self.rank + leg * 1_000_003
         self.generator.manual_seed(seed)
         self.noise_generator.manual_seed(seed)
         if self.config.loss.dropout:
-            torch.manual_seed(seed)  # there is no generator to give to it
+            torch.manual_seed(seed)  # dropout takes no generator
 
     def part_done(self) -> float:
-        """The part of the schedule that is over, 0 to 1."""
-        run, progress = self.config.run, self.progress
-        parts = [
-            (progress.iteration - progress.since_iteration) / run.iterations if run.iterations else 0.0,
-            (progress.seconds - progress.since_seconds) / run.seconds if run.seconds else 0.0,
-        ]
-        return min(1.0, max(parts))
+        """The part of the schedule that is done, 0 to 1."""
+        return self.progress.part_done(self.config)
 
     def learning_rate(self) -> float:
-        """Of the next step: grows over `warmup`, stays, falls linearly over the last `decay` of the run."""
-        config = self.config.optimizer
-        growing = min(1.0, (self.progress.iteration - self.progress.since_iteration + 1) / max(1, config.warmup))
-        falling = min(1.0, (1 - self.part_done()) / config.decay) if config.decay else 1.0
-        return config.lr * growing * falling
+        """The next iteration's."""
+        return self.progress.learning_rate(self.config)
 
     def step(self) -> None:
         """One iteration."""
         anneal(self.network, self.part_done())
-        questions = self._ask(self.generator, self.noise_generator)
-        pieces = [piece for question in questions for piece in self._split(question)]
-        count = sum(len(question.t) for question in questions)
-        self._losses += self._differentiate(pieces, count)
-        norm = torch.stack(list(self._map(Share.square_norm, self.shares))).sum().sqrt()
-        self._norms.append(norm)
+        batches = self._draw(self.generator, self.noise_generator)
+        parts = [part for batch in batches for part in self._split(batch)]
+        count = sum(len(batch.t) for batch in batches)
+        losses = self._differentiate(parts, count)
+        norm = torch.stack(list(self._map(ParameterShard.square_norm, self.shards))).sum().sqrt()
+        self.meter.add(losses, norm)
         clip, iteration = self.config.optimizer.clip, self.progress.iteration + 1
         age = iteration - self.progress.since_iteration
         factor = torch.ones_like(norm) if clip is None else (clip / (norm + 1e-6)).clamp(max=1.0)
         decay = min(self.config.optimizer.ema, (1 + age) / (10 + age))
-        self._map(partial(Share.update, factor=factor, lr=self.learning_rate(), decay=decay), self.shares)
+        self._map(partial(ParameterShard.update, factor=factor, lr=self.learning_rate(), decay=decay), self.shards)
         self.progress.iteration = iteration
         self.progress.samples += count * self.world
 
     def run(
-        self, on_log: Callable[[dict[str, Any]], None], stop: Callable[[], bool], breaks: Sequence[Break] = ()
+        self, on_log: Callable[[dict[str, Any]], None], stop: Callable[[], bool], callbacks: Sequence[Callback] = ()
     ) -> None:
-        """Train until the end of the run, or until `stop`.
+        """Train until the end of the run, or until `stop` returns true.
 
-        Several processes take all decisions together after every iteration: what one wants, all do.
+        Several processes decide together after every iteration: what is due in one is done in all.
 
         Args:
-            on_log: is given the figures of the last iterations.
-            stop: whether to stop now.
-            breaks: what else is done now and then, while training time stands still.
+            on_log: called with each line of the log.
+            stop: asked after every iteration.
+            callbacks: what else is done between iterations; it does not count as training time.
 
         Raises:
             BidiffsrError: the loss is no longer finite.
@@ -221,23 +165,23 @@ class Trainer:
             began = time.perf_counter()
             self.step()
             if self.device.type == "cuda" and self.progress.iteration % 10 == 0:
-                torch.cuda.synchronize(self.device)  # else the clock would run ahead of the device
+                torch.cuda.synchronize(self.device)  # otherwise the clock would run ahead of the device
             seconds = time.perf_counter() - began
-            seconds, stopping, *due = self._largest([seconds, stop(), *(pause.due() for pause in breaks)])
+            seconds, stopping, *due = self._largest([seconds, stop(), *(callback.due() for callback in callbacks)])
             self.progress.seconds += seconds
             if self.progress.iteration % self.config.run.log_every == 0:
-                on_log(self._figures(*since))
+                on_log(self._log_line(*since))
                 since = (self.progress.iteration, self.progress.seconds)
-            for pause, now in zip(breaks, due, strict=True):
+            for callback, now in zip(callbacks, due, strict=True):
                 if now:
-                    pause.action()
+                    callback.action()
             if stopping:
                 break
 
     def average(self) -> dict[str, Tensor]:
-        """The averaged weights and what else a checkpoint holds, on the CPU, with the names of UNet."""
+        """The averaged weights and what else a checkpoint holds, on the CPU, by the names of UNet."""
         averages = {
-            name: mean for share in self.shares for (name, _), mean in zip(share.named, share.average, strict=True)
+            name: mean for shard in self.shards for (name, _), mean in zip(shard.named, shard.average, strict=True)
         }
         if not self.normalizes_batches:
             return {name: averages[name].cpu().clone() for name, _ in self.network.named_parameters()}
@@ -250,28 +194,30 @@ class Trainer:
         """Names of the binary convolutions' weights."""
         return latent_names(self.network)
 
-    def forget_figures(self) -> None:
-        """Begin the figures of the log anew."""
-        self._losses, self._norms, self._signs = [], [], self._current_signs()
+    def check_finite(self) -> None:
+        """Raise BidiffsrError if a weight is not finite: such weights must not replace a good state."""
+        norms = [norm for shard in self.shards for norm in torch._foreach_norm(shard.parameters)]
+        if not bool(torch.stack(norms).isfinite().all()):
+            raise self._diverged()
 
-    def _ask(self, generator: torch.Generator, noise_generator: torch.Generator) -> list[Question]:
-        """Draw a batch, and what is asked about it."""
+    def _draw(self, generator: torch.Generator, noise_generator: torch.Generator) -> list[TrainingBatch]:
+        """Draw crops, and the batches to train on."""
         scales = self.config.model.scales
         scale = scales[int(torch.randint(len(scales), (), generator=generator))]
-        return self.objective.ask(self.sampler.draw(scale, generator), generator, noise_generator)
+        return self.objective.draw(self.sampler.draw(scale, generator), generator, noise_generator)
 
-    def _split(self, question: Question) -> list[Question]:
-        """The pieces that are computed one by one: one for each thread, or those whose statistics BatchNorm takes."""
+    def _split(self, batch: TrainingBatch) -> list[TrainingBatch]:
+        """The parts that are computed one by one: one for each thread, or those whose statistics BatchNorm takes."""
         if not self.normalizes_batches:
-            return question.split(self.threads)
-        values = len(question.t) * (self.config.data.crop // self.config.model.network.multiple_of) ** 2
+            return batch.split(self.threads)
+        values = len(batch.t) * (self.config.data.crop // self.config.model.network.multiple_of) ** 2
         if values == 1:
             raise UsageError("BatchNorm cannot work on a single value.", "Raise data.crop or data.batch.")
-        return question.split(max(1, len(question.t) // CROPS_OF_BATCH_NORM))
+        return batch.split(max(1, len(batch.t) // CROPS_OF_BATCH_NORM))
 
     @torch.no_grad()
     def _measure(self, network: UNet) -> None:
-        """The statistics of a network's BatchNorm, on batches that are the same every time."""
+        """Measure the statistics of a network's BatchNorm, on batches that are the same every time."""
         generators = torch.Generator(), torch.Generator(self.device)
         for generator in generators:
             generator.manual_seed(self.config.run.seed)
@@ -279,59 +225,42 @@ class Trainer:
             if isinstance(block, ResBlock):
                 block.dropout = 0.0
         with measuring(network):
-            for _ in range(MEASURED):
-                for question in self._ask(*generators):
-                    for piece in self._split(question):
+            for _ in range(BATCHES_TO_MEASURE):
+                for batch in self._draw(*generators):
+                    for part in self._split(batch):
                         with self._precision():
-                            self.objective.predict(network, piece)
+                            self.objective.predict(network, part)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def _differentiate(self, pieces: Sequence[Question], count: int) -> list[Loss]:
+    def _differentiate(self, parts: Sequence[TrainingBatch], count: int) -> list[Loss]:
         """Set every parameter's gradient to that of the mean loss over `count` crops."""
 
-        def loss_of(piece: Question) -> tuple[Loss, Tensor]:
+        def loss_of(part: TrainingBatch) -> tuple[Loss, Tensor]:
             with self._precision():
-                loss = self.objective(self._forward, piece)
+                loss = self.objective(self._forward, part)
             return loss, loss.total * (loss.count / count)
 
         if self._pool is None:
-            losses = [loss_of(piece) for piece in pieces]
+            losses = [loss_of(part) for part in parts]
             torch.stack([weighted for _, weighted in losses]).sum().backward()
             return [loss.detached() for loss, _ in losses]
         parameters = list(self.network.parameters())
 
-        def differentiate(piece: Question) -> tuple[Loss, Sequence[Tensor | None]]:
-            loss, weighted = loss_of(piece)
+        def differentiate(part: TrainingBatch) -> tuple[Loss, Sequence[Tensor | None]]:
+            loss, weighted = loss_of(part)
             return loss.detached(), torch.autograd.grad(weighted, parameters, allow_unused=True)
 
-        results = self._map(differentiate, pieces)
+        results = self._map(differentiate, parts)
         for parameter, *gradients in zip(parameters, *(gradients for _, gradients in results), strict=True):
-            for gradient in gradients:  # in the pieces' order, whichever was quicker
+            for gradient in gradients:  # in the parts' order, whichever was quicker
                 if gradient is not None:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         return [loss for loss, _ in results]
 
     def _map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         return list(map(function, items) if self._pool is None else self._pool.map(function, items))
-
-    def _share_out(self) -> list[Share]:
-        """The parameters in as many shares as there are threads, of about the same size."""
-        latent = set(self.latent_names())
-        named: list[list[tuple[str, nn.Parameter]]] = [[] for _ in range(self.threads)]
-        sizes = [0] * self.threads
-        for name, parameter in sorted(self.network.named_parameters(), key=lambda item: -item[1].numel()):
-            least = sizes.index(min(sizes))
-            named[least].append((name, parameter))
-            sizes[least] += parameter.numel()
-        return [Share(part, latent, self.config) for part in named]
-
-    def check_finite(self) -> None:
-        """Raise BidiffsrError if a weight is not finite: such weights replace no sound ones."""
-        norms = [norm for share in self.shares for norm in torch._foreach_norm(share.parameters)]
-        if not bool(torch.stack(norms).isfinite().all()):
-            raise self._diverged()
 
     def _diverged(self) -> BidiffsrError:
         return BidiffsrError(
@@ -340,7 +269,7 @@ class Trainer:
         )
 
     def _largest(self, values: list[float]) -> list[float]:
-        """Of each value the largest of all processes, the same number in all of them."""
+        """The largest of each value over all processes, the same in all of them."""
         if self.world == 1:
             return values
         # not every device has float64
@@ -348,42 +277,18 @@ class Trainer:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return tensor.tolist()
 
-    def _figures(self, iteration: int, seconds: float) -> dict[str, Any]:
-        """What happened since an iteration, for the log."""
-        losses, norms, before = self._losses, self._norms, self._signs
-        self.forget_figures()
-        by_group: dict[str, dict[str, list[tuple[int, float]]]] = {}
-        for loss in losses:
-            for name, part in loss.parts.items():
-                by_group.setdefault(loss.group, {}).setdefault(name, []).append((loss.count, float(part)))
-        total = mean((loss.count, float(loss.total)) for loss in losses)
-        if not math.isfinite(total):
+    def _log_line(self, iteration: int, seconds: float) -> dict[str, Any]:
+        """The line of the log on what happened since an iteration and the training time at its end."""
+        means = self.meter.read()
+        if not math.isfinite(means["loss"]):
             raise self._diverged()
-        done, signs = self.progress.iteration - iteration, self._signs
-        flips = {name: float((sign != before[name]).float().mean()) / done for name, sign in signs.items()}
+        progress, done = self.progress, self.progress.iteration - iteration
         return {
-            "iteration": self.progress.iteration,
-            "samples": self.progress.samples,
-            "seconds": round(self.progress.seconds, 3),
+            "iteration": progress.iteration,
+            "samples": progress.samples,
+            "seconds": round(progress.seconds, 3),
             "part_done": round(self.part_done(), 5),
             "lr": self.learning_rate(),
-            "samples_per_second": done * self.config.data.batch * self.world / (self.progress.seconds - seconds),
-            "loss": total,
-            "loss_by_group": {
-                group: {name: mean(values) for name, values in parts.items()}
-                for group, parts in sorted(by_group.items(), key=lambda item: [int(n) for n in item[0].split("of")])
-            },
-            "gradient_norm": float(torch.stack(norms).mean()),
-            "flip_rate": mean((signs[name].numel(), rate) for name, rate in flips.items()),
-            "flip_rate_by_layer": flips,
+            "samples_per_second": done * self.config.data.batch * self.world / (progress.seconds - seconds),
+            **means,
         }
-
-    def _current_signs(self) -> dict[str, Tensor]:
-        weights = dict(self.network.named_parameters())
-        return {name: weights[name].detach() >= 0 for name in self.latent_names()}
-
-
-def mean(values: Iterable[tuple[int, float]]) -> float:
-    """The weighted mean of (weight, value); 0 of nothing."""
-    pairs = list(values)
-    return sum(weight * value for weight, value in pairs) / max(1, sum(weight for weight, _ in pairs))

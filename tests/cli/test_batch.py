@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bidiffsr_cli.distributed.storage import LocalFolder
+from bidiffsr_cli.folders.disk import LocalFolder
 
 from .support import Finished, Run, decoded, finish, is_one_sentence, picture, spawn
 
@@ -202,7 +202,7 @@ def test_any_fault_of_a_picture_is_its_own(photos: Path, batch: Run, monkeypatch
     def broken(*args: object, **_: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("bidiffsr_cli.distributed.work.encode_result", broken)
+    monkeypatch.setattr("bidiffsr_cli.folders.work.encode_result", broken)
     finished = batch("in", "-o", "out", "--json")
     assert finished.code == 3 and finished.json["counts"]["failed"] == 2
     assert "a.png' failed (ZeroDivisionError: nobody thought of this)" in finished.err
@@ -252,7 +252,7 @@ def test_parts_whose_journals_differ(photos: Path, batch: Run) -> None:
 def test_a_file_that_appears_meanwhile_is_not_touched(
     photos: Path, batch: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bidiffsr_cli.distributed import local
+    from bidiffsr_cli.folders import local
 
     def late(*args: object, **options: object) -> object:
         Path("out/a.png").write_bytes(b"mine")

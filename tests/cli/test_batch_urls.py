@@ -118,7 +118,7 @@ def test_without_the_package(photos: Path, batch: Run, monkeypatch: pytest.Monke
     monkeypatch.delitem(_registry, "s3", raising=False)  # it may have been imported before
     monkeypatch.setitem(sys.modules, "s3fs", None)
     refused = batch("s3://bucket-without/in", "-o", "out")
-    assert refused.code == 2 and "pip install 'bidiffsr[s3]'" in told(refused)
+    assert refused.code == 2 and "pip install '.[s3]'" in told(refused)
 
 
 def test_a_store_that_fails_ends_the_run(photos: Path, model: Path, bucket: str, store: Any) -> None:

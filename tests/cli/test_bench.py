@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bidiffsr_cli.evaluation import layers, picture
-from bidiffsr_cli.evaluation.layers import Layer
+from bidiffsr_cli.benchmarks import layers, picture
+from bidiffsr_cli.benchmarks.layers import Layer
 from bidiffsr_cli.ops import native
 
 from .support import Run, is_one_sentence

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bidiffsr_cli.systems import SYSTEMS
+from bidiffsr_cli.networks.systems import SYSTEMS
 
 from .support import Run, is_one_sentence
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "bidiffsr_cli" / "networks" / "README.md"
 
 
 @pytest.mark.slow
@@ -26,9 +26,9 @@ def test_all(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_has_the_table(run: Run) -> None:
+def test_the_page_of_networks_has_the_table(run: Run) -> None:
     table = run("cost", "--all", "--markdown").out.decode()
-    assert table in README.read_text(encoding="utf-8"), table
+    assert table in PAGE.read_text(encoding="utf-8"), table
 
 
 def test_all_as_a_table(run: Run) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bidiffsr_cli.checkpoints import catalog as catalogs
-from bidiffsr_cli.cli import _selftest, doctor
+from bidiffsr_cli.cli import doctor
+from bidiffsr_cli.tasks import selftest
 
 from .support import Run
 
@@ -58,11 +59,11 @@ def test_a_damaged_model(run: Run, weights: Path, damage: str) -> None:
 
 
 def test_forms_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_selftest, "_psnr", lambda a, b: 31.4)
+    monkeypatch.setattr(selftest, "_psnr", lambda a, b: 31.4)
     form, threads = doctor.self_test()
     assert form.exit_code == 1 and "31.4 dB" in form.found
     assert threads.ok
 
 
 def test_the_test_picture_is_the_same_everywhere() -> None:
-    assert _selftest.synthetic_picture().getpixel((47, 31)) == (249, 247, 40)
+    assert selftest.built_in_picture().getpixel((47, 31)) == (249, 247, 40)

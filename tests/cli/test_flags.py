@@ -118,7 +118,7 @@ def test_strip_metadata(folder: Path, upscale: Run) -> None:
 
 def test_max_memory(folder: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It lowers what runs at once, and never changes a pixel."""
-    monkeypatch.setattr(runtime, "resident_memory", lambda: 0)  # that of the other tests is none of its business
+    monkeypatch.setattr(runtime.memory, "resident_memory", lambda: 0)  # that of the other tests is none of its business
     picture(size=(200, 150)).save("large.png")
     args = ["large.png", "-", "--threads", "16", "--tile", "64"]
     plan = upscale(*args, "--dry-run", "--json").json

@@ -119,15 +119,14 @@ def test_where_a_progress_bar_belongs(
     monkeypatch.setenv("TERM", "xterm")
     output = Output()
     output.configure(**settings)
-    for bar, words in (
-        (output.progress("photo.png", windows=2, steps=3), "4/6 windows, step 3/3"),
-        (output.count("Set5", "scores"), "4/6 scores"),
-        (output.download("fast"), "4/6 bytes"),
-    ):
-        with bar as advance:
-            advance(4, 6)
-        assert (words in capsys.readouterr().err) == shown
-    with output.download("fast"):
+    for unit, detail in (("windows", ", step 3/3"), ("scores", ""), ("bytes", "")):
+        with output.progress("photo.png", unit) as advance:
+            advance(4, 6, detail=detail)
+            output.progressed("a line for those who see no bar")
+        said = capsys.readouterr().err
+        assert (f"4/6 {unit}{detail}" in said) == shown
+        assert ("a line" in said) == (not shown and settings in ({}, {"progress": False}))
+    with output.progress("fast", "bytes"):
         pass
     assert "fast" not in capsys.readouterr().err  # not before the first byte
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bidiffsr_cli.checkpoints import catalog
-from bidiffsr_cli.distributed import work
+from bidiffsr_cli.folders import work
 
 from .support import Run, decoded, picture, tiny_checkpoint
 
@@ -39,6 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         """What this process knows of the models before."""
         catalog.catalog.cache_clear()
         work._resolver.cache_clear()
+        work._planner.cache_clear()
 
     bundle(fast=0, photo=1)
     yield bundle

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
+from bidiffsr_cli.cli._signals import deferred
 from bidiffsr_cli.ops.native import why_unavailable
 
 from .support import Run, decoded, environment, finish, is_one_sentence, picture, spawn
@@ -229,6 +230,18 @@ def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code:
         "train", "--resume", "-o", "run", "--cache", "cache", "--iterations", str(reached + 1), "--threads", "1"
     )
     assert resumed.code == 0 and f"Resumed at iteration {reached}" in resumed.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_signals_are_only_noted_by_work_that_asks() -> None:
+    with deferred() as stop, pytest.raises(KeyboardInterrupt):  # as while pictures are decoded
+        signal.raise_signal(signal.SIGINT)
+    with deferred() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop() and stop.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -8,8 +8,8 @@ import pytest
 
 from bidiffsr_cli.cli import _options
 from bidiffsr_cli.cli._values import parse_seed, parse_size, parse_tile
-from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.errors import UsageError
+from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.text import csv_cell, printable
 
 

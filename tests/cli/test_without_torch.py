@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from bidiffsr_cli import runtime
 from bidiffsr_cli.cli.app import main
-runtime._may_have_accelerator = lambda: False  # on a machine that has one, torch is asked which
+runtime.devices._may_have_accelerator = lambda: False  # on a machine that has one, torch is asked which
 code = main()
 print("torch" in sys.modules, file=sys.stderr)
 sys.exit(code)

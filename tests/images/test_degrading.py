@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from bidiffsr_cli.images.degrading import (
-    CLEAN,
     Degradation,
     blurred,
     chroma_blurred,
@@ -117,7 +116,7 @@ def test_colours_of_a_jpeg(picture: torch.Tensor) -> None:
 def test_all_of_it(picture: torch.Tensor) -> None:
     hr = (picture[0] * 255).round().to(torch.uint8)
     small = F.avg_pool2d(picture, 2)[0].mul(255).round().to(torch.uint8)
-    assert str(CLEAN) == "" and torch.equal(CLEAN.apply(small, hr, "a"), small)
+    assert str(Degradation()) == "" and torch.equal(Degradation().apply(small, hr, "a"), small)
     everything = Degradation("area", 0.6, 3.0, 1.0, 0.5, 85, 90)
     assert str(everything) == "kernel=area,blur=0.6,noise=3,chroma=1,sharpen=0.5,jpeg=85,webp=90"
     result = everything.apply(small, hr, "a")

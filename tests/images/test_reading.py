@@ -271,6 +271,28 @@ def test_arrays_of_floats() -> None:
     assert "255" in caught.value.hint
 
 
+@pytest.mark.parametrize(("typestr", "code"), [("|u1", "B"), ("<u2", "H"), ("<f4", "f")])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_arrays_with_the_channels_first(channels: int, typestr: str, code: str) -> None:
+    """As if they came last; what could be read either way has them last."""
+    planes = [[9 * plane + index for index in range(10)] for plane in range(channels)]
+    if code == "f":
+        planes = [[value / 99 for value in plane] for plane in planes]
+    mixed = [value for pixel in zip(*planes, strict=True) for value in pixel]
+    pack = f"<{10 * channels}{code}"
+    last = read_picture(Array((2, 5, channels), typestr, struct.pack(pack, *mixed)))
+    for shape in ((channels, 2, 5), (1, channels, 2, 5)):
+        first = read_picture(Array(shape, typestr, struct.pack(pack, *(value for plane in planes for value in plane))))
+        assert first.size == (5, 2) and torch.equal(first.rgb, last.rgb)
+        assert (first.alpha and first.alpha.tobytes()) == (last.alpha and last.alpha.tobytes())
+    assert read_picture(Array((3, 2, 4), "|u1", bytes(24))).size == (2, 3)
+
+
+def test_several_arrays_are_refused() -> None:
+    with pytest.raises(InputError, match="holds 5 pictures"):
+        read_picture(Array((5, 4, 4, 3), "|u1", bytes(240)))
+
+
 @pytest.mark.parametrize(
     "array", [Array((3,), "|u1", b"abc"), Array((1, 1), "<i8", bytes(8)), Array((0, 3), "|u1", b"")]
 )
@@ -287,9 +309,14 @@ def test_tensors() -> None:
     assert torch.equal(read_picture(values.transpose(1, 2)).rgb, values.transpose(1, 2))
     assert torch.equal(read_picture(values.to(torch.bfloat16)).rgb, values.to(torch.bfloat16).float())
     assert torch.equal(levels(read_picture(noise(6, 4))), noise(6, 4))
+    assert torch.equal(read_picture(values[None]).rgb, values)
+    with pytest.raises(InputError, match="holds 2 pictures") as caught:
+        read_picture(torch.rand(2, 3, 4, 4))
+    assert "one after the other" in caught.value.hint
     for wrong in (
         torch.rand(5, 4, 4),
-        torch.rand(1, 3, 4, 4),
+        torch.rand(1, 5, 4, 4),
+        torch.rand(1, 1, 3, 4, 4),
         torch.full((3, 2, 2), float("nan")),
         torch.ones(3, 2, 2).long(),
     ):

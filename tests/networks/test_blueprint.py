@@ -10,8 +10,8 @@ from bidiffsr_cli.configs import METHODS, UNetConfig
 from bidiffsr_cli.networks.blueprint import Conv, blueprint, layers, shapes
 from bidiffsr_cli.networks.latent_conv import LatentConv
 from bidiffsr_cli.networks.packed import pack
+from bidiffsr_cli.networks.systems import SYSTEMS, find_system
 from bidiffsr_cli.networks.unet import UNet
-from bidiffsr_cli.systems import SYSTEMS, find_system
 from networks.test_unet import SWITCHES, TINY
 
 SIZES = (

@@ -8,8 +8,8 @@ import torch
 
 from bidiffsr_cli.configs import UNetConfig
 from bidiffsr_cli.networks.complexity import BINARY, complexity
+from bidiffsr_cli.networks.systems import SYSTEMS, System, find_system
 from bidiffsr_cli.networks.unet import UNet
-from bidiffsr_cli.systems import SYSTEMS, System, find_system
 
 NOT_REPRODUCED = {"bnn": 4.787011, "dorefa": 4.787011, "xnor": 4.787011, "irnet": 4.787011, "b-add": 4.093635}
 """Params of the rows that nothing published explains; each says so."""

@@ -10,6 +10,7 @@ from conftest import needs_native
 
 from bidiffsr_cli.configs import METHODS
 from bidiffsr_cli.errors import CheckpointError
+from bidiffsr_cli.networks.bi_conv import BIConv
 from bidiffsr_cli.networks.binary_conv import (
     BatchNorm,
     BatchNormConv,
@@ -20,13 +21,14 @@ from bidiffsr_cli.networks.binary_conv import (
     measuring,
 )
 from bidiffsr_cli.networks.latent_conv import LatentConv
-from bidiffsr_cli.networks.native import Engine, native_network
+from bidiffsr_cli.networks.native import native_network
 from bidiffsr_cli.networks.packed import PackedBIConv, freeze, pack
-from bidiffsr_cli.networks.time_aware import BIConv, TimestepContext
+from bidiffsr_cli.networks.program import Engine
+from bidiffsr_cli.networks.systems import SYSTEMS, find_system
+from bidiffsr_cli.networks.time_aware import TimestepContext
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import native
 from bidiffsr_cli.runtime import one_torch_thread
-from bidiffsr_cli.systems import SYSTEMS, find_system
 from networks.test_native import inputs_without_close_calls, parts_of
 from networks.test_unet import TINY, randomized
 

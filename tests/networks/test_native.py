@@ -14,8 +14,9 @@ from bidiffsr_cli.networks import blueprint
 from bidiffsr_cli.networks import packed as forms
 from bidiffsr_cli.networks.binary_conv import convs_of
 from bidiffsr_cli.networks.blocks import FUSION
-from bidiffsr_cli.networks.native import Engine, NativeUNet, Writer, program_of
+from bidiffsr_cli.networks.native import NativeUNet
 from bidiffsr_cli.networks.packed import freeze, pack, unpack
+from bidiffsr_cli.networks.program import Engine, Writer, program_of
 from bidiffsr_cli.networks.time_aware import TimestepContext
 from bidiffsr_cli.ops import Array, BinaryBlock, native, reference
 from bidiffsr_cli.ops.threads import threads, using_threads

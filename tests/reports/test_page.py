@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from bidiffsr_cli.errors import InputError
 from bidiffsr_cli.reports.chart import Axis, draw_chart
-from bidiffsr_cli.reports.page import Page, Picture, Point, Table, View, most_different, render_page
+from bidiffsr_cli.reports.page import Exhibit, Page, Point, Table, Version, most_different, render_page
 from bidiffsr_cli.reports.scores import scores_table
 
 NAMES = ("parrot", "houses", "lighthouse")
@@ -59,14 +59,16 @@ def truth(name: str) -> Image.Image:
         return image.convert("RGB")
 
 
-def views_of(name: str) -> Picture:
+def views_of(name: str) -> Exhibit:
     """A picture, and it made small and large again in two ways."""
     original = truth(name)
     small = original.resize((64, 64), Image.Resampling.BICUBIC)
-    bicubic = View("bicubic", small.resize(original.size, Image.Resampling.BICUBIC), {"psnr_y": 25.0, "seconds": 0.1})
-    smooth = View("smooth", small.resize(original.size, Image.Resampling.LANCZOS), {"psnr_y": 26.0, "seconds": 0.2})
-    nearest = View("small", small.resize(original.size, Image.Resampling.NEAREST))
-    return Picture(f"{name}.png", [nearest, bicubic, smooth, View("original", original)], 3)
+    bicubic = Version(
+        "bicubic", small.resize(original.size, Image.Resampling.BICUBIC), {"psnr_y": 25.0, "seconds": 0.1}
+    )
+    smooth = Version("smooth", small.resize(original.size, Image.Resampling.LANCZOS), {"psnr_y": 26.0, "seconds": 0.2})
+    nearest = Version("small", small.resize(original.size, Image.Resampling.NEAREST))
+    return Exhibit(f"{name}.png", [nearest, bicubic, smooth, Version("original", original)], 3)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +90,10 @@ def file(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page all of whose words are hostile."""
     image = truth("parrot").crop((0, 0, 40, 30))
-    views = [View(HOSTILE, image, {HOSTILE: 1.0}), View(HOSTILE, ImageChops.invert(image), {"psnr_y": math.inf})]
+    views = [Version(HOSTILE, image, {HOSTILE: 1.0}), Version(HOSTILE, ImageChops.invert(image), {"psnr_y": math.inf})]
     table = Table(HOSTILE, (HOSTILE, HOSTILE), [(HOSTILE, HOSTILE)] * 30, HOSTILE)
     points = [Point(HOSTILE, 1, 30.0, 0.1, 1.0), Point(HOSTILE, 2, math.inf, math.nan, 1.0)]
-    page = Page(HOSTILE, HOSTILE, [table], [Picture(HOSTILE, views, None)], points, [(HOSTILE, HOSTILE)])
+    page = Page(HOSTILE, HOSTILE, [table], [Exhibit(HOSTILE, views, None)], points, [(HOSTILE, HOSTILE)])
     path = tmp_path_factory.mktemp("hostile") / "page.html"
     path.write_text(render_page(page), encoding="utf-8")
     return path
@@ -139,9 +141,9 @@ def test_big_pictures_are_webp_and_crops_exact(page: Page) -> None:
         images.append((image.format, image.size, attributes["width"], image))
     assert [format for format, *_ in images] == ["WEBP"] * 4 + ["PNG"] * 12
     assert [(size, width) for _, size, width, _ in images[4:]] == [((64, 64), "192")] * 12
-    [place, *_] = most_different(page.pictures[0].views[3].image, page.pictures[0].views[2].image)
-    for (*_, crop), view in zip(images[4:8], page.pictures[0].views, strict=True):
-        expected = view.image.crop((*place, place[0] + 64, place[1] + 64))
+    [place, *_] = most_different(page.pictures[0].versions[3].image, page.pictures[0].versions[2].image)
+    for (*_, crop), version in zip(images[4:8], page.pictures[0].versions, strict=True):
+        expected = version.image.crop((*place, place[0] + 64, place[1] + 64))
         assert crop.convert("RGB").tobytes() == expected.tobytes()
 
 
@@ -168,7 +170,7 @@ def test_places_lie_inside_and_apart(size: tuple[int, int]) -> None:
 
 def test_first_choice_of_views() -> None:
     def shown(*labels: str, reference: int | None = None) -> tuple[int, int]:
-        return Picture("", [View(label, Image.new("RGB", (1, 1))) for label in labels], reference).shown
+        return Exhibit("", [Version(label, Image.new("RGB", (1, 1))) for label in labels], reference).shown
 
     assert shown("small", "Bicubic", "a", "b", "original", reference=4) == (1, 3)
     assert shown("a", "b") == (0, 1)
@@ -218,8 +220,8 @@ def test_ticks(low: float, high: float, ticks: str) -> None:
 
 def test_refused_pictures() -> None:
     def render(*sizes: tuple[int, int]) -> str:
-        views = [View("", Image.new("RGB", size)) for size in sizes]
-        return render_page(Page("", "", [], [Picture("wide.png", views, None)]))
+        views = [Version("", Image.new("RGB", size)) for size in sizes]
+        return render_page(Page("", "", [], [Exhibit("wide.png", views, None)]))
 
     with pytest.raises(ValueError):
         render((2, 2), (2, 3))
@@ -330,8 +332,8 @@ def test_magnifier_shows_one_place_of_all_views(browser: Browser, file: Path, pa
     from selenium.webdriver import ActionChains
 
     browser.open(file)
-    place, views = browser.find(".magnifier .place"), page.pictures[0].views
-    first = most_different(views[3].image, views[2].image)
+    place, versions = browser.find(".magnifier .place"), page.pictures[0].versions
+    first = most_different(versions[3].image, versions[2].image)
     assert place.text == f"x {first[0][0]}, y {first[0][1]}"
     browser.all(".picture:first-of-type button")[1].click()
     assert place.text == f"x {first[1][0]}, y {first[1][1]}"
@@ -340,10 +342,10 @@ def test_magnifier_shows_one_place_of_all_views(browser: Browser, file: Path, pa
     ActionChains(browser.driver).move_to_element_with_offset(stage, round(-28 * middle), round(12 * middle)).perform()
     x, y = (int(value) for value in re.findall(r"\d+", place.text))
     assert abs(x - 68) <= 1 and abs(y - 108) <= 1
-    for canvas, view in zip(browser.all(".picture:first-of-type canvas")[:4], views, strict=True):
+    for canvas, version in zip(browser.all(".picture:first-of-type canvas")[:4], versions, strict=True):
         data = browser.run("return arguments[0].toDataURL()", canvas)
         found = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("RGB")
-        assert error(found, view.image.crop((x, y, x + 64, y + 64))) < 5  # WebP's
+        assert error(found, version.image.crop((x, y, x + 64, y + 64))) < 5  # WebP's
     ActionChains(browser.driver).move_to_element_with_offset(stage, round(127 * middle), round(127 * middle)).perform()
     assert place.text == "x 192, y 192"  # it stays inside
 

@@ -34,7 +34,7 @@ def result(**changes: Any) -> UpscaleResult:
         "threads": 2,
         "tiles": TileInfo((512, 512), 48, 12, 2),
         "environment": {"bidiffsr": "0.1", "torch": "2.13", "python": "3.11", "platform": "Linux", "cpu": "A|B"},
-        "seconds": Seconds(3.25, 0.25, 0.1, 2.5, 0.4, 0.5),
+        "seconds": Seconds(0.25, 0.1, 2.5, 0.4, 0.5),
         "peak_memory_bytes": PeakMemory(410_000_000),
         "input": "a/photo.jpg",
         "output": "photo_x2.png",
@@ -115,7 +115,7 @@ def test_an_existing_report_is_kept(tmp_path: Path) -> None:
 
 def test_summary() -> None:
     line = "photo.jpg 640x480 -> photo_x2.png 1280x960 in 3.2 s (fast, 5 steps, 12 windows, 410 MB)"
-    assert summary(result(seconds=Seconds(3.2))) == line
+    assert summary(result(seconds=Seconds(0.2, 0, 3))) == line
     assert "seed 7," in summary(result(), with_seed=True)
     piped = result(input="-", output="-", steps=1, tiles=TileInfo((64, 64), 8, 1, 1), peak_memory_bytes=PeakMemory())
     assert summary(piped) == "stdin 640x480 -> stdout 1280x960 in 3.2 s (fast, 1 step, 1 window)"

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from bidiffsr_cli.runtime import torch_threads
-from bidiffsr_cli.training.config import TrainConfig, read_config
-from bidiffsr_cli.training.data import CropSampler, Pictures, open_pictures
+from bidiffsr_cli.training.config import TrainConfig
+from bidiffsr_cli.training.config_files import read_config
+from bidiffsr_cli.training.crops import CropSampler
+from bidiffsr_cli.training.dataset import Dataset, open_dataset
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 TINY = [
@@ -56,10 +58,10 @@ def config(folder: Path) -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
-def pictures(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    return open_pictures(config.data, config.model.scales, tmp_path_factory.mktemp("cache"))
+def pictures(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(config.data, config.model.scales, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
-def sampler(pictures: Pictures, config: TrainConfig) -> CropSampler:
+def sampler(pictures: Dataset, config: TrainConfig) -> CropSampler:
     return CropSampler(pictures, config, torch.device("cpu"))

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 import torch.distributed as distributed
 
-from bidiffsr_cli.training.config import read_config
-from bidiffsr_cli.training.data import CropSampler, open_pictures
-from bidiffsr_cli.training.questions import Question
+from bidiffsr_cli.training.batches import TrainingBatch
+from bidiffsr_cli.training.config_files import read_config
+from bidiffsr_cli.training.crops import CropSampler
+from bidiffsr_cli.training.dataset import open_dataset
 from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
 
@@ -20,7 +21,7 @@ torch.set_num_threads(1)
 if world > 1:
     distributed.init_process_group("gloo")
 config = read_config("fast", changes)
-pictures = open_pictures(config.data, config.model.scales, out.parent / f"cache{rank}")
+pictures = open_dataset(config.data, config.model.scales, out.parent / f"cache{rank}")
 sampler = CropSampler(pictures, config, CPU)
 
 
@@ -30,8 +31,8 @@ def weights(trainer):
 
 trainer = Trainer(config, sampler, CPU)
 source = torch.Generator().manual_seed(1)
-batch = sampler.draw(2, source)
-whole = Question(batch, torch.full((4,), 799), torch.randn(batch.hr.shape, generator=source))
+crops = sampler.draw(2, source)
+whole = TrainingBatch(crops, torch.full((4,), 799), torch.randn(crops.hr.shape, generator=source))
 part = whole.split(world)[rank]
 trainer._differentiate([part], len(part.t))
 result = {"gradients": {name: parameter.grad for name, parameter in trainer.network.named_parameters()}}

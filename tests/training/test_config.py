@@ -8,7 +8,8 @@ from bidiffsr_cli.checkpoints.models import load_checkpoint
 from bidiffsr_cli.cli import train as command
 from bidiffsr_cli.configs import UNetConfig
 from bidiffsr_cli.errors import UsageError
-from bidiffsr_cli.training.config import TrainConfig, changed, presets, read_config, to_toml
+from bidiffsr_cli.training.config import TrainConfig
+from bidiffsr_cli.training.config_files import changed, presets, read_config, to_toml
 
 
 def test_the_presets_are_those_of_the_help():

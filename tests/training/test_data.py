@@ -10,8 +10,10 @@ from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain,
 from bidiffsr_cli.errors import CheckpointError, InputError, UsageError
 from bidiffsr_cli.images.degrading import shrunk
 from bidiffsr_cli.images.resizing import downscale_bicubic
-from bidiffsr_cli.training.config import KINDS, DataConfig, changed
-from bidiffsr_cli.training.data import CropSampler, open_pictures
+from bidiffsr_cli.training.config import KINDS, DataConfig
+from bidiffsr_cli.training.config_files import changed
+from bidiffsr_cli.training.crops import CropSampler
+from bidiffsr_cli.training.dataset import open_dataset
 from bidiffsr_cli.training.degradations import COMPRESSED, SOMETIMES, degrade
 from bidiffsr_cli.training.synthetic import OF_EACH_KIND, synthetic_pictures
 
@@ -26,7 +28,7 @@ def fail(*_):
 
 def place_of(crop, pictures):
     """(picture, top, left) of a crop, found by its pixels, in any of eight orientations; and how it is turned."""
-    for index, item in enumerate(pictures.stored):
+    for index, item in enumerate(pictures.pictures):
         whole = pixels_of(pictures, item)
         for flips in range(8):
             dims = [dim for dim, bit in ((1, 1), (2, 2)) if flips & bit]
@@ -56,7 +58,7 @@ def test_a_crop_is_seen_as_when_enlarging(config, pictures, scale):
         which, top, left, flips = place_of(crop, pictures)
         orientations.add(flips)
         assert top % scale == left % scale == 0
-        whole = pixels_of(pictures, pictures.stored[which])
+        whole = pixels_of(pictures, pictures.pictures[which])
         low_res = downscale_bicubic(whole, scale) / 255
         up = Enlarged(low_res, scale, *whole.shape[1:], config.model.diffusion)
         dims = [dim for dim, bit in ((1, 1), (2, 2)) if flips & bit]
@@ -95,9 +97,9 @@ def test_candidates_have_more_detail(pictures, config):
 
 def test_pictures_are_decoded_once(config, folder, tmp_path):
     told = []
-    first = open_pictures(config.data, (2, 4), tmp_path, lambda done, count: told.append((done, count)))
-    assert told == [(0, 3), (1, 3), (2, 3)] and len(first.stored) == 3 and not first.skipped
-    second = open_pictures(config.data, (2, 4), tmp_path, fail)
+    first = open_dataset(config.data, (2, 4), tmp_path, lambda done, count: told.append((done, count)))
+    assert told == [(0, 3), (1, 3), (2, 3)] and len(first.pictures) == 3 and not first.skipped
+    second = open_dataset(config.data, (2, 4), tmp_path, fail)
     assert torch.equal(first.pixels, second.pixels) and first.sha256 == second.sha256
     assert [path.name for path in tmp_path.iterdir() if "." in path.name] == []  # nothing half-made is left
 
@@ -110,22 +112,22 @@ def test_damaged_and_small_files_are_skipped(folder, tmp_path):
     (photos / "cut.png").write_bytes(data[: len(data) // 2])
     (photos / "text.jpg").write_text("no picture")
     Image.new("RGB", (20, 300)).save(photos / "narrow.png")
-    pictures = open_pictures(DataConfig(pictures=(str(photos),), crop=32), (2,), tmp_path / "cache")
-    assert [item.name for item in pictures.stored] == ["whole.png"]
+    pictures = open_dataset(DataConfig(pictures=(str(photos),), crop=32), (2,), tmp_path / "cache")
+    assert [item.name for item in pictures.pictures] == ["whole.png"]
     assert set(pictures.skipped) == {"cut.png", "text.jpg", "narrow.png"} and all(pictures.skipped.values())
     assert "crop" in pictures.skipped["narrow.png"]
-    smaller = open_pictures(DataConfig(pictures=(str(photos),), crop=16), (2,), tmp_path / "cache", fail)
-    assert [item.name for item in smaller.stored] == ["narrow.png", "whole.png"]
+    smaller = open_dataset(DataConfig(pictures=(str(photos),), crop=16), (2,), tmp_path / "cache", fail)
+    assert [item.name for item in smaller.pictures] == ["narrow.png", "whole.png"]
 
 
 def test_a_cut_cache_is_made_again(config, tmp_path):
-    first = open_pictures(config.data, (2, 4), tmp_path)
+    first = open_dataset(config.data, (2, 4), tmp_path)
     (folder,) = tmp_path.iterdir()
     expected = first.pixels.clone()
     for name, data in (("pixels", (folder / "pixels").read_bytes()[:1000]), ("index.json", b"{")):
         (folder / name).unlink()
         (folder / name).write_bytes(data)
-        assert torch.equal(open_pictures(config.data, (2, 4), tmp_path).pixels, expected)
+        assert torch.equal(open_dataset(config.data, (2, 4), tmp_path).pixels, expected)
 
 
 def test_pairs_are_found_by_name(folder, tmp_path):
@@ -134,17 +136,17 @@ def test_pairs_are_found_by_name(folder, tmp_path):
     for path in folder.iterdir():
         Image.open(path).resize((60, 48), Image.Resampling.BOX).save(small / f"{path.stem}x2.png")
     config = DataConfig(pictures=(str(folder),), low_res={"2": str(small)}, crop=32)
-    pictures = open_pictures(config, (2,), tmp_path / "cache")
-    item = pictures.stored[0]
+    pictures = open_dataset(config, (2,), tmp_path / "cache")
+    item = pictures.pictures[0]
     first = item.small["2"] // 3
     stored = pictures.pixels[first : first + 60 * 48].flatten()
     with Image.open(small / f"{item.name.removesuffix('.png')}x2.png") as image:
         assert bytes(stored.tolist()) == image.tobytes()
     Image.new("RGB", (61, 49)).save(small / "parrotx2.png")
-    assert "parrot.png" in open_pictures(config, (2,), tmp_path / "cache").skipped
+    assert "parrot.png" in open_dataset(config, (2,), tmp_path / "cache").skipped
     (small / "parrotx2.png").unlink()
     with pytest.raises(InputError, match=r"parrot\.png"):
-        open_pictures(config, (2,), tmp_path / "cache")
+        open_dataset(config, (2,), tmp_path / "cache")
 
 
 def test_a_small_picture_belongs_to_one_original(folder, tmp_path):
@@ -155,17 +157,17 @@ def test_a_small_picture_belongs_to_one_original(folder, tmp_path):
     Image.new("RGB", (60, 48)).save(tmp_path / "X2" / "1x2.png")
     config = DataConfig(pictures=(str(tmp_path / "A"), str(tmp_path / "B")), low_res={"2": str(tmp_path / "X2")})
     with pytest.raises(InputError, match=r"1\.png"):
-        open_pictures(config, (2,), tmp_path / "cache")
+        open_dataset(config, (2,), tmp_path / "cache")
 
 
 def test_nothing_to_train_on(tmp_path):
     with pytest.raises(UsageError):
-        open_pictures(DataConfig(), (2,), tmp_path)
+        open_dataset(DataConfig(), (2,), tmp_path)
     with pytest.raises(InputError):
-        open_pictures(DataConfig(pictures=(str(tmp_path / "missing"),)), (2,), tmp_path)
+        open_dataset(DataConfig(pictures=(str(tmp_path / "missing"),)), (2,), tmp_path)
     with pytest.raises(InputError):
         (tmp_path / "empty").mkdir()
-        open_pictures(DataConfig(pictures=(str(tmp_path / "empty"),)), (2,), tmp_path / "cache")
+        open_dataset(DataConfig(pictures=(str(tmp_path / "empty"),)), (2,), tmp_path / "cache")
 
 
 ALL = {"blur": 2.0, "noise": 20.0, "chroma_blur": 2.0, "sharpen": 1.0, "jpeg": 20, "webp": 10}
@@ -233,9 +235,9 @@ def test_plain_crops_are_taken_as_they_come(pictures, config):
 
 def test_synthetic_pictures_have_their_share(config, folder, tmp_path):
     data = dataclasses.replace(config.data, synthetic={"flats": 0.3, "text": 0.1}, batch=64)
-    pictures = open_pictures(data, (2, 4), tmp_path)
-    made = [item for item in pictures.stored if item.synthetic]
-    assert len(pictures.stored) - len(made) == 3 and len(made) == len(KINDS) * OF_EACH_KIND
+    pictures = open_dataset(data, (2, 4), tmp_path)
+    made = [item for item in pictures.pictures if item.synthetic]
+    assert len(pictures.pictures) - len(made) == 3 and len(made) == len(KINDS) * OF_EACH_KIND
     drawn = {f"{kind} {index}": picture for kind, index, picture in synthetic_pictures(512)}
     for item in made[:5]:
         assert torch.equal(pixels_of(pictures, item), drawn[item.name])
@@ -254,7 +256,7 @@ def test_synthetic_pictures_have_their_share(config, folder, tmp_path):
     of_flats, everything = uniform(crops_of(flats=1.0)), uniform(crops_of(flats=0.3))
     assert of_flats > 0.7 and abs(everything - 0.3 * of_flats) < 0.07
     assert uniform(crops_of()) == uniform(crops_of(flats=0.0)) == 0
-    assert open_pictures(config.data, (2, 4), tmp_path).stored == [i for i in pictures.stored if not i.synthetic]
+    assert open_dataset(config.data, (2, 4), tmp_path).pictures == [i for i in pictures.pictures if not i.synthetic]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -262,7 +264,7 @@ def test_synthetic_crops_are_seen_as_when_enlarging(config, folder, tmp_path, sc
     data = dataclasses.replace(config.data, synthetic={"flats": 1.0}, crop=96, batch=32)
     diffusion = dataclasses.replace(config.model.diffusion, residual_scale={str(scale): 0.05})
     model = dataclasses.replace(config.model, diffusion=diffusion, scales=(scale,))
-    pictures = open_pictures(data, (scale,), tmp_path)
+    pictures = open_dataset(data, (scale,), tmp_path)
     sampler = CropSampler(pictures, dataclasses.replace(config, data=data, model=model), torch.device("cpu"))
     batch = sampler.draw(scale, generator())
     spread = (batch.hr - batch.hr.mean((2, 3), keepdim=True)).square().mean()
@@ -281,6 +283,4 @@ def test_pictures_made_in_code_are_not_enough(tmp_path):
     (tmp_path / "small").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "small" / "a.png")
     with pytest.raises(InputError, match="smaller"):
-        open_pictures(
-            DataConfig(pictures=(str(tmp_path / "small"),), synthetic={"text": 0.5}), (2,), tmp_path / "cache"
-        )
+        open_dataset(DataConfig(pictures=(str(tmp_path / "small"),), synthetic={"text": 0.5}), (2,), tmp_path / "cache")

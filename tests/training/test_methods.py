@@ -6,16 +6,18 @@ import pytest
 import torch
 
 from bidiffsr_cli.networks.binary_conv import BatchNorm, BatchNormConv
-from bidiffsr_cli.systems import SYSTEMS
-from bidiffsr_cli.training.config import TrainConfig, changed, of_system
-from bidiffsr_cli.training.data import CropSampler, Pictures
+from bidiffsr_cli.networks.systems import SYSTEMS
+from bidiffsr_cli.training.config import TrainConfig
+from bidiffsr_cli.training.config_files import changed, of_system
+from bidiffsr_cli.training.crops import CropSampler
+from bidiffsr_cli.training.dataset import Dataset
 from bidiffsr_cli.training.objective import Objective
 from bidiffsr_cli.training.trainer import Trainer
 
 from .test_trainer import CPU, OneBatch, equal, weights_of
 
 TABLE_2 = [system.name for system in SYSTEMS if system.table == "2"]
-ONE_QUESTION = ["model.scales=[2]", "loss.last=1.0", "loss.grid=0.0", "run.iterations=80", "optimizer.lr=5e-3"]
+ONE_KIND = ["model.scales=[2]", "loss.last=1.0", "loss.grid=0.0", "run.iterations=80", "optimizer.lr=5e-3"]
 
 
 def trainer_of(config: TrainConfig, sampler: CropSampler | OneBatch, system: str, *changes: str) -> Trainer:
@@ -24,7 +26,7 @@ def trainer_of(config: TrainConfig, sampler: CropSampler | OneBatch, system: str
 
 @pytest.mark.parametrize("system", TABLE_2)
 def test_it_learns_one_batch(config: TrainConfig, sampler: CropSampler, system: str) -> None:
-    trainer = trainer_of(config, OneBatch(sampler), system, *ONE_QUESTION)
+    trainer = trainer_of(config, OneBatch(sampler), system, *ONE_KIND)
     before = weights_of(trainer)
     losses: list[float] = []
     trainer.run(lambda figures: losses.append(figures["loss"]), lambda: False)
@@ -34,7 +36,7 @@ def test_it_learns_one_batch(config: TrainConfig, sampler: CropSampler, system: 
 
 @pytest.mark.parametrize("method", ["dorefa_01", "xnor_map"])
 def test_variants_that_cannot_be_packed_learn_too(config: TrainConfig, sampler: CropSampler, method: str) -> None:
-    bnn = of_system(changed(config, ONE_QUESTION), "bnn")
+    bnn = of_system(changed(config, ONE_KIND), "bnn")
     trainer = Trainer(changed(bnn, [f"model.network.method={method}"]), OneBatch(sampler), CPU)  # type: ignore[arg-type]
     losses: list[float] = []
     trainer.run(lambda figures: losses.append(figures["loss"]), lambda: False)
@@ -57,7 +59,7 @@ def test_statistics_are_measured_on_the_averaged_weights(config: TrainConfig, sa
     assert all(torch.equal(norm.variance, torch.ones_like(norm.variance)) for norm in own)
 
 
-def test_every_system_is_asked_at_the_same_time_steps(config: TrainConfig) -> None:
+def test_every_system_is_trained_at_the_same_time_steps(config: TrainConfig) -> None:
     """Else a comparison would be one of time steps: K says what a network tells apart, not what it is asked."""
 
     def drawn(system: str) -> list[list[int]]:
@@ -75,7 +77,7 @@ def test_every_system_is_asked_at_the_same_time_steps(config: TrainConfig) -> No
 
 
 @pytest.mark.parametrize("system", ["bnn", "irnet"])
-def test_threads_change_last_bits_alone(config: TrainConfig, pictures: Pictures, system: str) -> None:
+def test_threads_change_last_bits_alone(config: TrainConfig, pictures: Dataset, system: str) -> None:
     large = changed(config, ["data.batch=32"])
     batches = CropSampler(pictures, large, CPU)
     one, two = (Trainer(of_system(large, system), batches, CPU, threads=threads) for threads in (1, 3))

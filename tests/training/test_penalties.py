@@ -14,7 +14,7 @@ SIDE = 64
 def originals(pictures):
     """Eight crops of photos, 8×3×64×64."""
     crops = []
-    for item in pictures.stored[:3]:
+    for item in pictures.pictures[:3]:
         first = item.offset // 3
         whole = pictures.pixels[first : first + item.height * item.width].view(item.height, item.width, 3)
         crops += [

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from bidiffsr_cli.checkpoints.files import Checkpoint
-from bidiffsr_cli.configs import UpscaleOptions
 from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
 from bidiffsr_cli.diffusion.schedule import noise_levels
 from bidiffsr_cli.errors import CheckpointError, UsageError
@@ -14,12 +13,14 @@ from bidiffsr_cli.evaluation.metrics import load_lpips
 from bidiffsr_cli.images import read_picture
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import reference
+from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.pipeline import SuperResolver
-from bidiffsr_cli.runtime import choose_runtime
-from bidiffsr_cli.training.config import RolloutConfig, changed, of_system
-from bidiffsr_cli.training.data import Batch, CropSampler
+from bidiffsr_cli.runtime import Machine, choose_runtime
+from bidiffsr_cli.training.batches import Rollout, View
+from bidiffsr_cli.training.config import RolloutConfig
+from bidiffsr_cli.training.config_files import changed, of_system
+from bidiffsr_cli.training.crops import Crops, CropSampler
 from bidiffsr_cli.training.objective import Objective
-from bidiffsr_cli.training.questions import Rollout, View
 from bidiffsr_cli.training.run import checkpoint_of
 from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
@@ -51,7 +52,7 @@ def rolling(config):
 
 
 @pytest.fixture
-def batch(pictures, rolling):
+def crops(pictures, rolling):
     return CropSampler(pictures, rolling, CPU).draw(2, generator())
 
 
@@ -66,10 +67,10 @@ def objective_of(config, **changes):
     return Objective(config.model, loss, CPU, lambda ours, originals: (ours - originals).abs().mean((1, 2, 3)))
 
 
-def rollout_of(config, batch, steps, stop):
+def rollout_of(config, crops, steps, stop):
     levels = noise_levels(config.model.diffusion, steps)[:stop]
-    noise = torch.randn(batch.hr.shape, generator=generator(5)) * batch.noise_gain
-    return Rollout(batch, torch.full((len(batch.hr),), levels[-1].t), noise, steps, levels, WHOLE, (0, 0))
+    noise = torch.randn(crops.hr.shape, generator=generator(5)) * crops.noise_gain
+    return Rollout(crops, torch.full((len(crops.hr),), levels[-1].t), noise, steps, levels, WHOLE, (0, 0))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -81,7 +82,7 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
     diffusion = rolling.model.diffusion
     resolver = SuperResolver(
         Checkpoint.of_tensors(rolling.model, network.state_dict(), "", ""),
-        choose_runtime("cpu", "fp32", "reference", threads=1),
+        choose_runtime(Machine("cpu", "fp32", "reference", threads=1)),
     )
     seen, inner = [], resolver.network
 
@@ -97,7 +98,7 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
     gain = noise_gain(up, 0, 0, 64, 64)[None]
     assert gain[..., :12, :].max() < 0.01 and gain.max() == 1
     whole = up.crop(0, 0, 64, 64)[None]
-    batch = Batch(whole, whole, condition(up, 0, 0, 64, 64)[None], scale, gain)
+    crops = Crops(whole, whole, condition(up, 0, 0, 64, 64)[None], scale, gain)
     objective, asked = objective_of(rolling), []
 
     def network_in_training(x, condition, t, step):
@@ -106,7 +107,7 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
 
     levels = noise_levels(diffusion, steps)[:-1]
     noise = reference.noise(64, 64, 3)[None] * gain
-    rollout = Rollout(batch, torch.tensor([levels[-1].t]), noise, steps, levels, WHOLE, (0, 0))
+    rollout = Rollout(crops, torch.tensor([levels[-1].t]), noise, steps, levels, WHOLE, (0, 0))
     objective.predict(network_in_training, rollout)
     for (x, cond, t_cpu), (x_asked, cond_asked, t_asked) in zip(seen, asked, strict=True):
         assert t_cpu == t_asked
@@ -116,8 +117,8 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
 
 
 @pytest.mark.parametrize(("steps", "stop"), [(2, 2), (5, 2), (5, 4)])
-def test_one_step_learns(rolling, batch, network, steps, stop):
-    objective, rollout = objective_of(rolling), rollout_of(rolling, batch, steps, stop)
+def test_one_step_learns(rolling, crops, network, steps, stop):
+    objective, rollout = objective_of(rolling), rollout_of(rolling, crops, steps, stop)
     with_gradient = []
 
     def recording(x, condition, t, step):
@@ -138,8 +139,8 @@ def test_one_step_learns(rolling, batch, network, steps, stop):
         assert torch.equal(parameter.grad, gradients[name]), name
 
 
-def test_a_right_answer_costs_nothing_and_parts_are_weighted(rolling, batch, network):
-    rollout = rollout_of(rolling, batch, 5, 3)
+def test_a_right_answer_costs_nothing_and_parts_are_weighted(rolling, crops, network):
+    rollout = rollout_of(rolling, crops, 5, 3)
     objective = objective_of(rolling)
     state, level = objective.roll_out(network, rollout), noise_levels(rolling.model.diffusion, 5)[2]
 
@@ -152,7 +153,7 @@ def test_a_right_answer_costs_nothing_and_parts_are_weighted(rolling, batch, net
 
         return answer
 
-    clean = objective.clean(batch)
+    clean = objective.clean(crops)
     right = objective(answering(clean), rollout)
     assert right.parts.keys() == {"mse", "lpips", "comb", "cross", "weave"} and right.group == "3of5"
     assert float(right.total) < 1e-6
@@ -163,32 +164,32 @@ def test_a_right_answer_costs_nothing_and_parts_are_weighted(rolling, batch, net
     assert float(wrong.total) == pytest.approx(total, rel=1e-5)
 
 
-def test_what_is_asked(rolling, batch):
+def test_what_is_asked(rolling, crops):
     objective, source, groups = objective_of(rolling, share=0.5, steps=(2, 5, 5)), generator(), []
     for _ in range(600):
-        (question,) = objective.ask(batch, source, source)
-        if isinstance(question, Rollout):
-            groups.append((question.steps, len(question.levels)))
-            levels = noise_levels(rolling.model.diffusion, question.steps)
-            assert list(question.levels) == levels[: len(question.levels)]
-            assert question.t.tolist() == [question.levels[-1].t] * 4 and question.together == 8
+        (batch,) = objective.draw(crops, source, source)
+        if isinstance(batch, Rollout):
+            groups.append((batch.steps, len(batch.levels)))
+            levels = noise_levels(rolling.model.diffusion, batch.steps)
+            assert list(batch.levels) == levels[: len(batch.levels)]
+            assert batch.t.tolist() == [batch.levels[-1].t] * 4 and batch.group_size == 8
     counts = {group: groups.count(group) / len(groups) for group in set(groups)}
     assert abs(len(groups) / 600 - 0.5) < 0.07 and counts.keys() == {(2, 2), (5, 2), (5, 3), (5, 4), (5, 5)}
     assert abs(counts[2, 2] - 1 / 3) < 0.1 and all(abs(counts[5, stop] - 1 / 6) < 0.07 for stop in (2, 3, 4, 5))
     last = objective_of(rolling, stop="last", comb=0.0, cross=0.0, weave=0.0)
-    questions = [last.ask(batch, source, source)[0] for _ in range(20)]
-    assert {(q.steps, len(q.levels)) for q in questions} == {(2, 2), (5, 5)}
-    assert all(q.together == 1 for q in questions)
+    rollouts = [last.draw(crops, source, source)[0] for _ in range(20)]
+    assert {(r.steps, len(r.levels)) for r in rollouts} == {(2, 2), (5, 5)}
+    assert all(r.group_size == 1 for r in rollouts)
 
 
 def test_spectra_are_of_any_place(rolling, pictures, network):
     config = changed(rolling, ["data.crop=96", "data.batch=1"])
-    batch, objective, source = (
+    crops, objective, source = (
         CropSampler(pictures, config, CPU).draw(2, generator()),
         objective_of(config),
         generator(),
     )
-    rollouts = [objective.ask(batch, source, source)[0] for _ in range(400)]
+    rollouts = [objective.draw(crops, source, source)[0] for _ in range(400)]
     assert {r.window[0] for r in rollouts} == {r.window[1] for r in rollouts} == set(range(33))
     for window in ((0, 0), (32, 32)):
         loss = objective(network, dataclasses.replace(rollouts[0], window=window))
@@ -223,14 +224,15 @@ def test_threads_share_the_work(rolling, pictures):
     sampler = CropSampler(pictures, config, CPU)
     perceptual = load_lpips()
     one, two, many = (Trainer(config, sampler, CPU, perceptual, threads=threads) for threads in (1, 2, 5))
-    (question,) = one._ask(generator(), generator())
-    assert [len(part.t) for part in two._split(question)] == [8, 8] == [len(part.t) for part in many._split(question)]
-    assert all(part.view == question.view for part in two._split(question))
+    (batch,) = one._draw(generator(), generator())
+    assert [len(part.t) for part in two._split(batch)] == [8, 8] == [len(part.t) for part in many._split(batch)]
+    assert all(part.view == batch.view for part in two._split(batch))
+    losses = {}
     for trainer in (one, two):
-        trainer._losses = trainer._differentiate(trainer._split(question), len(question.t))
+        losses[trainer] = trainer._differentiate(trainer._split(batch), len(batch.t))
     for (name, a), b in zip(one.network.named_parameters(), two.network.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=2e-3, atol=2e-5, msg=name)
-    whole, halves = one._losses[0].parts, [loss.parts for loss in two._losses]
+    whole, halves = losses[one][0].parts, [loss.parts for loss in losses[two]]
     for name, value in whole.items():
         torch.testing.assert_close(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6)
 

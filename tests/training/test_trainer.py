@@ -14,15 +14,15 @@ import torch
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint, serialize_tensors
 from bidiffsr_cli.errors import BidiffsrError, CheckpointError, UsageError
-from bidiffsr_cli.training.config import changed
-from bidiffsr_cli.training.run import Outputs, prepare_folder, resumed, train
+from bidiffsr_cli.training.config_files import changed
+from bidiffsr_cli.training.run import Outputs, prepare_folder, resumed, train_run
 from bidiffsr_cli.training.state import (
-    LEVELS,
-    choose_level,
-    decode,
-    encode,
+    BIT_WIDTHS,
+    choose_bit_widths,
+    dequantize,
     has_state,
     load_state,
+    quantize,
     save_compact_state,
     save_state,
 )
@@ -53,10 +53,10 @@ class OneBatch:
     """A sampler that draws the same crops for ever."""
 
     def __init__(self, sampler):
-        self.batch = sampler.draw(2, torch.Generator().manual_seed(0))
+        self.crops = sampler.draw(2, torch.Generator().manual_seed(0))
 
     def draw(self, scale, generator):
-        return self.batch
+        return self.crops
 
 
 def test_it_learns_one_batch(config, sampler):
@@ -124,12 +124,12 @@ def test_threads_change_last_bits_alone(make):
 def test_every_weight_moves_against_its_own_gradient(make, threads):
     """Fused Adam walks through memory: gradients must lie there in the order of their weights."""
     trainer = make(threads=threads)
-    batch = trainer.sampler.draw(2, trainer.generator)
-    questions = trainer.objective.ask(batch, trainer.generator, trainer.noise_generator)
-    trainer._differentiate([piece for question in questions for piece in question.split(threads)], 4)
+    crops = trainer.sampler.draw(2, trainer.generator)
+    batches = trainer.objective.draw(crops, trainer.generator, trainer.noise_generator)
+    trainer._differentiate([part for batch in batches for part in batch.split(threads)], 4)
     before, gradients = weights_of(trainer), {n: p.grad.clone() for n, p in trainer.network.named_parameters()}
-    for share in trainer.shares:
-        share.update(factor=torch.ones(()), lr=1e-3, decay=0.0)
+    for shard in trainer.shards:
+        shard.update(factor=torch.ones(()), lr=1e-3, decay=0.0)
     for name, after in weights_of(trainer).items():
         clear = gradients[name].abs() > 1e-6  # Adam's first step has the length lr
         torch.testing.assert_close(
@@ -191,7 +191,7 @@ def test_a_loss_that_explodes_is_told_and_spoils_no_state(make, tmp_path):
 @pytest.mark.parametrize(("bits", "largest_error"), [(8, 0.01), (4, 0.13)])
 def test_few_bits_keep_signs_and_about_the_rest(bits, largest_error):
     weight = torch.randn(5, 3, 3, 3) * torch.tensor([1.0, 1e-3, 50, 1, 0]).view(-1, 1, 1, 1)
-    back = decode(encode(weight, bits))
+    back = dequantize(quantize(weight, bits))
     assert back.shape == weight.shape and torch.equal(back >= 0, weight >= 0)
     peaks = weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
     assert float(((back - weight).abs() / peaks).max()) < largest_error
@@ -205,17 +205,17 @@ def test_a_compact_state_fits_and_goes_on(make, tmp_path):
     trainer = make()
     trainer.run(lambda _: None, lambda: trainer.progress.iteration == 3)
     sizes = []
-    for level in LEVELS:
-        save_compact_state(trainer, tmp_path, level, max_file=20_000)
+    for bits in BIT_WIDTHS:
+        save_compact_state(trainer, tmp_path, bits, max_file=100_000)
         sizes.append(size_of(tmp_path))
         assert has_state(tmp_path)
-        assert all(path.stat().st_size <= 20_000 for path in tmp_path.iterdir())
+        assert all(path.stat().st_size <= 100_000 for path in tmp_path.iterdir())
         again = make()
         assert load_state(again, tmp_path) is False and again.progress.samples == trainer.progress.samples == 12
         assert again.part_done() == 0 and again.learning_rate() == pytest.approx(again.config.optimizer.lr / 2)
         for name, weight in weights_of(again).items():
             peak = weights_of(trainer)[name].abs().max()
-            tolerance = 0.01 if level[0] == 8 else 0.13
+            tolerance = 0.01 if bits[0] == 8 else 0.13
             torch.testing.assert_close(weight, weights_of(trainer)[name], atol=tolerance * float(peak), rtol=0)
             assert torch.equal(weight >= 0, weights_of(trainer)[name] >= 0) or name not in trainer.latent_names()
         again.run(lambda _: None, lambda: False)
@@ -223,47 +223,43 @@ def test_a_compact_state_fits_and_goes_on(make, tmp_path):
     assert sorted(sizes, reverse=True) == sizes  # and no piece of a larger one was left over
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_compact_state_loses_little(make, tmp_path, level):
-    """The loss on questions that it was not trained on, of a network that has learned something."""
+@pytest.mark.parametrize("bits", BIT_WIDTHS)
+def test_a_compact_state_loses_little(make, tmp_path, bits):
+    """The loss on batches that it was not trained on, of a network that has learned something."""
     trainer = make("run.iterations=80", "optimizer.lr=5e-3", "model.scales=[2]", "loss.last=1.0", "loss.grid=0.0")
     source = torch.Generator().manual_seed(5)
-    questions = [
-        question
-        for _ in range(8)
-        for question in trainer.objective.ask(trainer.sampler.draw(2, source), source, source)
+    batches = [
+        batch for _ in range(8) for batch in trainer.objective.draw(trainer.sampler.draw(2, source), source, source)
     ]
 
     def loss(trainer):
         with torch.no_grad():
-            return float(
-                torch.stack([trainer.objective(trainer.network, question).total for question in questions]).mean()
-            )
+            return float(torch.stack([trainer.objective(trainer.network, batch).total for batch in batches]).mean())
 
     before = loss(trainer)
     trainer.run(lambda _: None, lambda: False)
     learned = loss(trainer)
-    save_compact_state(trainer, tmp_path, level)
+    save_compact_state(trainer, tmp_path, bits)
     again = make("run.seed=3")
     load_state(again, tmp_path)
     assert learned < 0.95 * before
     assert abs(loss(again) - learned) < 0.1 * (before - learned)
 
 
-def test_the_level_follows_the_budget(make, tmp_path):
+def test_the_bits_follow_the_budget(make, tmp_path):
     trainer = make("model.network.inner_channel=16", "model.network.norm_groups=4")
-    levels = set()
+    found = set()
     for budget in range(200_000, 12_000_000, 200_000):
         try:
-            level = choose_level(trainer, budget)
+            bits = choose_bit_widths(trainer, budget)
         except UsageError as error:
-            assert "budget" in error.message and not levels
+            assert "budget" in error.message and not found
             continue
-        if level not in levels:
-            levels.add(level)
-            save_compact_state(trainer, tmp_path, level)
+        if bits not in found:
+            found.add(bits)
+            save_compact_state(trainer, tmp_path, bits)
             assert size_of(tmp_path) <= budget
-    assert levels == set(LEVELS)
+    assert found == set(BIT_WIDTHS)
 
 
 def test_pieces_that_do_not_belong_together_are_refused(make, tmp_path):
@@ -337,13 +333,13 @@ def test_a_run_leaves_a_model_behind(make, folder, tmp_path):
 
     outputs = Outputs(tmp_path / "run", "three photos", compact=(8, 8), max_file=10**5, validate=validate)
     stops = itertools.chain([False, True], itertools.repeat(True))
-    assert train(make("run.save_every=0"), outputs, lambda: next(stops)) is False
+    assert train_run(make("run.save_every=0"), outputs, lambda: next(stops)) is False
     again = make("run.save_every=0")
     assert "iteration 2." in resumed(again, outputs.folder)
     with pytest.raises(UsageError):
         prepare_folder(outputs.folder, resume=False)
     assert json.loads((outputs.folder / "log.jsonl").read_text().splitlines()[-1])["scores"] == {}  # it was stopped
-    assert train(again, outputs) is True
+    assert train_run(again, outputs) is True
     names = {path.name for path in outputs.folder.iterdir()}
     assert names == {
         "config.json",

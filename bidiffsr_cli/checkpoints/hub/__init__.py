@@ -3,13 +3,12 @@
     name = HubFile.parse("org/repo@v2:big.safetensors")
     path = cached_file(name) or download(name)
 
-`names` is how users name files there, `client` the library and its errors, `cache` what is here, `transfer` the way.
+`names` is how users name files there, `client` the library and its errors, `files` the way here, there and out again.
 """
 
-from .cache import CachedModel, cached_file, cached_models, check_cached, commit_of, remove, remove_remains
-from .client import is_offline, missing_error, offline_error
+from .client import is_offline, missing_error
+from .files import CachedModel, Progress, cached_file, cached_models, check_cached, commit_of, download, remove, upload
 from .names import DEFAULT_FILE, DEFAULT_REVISION, HubFile
-from .transfer import Progress, download, upload
 
 __all__ = [
     "DEFAULT_FILE",
@@ -24,8 +23,6 @@ __all__ = [
     "download",
     "is_offline",
     "missing_error",
-    "offline_error",
     "remove",
-    "remove_remains",
     "upload",
 ]

@@ -1,4 +1,4 @@
-"""huggingface_hub, the library: importing it, keeping it quiet, and its errors as sentences.
+"""huggingface_hub, the library: importing it, keeping it quiet and on guard, and its errors as sentences.
 
 HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and the proxies' variables are the library's own; it reads most of them
 when it is imported.
@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 from ...errors import BidiffsrError, ModelError
 from .names import HubFile
 
+COMMIT = re.compile("[0-9a-f]{40}")
+ETAG = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+"""What content is named by: git's sha1 of small files, sha256 of others."""
 LONGEST_SILENCE = 120.0
 LONGEST_WAIT = 120
 """Seconds."""
-_OF_THE_CACHE = {
-    getattr(errno, name, None)
-    for name in ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
-}
+_OF_THE_DISK = ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
 
 
 def library() -> Any:
@@ -45,7 +45,7 @@ def library() -> Any:
 
 def is_offline() -> bool:
     """Whether the environment forbids the network."""
-    return bool(library().constants.HF_HUB_OFFLINE)
+    return bool(library().is_offline_mode())
 
 
 def host() -> str:
@@ -58,32 +58,33 @@ def host() -> str:
 def quiet() -> Iterator[None]:
     """For a while without the library's own progress bars and messages, and with bounds.
 
-    An answer is waited for no longer than `LONGEST_SILENCE`, and a mirror that asks for a longer wait than
-    `LONGEST_WAIT` not at all.
+    Answers are looked at (`_check_answer`), and none is waited for longer than `LONGEST_SILENCE`.
     """
     hub = library()
-    verbosity, without_bars = hub.logging.get_verbosity(), hub.utils.are_progress_bars_disabled()
-    session = hub.get_session()
+    session, verbosity = hub.get_session(), hub.logging.get_verbosity()
     hooks, timeout = session.event_hooks, session.timeout
-    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), _refuse_long_waits]}
+    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), _check_answer]}
     session.timeout = LONGEST_SILENCE
     hub.logging.set_verbosity(hub.logging.CRITICAL)
-    hub.utils.disable_progress_bars()
     try:
-        yield
+        with hub.utils.disable_progress_bars():
+            yield
     finally:
         session.event_hooks, session.timeout = hooks, timeout
         hub.logging.set_verbosity(verbosity)
-        if not without_bars:
-            hub.utils.enable_progress_bars()
 
 
-def _refuse_long_waits(response: Any) -> None:
-    """The library waits for as long as the other side asks, be it hours."""
-    if response.status_code not in (408, 429, 503):
+def _check_answer(response: Any) -> None:
+    """Refuse what the library takes on trust: names that could leave the cache, and waits of hours."""
+    told, status = response.headers, response.status_code
+    if response.request.method == "HEAD" and status < 400 and "x-repo-commit" in told:
+        etag = (told.get("x-linked-etag") or told.get("etag", "")).lstrip("W/").strip('"')  # as the library does
+        if not COMMIT.fullmatch(told["x-repo-commit"]) or (etag and not ETAG.fullmatch(etag)):
+            raise no_hub_error()
+    if status not in (408, 429, 503):
         return
-    asked = re.search(r"\bt=(\d+)", response.headers.get("ratelimit", "")) if response.status_code == 429 else None
-    after = response.headers.get("retry-after", "").strip()
+    asked = re.search(r"\bt=(\d+)", told.get("ratelimit", "")) if status == 429 else None
+    after = told.get("retry-after", "").strip()
     seconds = int(asked[1]) if asked else int(after) if after.isdecimal() else 0
     if after and not after.isdecimal():  # a date
         with contextlib.suppress(ValueError, TypeError, OverflowError):
@@ -106,25 +107,28 @@ def explained(name: HubFile) -> Iterator[None]:
         raise offline_error(name) from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"{name.repo} has no revision '{name.revision}'.", "Check the name after the @.") from None
+    except errors.LocalEntryNotFoundError as error:  # there was another error, and the cache does not help
+        with explained(name):
+            raise error.__cause__ or no_hub_error() from None
     except errors.EntryNotFoundError:
         raise ModelError(f"{name.repo} has no file '{name.file}'.", "Name another one after a colon.") from None
     except errors.HfHubHTTPError as error:
         raise _refused(name, error.response.status_code) from None
     except errors.HTTPError as error:  # connecting, timeouts, broken protocol
         raise ModelError(
-            f"{host()} cannot be reached ({type(error).__name__}).",
-            "Check network and proxy, and run it again: what was loaded so far is kept.",
+            f"{host()} cannot be reached ({type(error).__name__}).", "Check network and proxy, and run it again."
         ) from None
-    except OSError as error:
-        if error.errno in _OF_THE_CACHE:
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _OF_THE_DISK:
             raise ModelError(
                 f"The cache of models cannot be used: {error.strerror}.", "HF_HOME names another folder."
             ) from None
+        if type(error) is OSError and error.errno is None:  # more or fewer bytes were received than announced
+            raise no_hub_error() from None
         raise ModelError(
-            f"{name}: the transfer failed ({words(error)}).", "Check network, proxy and certificates; run it again."
+            f"{name}: the transfer failed ({words(error.__cause__ or error)}).",
+            "Check network, proxy and certificates; run it again.",
         ) from None
-    except RuntimeError as error:  # what an upload makes of what went wrong
-        raise ModelError(f"{host()} did not take {name} ({words(error.__cause__ or error)}).", "Try again.") from None
     except (ImportError, ValueError) as error:
         raise _environment_error(error) from None
     except (KeyError, TypeError, IndexError, AttributeError):  # an answer of another shape

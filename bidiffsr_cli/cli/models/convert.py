@@ -73,13 +73,13 @@ def convert(
 def _packed(source: Path, scale: int, norm_groups: int | None, license: str | None) -> tuple[bytes, str]:
     """The smallest packed file that computes the same."""
     from ...checkpoints.files import read_pth_checkpoint
-    from .._packing import pack_and_test
+    from ...tasks.pack import pack_and_test
 
     checkpoint: Checkpoint = read_pth_checkpoint(source, (scale,), norm_groups)
     if license is not None:
         checkpoint = dataclasses.replace(checkpoint, license=license)
-    data, told = pack_and_test(checkpoint)
-    return data, f"it enlarges x{scale}, and {told}"
+    data, snr = pack_and_test(checkpoint)
+    return data, f"it enlarges x{scale}, and its predictions agree with the float weights' to {snr:.0f} dB"
 
 
 def _unpacked(source: Path) -> tuple[bytes, str]:

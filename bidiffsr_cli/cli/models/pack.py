@@ -11,56 +11,38 @@ a built-in picture what the float weights do.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ...errors import UsageError
 from .. import _options as o
 from .._output import out
 
-SCHEMA = "bidiffsr-pack/1"
 
-
+@o.expanded
 def pack(
     source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A training run, or a checkpoint.")],
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The packed file.")],
     license: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Of the weights.", show_default="the source's")
+        str | None, typer.Option(metavar="TEXT", help="Licence of the weights.", show_default="the source's")
     ] = None,
     origin: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="How they came about.", show_default="the source's")
+        str | None, typer.Option(metavar="TEXT", help="How the weights came about.", show_default="the source's")
     ] = None,
     overwrite: o.OverwriteOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
-    """Read, check, pack, write."""
-    out.configure(quiet=quiet, json=json, debug=debug)
-    from ...atomic import check_output, write_atomic
-    from ...checkpoints.files import read_checkpoint
-    from .._packing import pack_and_test
+    """Pack, and tell how much smaller it is; the help is the module's docstring."""
+    messages.configure()
+    from ...tasks.pack import PackRequest, run
 
-    path = Path(source)
-    if path.is_dir():
-        path = path / "weights.safetensors"
-        if not path.is_file():
-            raise UsageError(
-                f"'{source}' is no finished or stopped training run.", "It has no weights.safetensors yet."
-            )
-    check_output(output, overwrite=overwrite)
-    checkpoint = read_checkpoint(path)
-    checkpoint = dataclasses.replace(
-        checkpoint,
-        license=checkpoint.license if license is None else license,
-        origin=checkpoint.origin if origin is None else origin,
+    result = run(PackRequest(source, output, license, origin, overwrite), out)
+    times = result.source_bytes / result.bytes
+    out.message(
+        f"{output}: {result.bytes / 1e6:.2f} MB, {times:.1f} times smaller than {result.source.name}; "
+        f"its predictions agree with the float weights' to {result.snr:.0f} dB."
     )
-    data, told = pack_and_test(checkpoint)
-    write_atomic(data, output, overwrite=overwrite)
-    before = path.stat().st_size
-    out.message(f"{output}: {len(data) / 1e6:.2f} MB, {before / len(data):.1f} times smaller than {path.name}; {told}.")
     if out.as_json:
-        out.json({"schema": SCHEMA, "source": str(path), "output": str(output), "bytes": len(data)})
+        out.json(result.to_dict())

@@ -6,9 +6,8 @@ Examples:
   bidiffsr models pull --all                      the catalog's remote ones
 
 What was downloaded lies in the Hugging Face cache (HF_HOME) and is used from
-there without a network; pull alone asks the Hub again. A download that was
-cut goes on where it stopped. Content is compared with its sha256.
-HF_ENDPOINT names a mirror, HF_TOKEN a token.
+there without a network; pull alone asks the Hub again. Content is compared
+with its sha256. HF_ENDPOINT names a mirror, HF_TOKEN a token.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def pull(
     for name in names or [entry.full_name for entry in catalog()]:
         model = find_model(name)
         before = model.local_path()
-        with out.download(model.name) as progress:
+        with out.progress(model.name, "bytes") as progress:
             path = model.fetch(offline=offline, progress=progress)
         checkpoint = model.read(path)
         if model.file:

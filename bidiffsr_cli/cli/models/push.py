@@ -38,8 +38,8 @@ def push(
     """Read, check, describe, send."""
     out.configure(quiet=quiet, json=json, debug=debug)
     from ...checkpoints import hub
-    from ...checkpoints.card import config_json, model_card
     from ...checkpoints.models import find_model
+    from ...reports.model_card import config_json, model_card
 
     target = hub.HubFile.parse(repo)
     if target is None or str(target) != target.repo:

@@ -45,10 +45,9 @@ def rm(
         for source in model.sources
         if cached.name.repo == source.repo and (every or source.revision in (*cached.branches, cached.name.revision))
     ]
-    remains = sum(hub.remove_remains(source.repo) for source in model.sources)
-    if not found and not remains:
+    freed = hub.remove(found, [source.repo for source in model.sources])
+    if not found and not freed:
         raise ModelError(f"{name} is not in the cache.", "bidiffsr models list shows what is.")
-    freed = hub.remove(found) + remains
     for cached in found:
         out.message(f"Removed {cached.name}.")
     out.message(f"{freed / 1e6:.1f} MB are free again.")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json as jsons
 import textwrap
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,26 +40,26 @@ def show(
     """Find, read, count, show."""
     out.configure(quiet=quiet, json=json, debug=debug)
     from ...checkpoints.catalog import default_model
-    from ...checkpoints.facts import facts, storage
     from ...checkpoints.header import read_header
     from ...checkpoints.models import find_model
     from ...networks.complexity import complexity
+    from ...reports.model_facts import model_facts, storage_of
 
     found = find_model(model or default_model())
     path = found.local_path()
     if path is None:
-        with out.download(found.name) as progress:
+        with out.progress(found.name, "bytes") as progress:
             path = found.fetch(offline=offline, progress=progress)
     checkpoint = found.read(path)
     header, cost = read_header(path), complexity(checkpoint.config.network, checkpoint.config.condition_channels)
-    parts = storage(header)
+    parts = storage_of(header)
     name = f"{checkpoint.name}@{checkpoint.revision}" if checkpoint.revision else checkpoint.name
     out.answer(name)
     out.rows(
         [
             ("file", f"{path}, {checkpoint.storage}, {path.stat().st_size / 1e6:.2f} MB"),
             ("sha256", checkpoint.sha256),
-            *facts(checkpoint.config, cost).items(),
+            *model_facts(checkpoint.config, cost).items(),
             ("storage", ", ".join(f"{kind} {count / 1e6:.2f}" for kind, count in parts.items()) + " MB"),
             ("licence", textwrap.shorten(checkpoint.license, 200, placeholder=" … (--json shows all)")),
         ]
@@ -100,14 +100,7 @@ def _tell_origin(origin: str) -> None:
 def _tell_scores(entry: CatalogEntry | None) -> None:
     if entry is None or not entry.scores:
         return
-    rows: list[tuple[str, ...]] = []
-    for dataset, scales in entry.scores.items():
-        for scale, steps in scales.items():
-            cells = [f"{figures['psnr_y']:.2f} / {figures['lpips_alex']:.4f}" for figures in steps.values()]
-            rows.append((dataset, f"x{scale}", *cells))
-    header = ("set", "", *(f"{count} step{'s' if count != '1' else ''}" for count in _steps(entry.scores)))
+    rows = [(dataset, f"x{scale}", *cells.values()) for dataset, scale, cells in entry.score_rows]
+    counts = entry.score_rows[0][2]
+    header = ("set", "", *(f"{count} step{'s' if count != '1' else ''}" for count in counts))
     out.table("Scores: PSNR-Y in dB / LPIPS-Alex", header, rows, "", words=2)
-
-
-def _steps(scores: dict[str, Any]) -> list[str]:
-    return next(list(steps) for scales in scores.values() for steps in scales.values())

@@ -1,0 +1,182 @@
+"""One step of a network at one window: native, reference and, where asked for, in the style of the authors' code.
+
+Native and reference may use all threads of the runtime on the one window, the upstream style all that torch takes by
+itself, as its users get them. A profile says where the time of a native step goes.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.files import Checkpoint
+from ..configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
+from ..networks.native import NativeUNet
+from ..networks.packed import pack, unpack
+from ..networks.unet import UNet
+from ..ops.threads import using_threads
+from ..runtime import Runtime, torch_threads
+from .measuring import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, time_candidates
+from .upstream_style import UpstreamStyleUNet
+
+PUBLISHED_SIZE = 256
+UPSTREAM_REPEATS = 3
+STEP = 900
+
+ORDER = (
+    "stem",
+    "binary blocks",
+    "full-precision blocks",
+    "attention",
+    "fusions",
+    "resampling",
+    "head",
+    "rest",
+)
+"""The kinds of work in a step on the native engine."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network and a window of its input.
+
+    Attributes:
+        name: of both.
+        build: makes the network in its trained form.
+        condition_channels: channels of the condition.
+        size: height and width of the window, pixels.
+        step: the time step.
+    """
+
+    name: str
+    build: Callable[[], UNet]
+    condition_channels: int
+    size: int
+    step: int = STEP
+
+    def packed(self, network: UNet) -> Checkpoint:
+        """What `build` made as a packed model; the network is used up."""
+        condition = ("low_res", "detail")[: self.condition_channels // 3]
+        total = network.config.total_steps
+        diffusion = DiffusionConfig(total_steps=total, condition=condition, residual_scale={"2": 1.0})
+        config = ModelConfig(network.config, diffusion, (2,), TileConfig(self.size, 0))
+        return Checkpoint.of_tensors(config, pack(network).state_dict(), "", "", storage="packed")
+
+    def inputs(self, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """(x_t, condition, t) of one window."""
+        generator = torch.Generator().manual_seed(0)
+        maps = (torch.randn(1, c, self.size, self.size, generator=generator) for c in (3, self.condition_channels))
+        x_t, condition = (drawn.to(device) for drawn in maps)
+        return x_t, condition, torch.tensor([self.step], device=device)
+
+
+def published() -> Workload:
+    """The network of the paper, with random weights: 98.65 G binary multiply-adds and 33.6 G others."""
+
+    def build() -> UNet:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return UNet(UNetConfig())
+
+    return Workload(f"published {PUBLISHED_SIZE}x{PUBLISHED_SIZE}", build, 3, PUBLISHED_SIZE)
+
+
+def of_model(checkpoint: Checkpoint) -> Workload:
+    """A model's network and window."""
+    config = checkpoint.config
+    size = config.tile.size
+
+    def build() -> UNet:
+        return unpack(checkpoint.build_packed())
+
+    step = min(STEP, config.diffusion.total_steps - 1)
+    return Workload(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size, step)
+
+
+def measure_steps(
+    workload: Workload, runtimes: Sequence[Runtime], repeats: int, *, against_upstream_style: bool = False
+) -> list[Row]:
+    """Rows of one step on every runtime, and in the upstream style.
+
+    Raises:
+        UsageError: the network has no upstream style.
+    """
+    network = workload.build()
+    candidates = [step_on(runtime, workload, copy.deepcopy(network)) for runtime in runtimes]
+    if against_upstream_style:
+        candidates.append(upstream_step(workload, network, runtimes[0].device))
+    return time_candidates("step", workload.name, candidates, repeats)
+
+
+def step_on(runtime: Runtime, workload: Workload, network: UNet) -> Candidate:
+    """A step on a runtime, by all of its threads; `network` is used up."""
+    prepared = runtime.prepare(workload.packed(network))
+    inputs = workload.inputs(runtime.device)
+
+    def run() -> None:
+        with running(runtime):
+            prepared(*inputs)
+            finish(runtime.device)
+
+    what = REFERENCE if runtime.isa is None else NATIVE
+    return Candidate(what, runtime.dtype, runtime.isa, runtime.threads, run)
+
+
+def upstream_step(workload: Workload, network: UNet, device: str) -> Candidate:
+    """A step as the authors' code computes it.
+
+    How the process allocates memory (`runtime.keep_freed_memory`) serves it too.
+
+    Raises:
+        UsageError: the network has no upstream style.
+    """
+    style = UpstreamStyleUNet(network).to(device)
+    inputs = workload.inputs(device)
+
+    @torch.no_grad()
+    def run() -> None:
+        style(*inputs)
+        finish(device)
+
+    return Candidate(UPSTREAM_STYLE, "float32", None, torch.get_num_threads(), run, UPSTREAM_REPEATS)
+
+
+def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
+    """Rows of the kinds of work in one step on a native runtime; empty on any other, and of networks of SR3's kind."""
+    network = runtime.prepare(workload.packed(workload.build()))
+    if not isinstance(network, NativeUNet):
+        return []
+    inputs = workload.inputs(runtime.device)
+    runs = []
+    with running(runtime):
+        for _ in range(repeats + 2):
+            started = time.perf_counter()
+            parts = network.profile(*inputs)
+            parts["rest"] = time.perf_counter() - started - sum(parts.values())
+            runs.append(parts)
+    candidate = Candidate(NATIVE, runtime.dtype, runtime.isa, runtime.threads, lambda: None)
+    return [
+        describe("profile", workload.name, candidate, [parts[part] for parts in runs[2:]], part=part)
+        for part in ORDER
+        if part in runs[0]
+    ]
+
+
+@contextmanager
+def running(runtime: Runtime) -> Iterator[None]:
+    """Gradients off, precision set, and all threads for one window: torch's own where it computes alone."""
+    count = runtime.threads if runtime.isa is None else 1
+    with runtime.inference(), using_threads(runtime.threads), torch_threads(count):
+        yield
+
+
+def finish(device: str) -> None:
+    """Wait until the device has computed everything."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

@@ -1,0 +1,45 @@
+"""What it takes to enlarge one picture: the model's diffusion and network, the place, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..configs import DiffusionConfig
+from ..diffusion.schedule import NoiseLevel, noise_levels
+from ..options import UpscaleOptions
+from ..planning import Plan
+from ..runtime import Runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
+"""x_t (B×3×H×W), what the network sees beside it (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W."""
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """What it takes to enlarge one picture.
+
+    Attributes:
+        config: of the diffusion.
+        network: what computes a window.
+        runtime: where it does.
+        plan, options: how.
+        advance: is called whenever a window is done.
+    """
+
+    config: DiffusionConfig
+    network: Network
+    runtime: Runtime
+    plan: Plan
+    options: UpscaleOptions
+    advance: Callable[[], None] = lambda: None
+
+    @cached_property
+    def levels(self) -> list[NoiseLevel]:
+        """Where the steps begin, and the clean end."""
+        return noise_levels(self.config, self.plan.steps)

@@ -1,0 +1,118 @@
+"""Measure the speed of this machine: binary layers, one step of the network, and a whole picture.
+
+result = bench(only="steps", network="model")
+result.conditions.clock, [(row.name, row.what, row.median) for row in result.rows]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ..benchmarks.layers import measure_layers
+from ..benchmarks.measuring import Conditions, Row, choose_runtimes, look_at_conditions
+from ..benchmarks.picture import measure_picture
+from ..benchmarks.steps import measure_steps, of_model, profile_step, published
+from ..benchmarks.upstream_style import check_blocks
+from ..checkpoints.catalog import default_model
+from ..checkpoints.files import Checkpoint
+from ..checkpoints.models import load_checkpoint
+from ..errors import UsageError
+from ..runtime import Machine, Runtime, keep_freed_memory, out_of_memory_explained
+from .listener import SILENT, Listener, as_function
+
+SCHEMA = "bidiffsr-bench/1"
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What `bench` is asked for.
+
+    Attributes:
+        only: layers, steps (with a profile), picture, or all of them.
+        network: measure steps of the published network at 256×256, of the model at its window, or of both.
+        against_upstream_style: also time the step as the authors' code computes it, seconds each.
+        repeats: measurements of each figure; 3 at most of what takes long.
+        model: a name of the catalog, ORG/REPO[@REV][:FILE] on the Hugging Face Hub, or the path of a file; None is the
+            first of the catalog.
+        machine: where to run. A precision of auto is fp32, and bf16 too where the CPU multiplies it.
+        on_rows: called with the conditions and no rows, then with the rows of each section as soon as they are there.
+    """
+
+    only: Literal["all", "layers", "steps", "picture"] = "all"
+    network: Literal["both", "published", "model"] = "both"
+    against_upstream_style: bool = False
+    repeats: int = 7
+    model: str | None = None
+    machine: Machine = field(default_factory=Machine)
+    on_rows: Callable[[Conditions, Sequence[Row]], None] = lambda conditions, rows: None
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What was measured, and under which conditions."""
+
+    conditions: Conditions
+    rows: list[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the contract."""
+        return {"schema": SCHEMA, "conditions": asdict(self.conditions), "rows": [asdict(row) for row in self.rows]}
+
+
+def run(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
+    """Measure the native engine and plain torch, in turn; ratios are of medians.
+
+    Raises:
+        UsageError: what is asked for does not go together, or does not suit the model.
+        ModelError: the model cannot be had.
+        DeviceError: the device or the backend is not there, or memory does not suffice.
+    """
+    if request.against_upstream_style and request.only not in ("all", "steps"):
+        raise UsageError(
+            f"--only {request.only} has nothing in the upstream style.", "Leave --only out, or give --only steps."
+        )
+    name, backend = request.model or default_model(), request.machine.backend
+    with listener.progress(name, "bytes") as progress:
+        checkpoint = load_checkpoint(name, progress=progress)
+    why_not = checkpoint.config.network.why_not_packed
+    runtimes = choose_runtimes(request.machine, why_not)
+    if request.only == "layers" and runtimes[0].kind != "cpu":
+        raise UsageError("Single layers are measured on the CPU alone.", "Add --device cpu.")
+    if why_not and backend == "auto":
+        listener.warning(f"The native engine cannot run {name} ({why_not}): all is measured in plain torch.")
+        backend = "reference"
+    if request.against_upstream_style and request.network != "published":
+        check_blocks(checkpoint.config.network)
+    result = BenchResult(look_at_conditions(runtimes, backend, request.repeats), [])
+    request.on_rows(result.conditions, [])
+    for rows in _sections(request, name, checkpoint, runtimes, result.conditions.port_limit):
+        result.rows.extend(rows)
+        if rows:
+            request.on_rows(result.conditions, rows)
+    return result
+
+
+def _sections(
+    request: BenchRequest, name: str, checkpoint: Checkpoint, runtimes: Sequence[Runtime], port_limit: float | None
+) -> Iterator[list[Row]]:
+    """The rows of each section: layers, steps, profiles of the steps, picture."""
+    only, repeats = request.only, request.repeats
+    keep_freed_memory()  # as `upscale` does
+    with out_of_memory_explained():
+        if only in ("all", "layers") and runtimes[0].kind == "cpu":
+            yield measure_layers(runtimes[0], repeats, port_limit)
+        if only in ("all", "steps"):
+            workloads = [published()] if request.network != "model" else []
+            workloads += [of_model(checkpoint)] if request.network != "published" else []
+            style = request.against_upstream_style
+            steps = (measure_steps(load, runtimes, repeats, against_upstream_style=style) for load in workloads)
+            yield [row for rows in steps for row in rows]
+            profiles = (profile_step(load, runtime, repeats) for load in workloads for runtime in runtimes)
+            yield [row for rows in profiles for row in rows]
+        if only in ("all", "picture"):
+            yield measure_picture(checkpoint, name, runtimes, request.machine.precision, repeats)
+
+
+bench = as_function(BenchRequest, run)

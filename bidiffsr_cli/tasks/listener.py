@@ -1,0 +1,75 @@
+"""What a task says while it works: messages, warnings and progress. A task returns its result and prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, Protocol, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+class Advance(Protocol):
+    """Moves what `Listener.progress` shows."""
+
+    def __call__(
+        self, done: int, total: int, *, share: float | None = None, current: str = "", detail: str = ""
+    ) -> None:
+        """Tell how far the work is.
+
+        Args:
+            done: units that are finished.
+            total: units in all.
+            share: of the whole work that is done, 0 to 1, where it is not done / total.
+            current: name of what is in hand.
+            detail: stands behind the units, such as ", step 2/5".
+        """
+
+
+class Listener:
+    """Is told what a task does. This one ignores it; override what is of interest. Called from the task's thread."""
+
+    def message(self, text: str) -> None:
+        """One line about what happened."""
+
+    def detail(self, text: str) -> None:
+        """One line that only the curious want."""
+
+    def details(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Names and values that only the curious want."""
+
+    def warning(self, text: str) -> None:
+        """One sentence about something that is not as one may expect."""
+
+    def progressed(self, text: str) -> None:
+        """One line about a piece of the work that `progress` counts, which only those want who do not see that."""
+
+    def traceback(self, error: BaseException) -> None:
+        """An error that became part of the result; whoever looks for a bug wants to know where it came from."""
+
+    @contextmanager
+    def progress(self, name: str, unit: str) -> Iterator[Advance]:
+        """Around a piece of work; what it yields may be called from any thread.
+
+        Args:
+            name: of the work.
+            unit: what is counted, in the plural: windows, pictures, scores, bytes.
+        """
+        yield lambda *_, **__: None
+
+
+SILENT = Listener()
+
+
+def as_function(
+    request: Callable[Parameters, Request], run: Callable[[Request, Listener], Result]
+) -> Callable[Parameters, Result]:
+    """The function that takes a request's fields, for callers who do not want to listen."""
+
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return run(request(*args, **kwargs), SILENT)
+
+    call.__doc__ = f"{run.__doc__}\n\n{request.__doc__}"
+    return call

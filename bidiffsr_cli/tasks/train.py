@@ -1,0 +1,300 @@
+"""Train a model: find the config, prepare the folder, decode the pictures, and run the loop.
+
+result = train("smoke", data=["photos/"], output="run", iterations=3)
+result.done, result.folder / "model.safetensors"
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .listener import SILENT, Listener, as_function
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..checkpoints.files import Checkpoint
+    from ..training.config import TrainConfig
+    from ..training.dataset import Dataset
+    from ..training.objective import PerceptualDistance
+    from ..training.run import LogLine
+
+SCHEMA = "bidiffsr-train/1"
+MOST_SKIPPED = 10
+"""Files of which is told why they were skipped."""
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `train` is asked for.
+
+    Attributes:
+        config: a preset, or the path of a TOML file; None only to resume a run.
+        data: folders of pictures, or pictures; empty takes those of the config.
+        changes: "table.field=value" each, of the config's fields.
+        output: folder of the run; None is run-CONFIG in the current folder.
+        system: another of the paper's systems (`networks.systems`), in the config's size.
+        resume: go on with the run in `output`.
+        init: model whose weights to begin with: a name of the catalog, or the path of a file.
+        magnitudes: float model that has the magnitudes of the weights of a packed `init`.
+        validate: folder of originals to score the model on.
+        cache: folder of decoded pictures; None is in the user's cache.
+        tensorboard: also log to the run's folder tensorboard.
+        time_limit: seconds of training, instead of the config's length.
+        iterations: likewise, in iterations; only one of the two.
+        state_budget: also write a compact state of at most so many bytes.
+        max_file: cut the compact state into files of at most so many bytes.
+        device: as `Machine` takes it.
+        threads: of the CPU; None takes all that the process may use.
+        stop: asked after every iteration; if it returns true, the run saves its state and ends.
+    """
+
+    config: str | None = None
+    data: Sequence[str | os.PathLike[str]] = ()
+    changes: Sequence[str] = ()
+    output: str | os.PathLike[str] | None = None
+    system: str | None = None
+    resume: bool = False
+    init: str | None = None
+    magnitudes: str | None = None
+    validate: str | os.PathLike[str] | None = None
+    cache: str | os.PathLike[str] | None = None
+    tensorboard: bool = False
+    time_limit: float | None = None
+    iterations: int | None = None
+    state_budget: int | None = None
+    max_file: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return Path(self.output or (f"run-{Path(self.config).stem}" if self.config else "run"))
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How far a run came.
+
+    Attributes:
+        folder: of the run; `training/run.py` lists its files.
+        done: whether the run reached its end, and was not stopped.
+        iteration: iterations done.
+        samples: crops seen, by all processes together.
+        seconds: of training.
+    """
+
+    folder: Path
+    done: bool
+    iteration: int
+    samples: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the contract."""
+        return {"schema": SCHEMA, "run": str(self.folder)} | {k: v for k, v in vars(self).items() if k != "folder"}
+
+
+def train_config(request: TrainRequest) -> TrainConfig:
+    """The config of the run that is asked for, with all changes; of a resumed run it is that of the state.
+
+    Raises:
+        UsageError: there is no such config, or what is asked for does not go together.
+        CheckpointError: the state of the run is damaged.
+    """
+    from ..training.config_files import changed, of_system, read_config
+
+    changes = list(request.changes)
+    if request.time_limit is not None:
+        changes += [f"run.seconds={request.time_limit}", "run.iterations=null"]
+    if request.iterations is not None:
+        changes += [f"run.iterations={request.iterations}", "run.seconds=null"]
+    if request.time_limit is not None and request.iterations is not None:
+        raise UsageError("--time-limit and --iterations exclude each other.", "Give one of them.")
+    if request.system is not None and request.resume:
+        raise UsageError("--resume goes on with the run's own network.", "Leave --system out.")
+    if request.resume and (before := _config_of(request.folder)):
+        config = changed(before, changes)
+        if config.model.network != before.model.network:
+            raise UsageError("--resume goes on with the run's own network.", "Begin another run, with --init.")
+    elif request.config is None:
+        raise UsageError("There is no config.", "Name a preset or a TOML file: bidiffsr train fast --data FOLDER")
+    elif request.system is None:
+        config = read_config(request.config, changes)
+    else:
+        config = changed(of_system(read_config(request.config), request.system), changes)
+    if not request.data:
+        return config
+    pictures = tuple(os.path.abspath(name) for name in request.data)  # noqa: PTH100 - Path.resolve would follow links
+    return replace(config, data=replace(config.data, pictures=pictures))
+
+
+def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
+    """Train to the end of the run, or until it is told to stop. The state and the model are saved in either case.
+
+    Raises:
+        UsageError: what is asked for does not go together, or the folder has a run already.
+        InputError: a picture is missing, or none can be used.
+        OutputError: the folder or the cache cannot be written.
+        ModelError: the model to begin with cannot be had.
+        DeviceError: the device is not there.
+        BidiffsrError: the loss is no longer finite; the last state is still good.
+    """
+    config, folder = train_config(request), request.folder
+    if request.max_file is not None and request.state_budget is None:
+        raise UsageError("--max-file cuts the compact state.", "Add --state-budget.")
+    if request.magnitudes is not None and request.init is None:
+        raise UsageError("--magnitudes completes the signs of --init.", "Add --init MODEL.")
+    if request.resume and (request.config is not None or request.init is not None):
+        raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
+
+    from .. import runtime
+    from ..training.crops import CropSampler
+    from ..training.processes import joined, launched, local_processes, rank
+    from ..training.run import Outputs, describe_data, prepare_folder, resumed, train_run
+    from ..training.state import choose_bit_widths
+    from ..training.tensorboard import tensorboard_writer
+    from ..training.trainer import Trainer
+
+    prepare_folder(folder, resume=request.resume)
+    runtime.keep_freed_memory()
+    first = rank() == 0
+    with joined(runtime.Machine(request.device, threads=request.threads)) as device:
+        # threads compute parts of a batch, but with dropout, as they would share its generator
+        parts = device.type == "cpu" and not launched() and not config.loss.dropout
+        cores = request.threads or runtime.default_threads()
+        weights = _initial_weights(request, config, listener)
+        dataset = _dataset(request, config, listener)
+        trainer = Trainer(
+            config,
+            CropSampler(dataset, config, device),
+            device,
+            perceptual=_perceptual(config, device),
+            weights=weights,
+            threads=cores if parts else 1,
+        )
+        if request.resume:
+            listener.message(resumed(trainer, folder))
+        outputs = Outputs(
+            folder,
+            describe_data(dataset, config),
+            None if request.state_budget is None else choose_bit_widths(trainer, request.state_budget),
+            request.max_file,
+            _validation(Path(request.validate), device) if request.validate is not None and first else None,
+            [_Teller(listener), *([tensorboard_writer(folder)] if request.tensorboard and first else [])],
+        )
+        with runtime.torch_threads(1 if parts else max(1, cores // local_processes())):
+            done = train_run(trainer, outputs, request.stop)
+    progress = trainer.progress
+    return TrainResult(folder, done, progress.iteration, progress.samples, progress.seconds)
+
+
+def _config_of(folder: Path) -> TrainConfig | None:
+    from ..training.state import has_state, read_config_of
+
+    return read_config_of(folder) if has_state(folder) else None
+
+
+def _dataset(request: TrainRequest, config: TrainConfig, listener: Listener) -> Dataset:
+    """The decoded pictures."""
+    from ..training.dataset import open_dataset
+    from ..training.processes import one_at_first
+
+    def progress(done: int, count: int) -> None:
+        if done % 100 == 0:
+            listener.message(f"Decoding pictures: {done} of {count}")
+
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may be relative
+    cache = Path(request.cache or Path(home, "bidiffsr", "pictures"))
+    with one_at_first():
+        dataset = open_dataset(config.data, config.model.scales, cache, progress)
+    pictures, millions = len(dataset.pictures), len(dataset.pixels) / 1e6
+    listener.message(f"{pictures} pictures, {millions:.1f} million pixels with the small ones.")
+    for name, reason in list(dataset.skipped.items())[:MOST_SKIPPED]:
+        listener.warning(f"Skipped {name}: {reason}")
+    if dataset.skipped:
+        listener.warning(f"{len(dataset.skipped)} files were skipped.")
+    return dataset
+
+
+def _initial_weights(request: TrainRequest, config: TrainConfig, listener: Listener) -> dict[str, torch.Tensor] | None:
+    """The weights of a model to begin with."""
+    from ..checkpoints.models import load_checkpoint
+    from ..training.initial import initial_weights
+
+    def load(word: str) -> Checkpoint:
+        with listener.progress(word, "bytes") as progress:
+            return load_checkpoint(word, progress=progress)
+
+    if request.init is None:
+        return None
+    model = load(request.init)
+    return initial_weights(config.model, model, None if request.magnitudes is None else load(request.magnitudes))
+
+
+def _perceptual(config: TrainConfig, device: torch.device) -> PerceptualDistance | None:
+    """LPIPS on the device, if the loss has it."""
+    rollout = config.loss.rollout
+    if not config.loss.lpips and not (rollout.share and rollout.lpips):
+        return None
+    from ..evaluation.metrics import load_lpips
+
+    return load_lpips().to(device)
+
+
+def _validation(folder: Path, device: torch.device) -> Callable[[Checkpoint], LogLine]:
+    """A function that scores a checkpoint on the originals of a folder."""
+    import torch
+
+    from ..evaluation.validate import Validation
+    from ..runtime import Machine, choose_runtime
+
+    validation = Validation(folder)
+
+    def validate(checkpoint: Checkpoint) -> LogLine:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what training holds back counts as taken
+        return validation(checkpoint, choose_runtime(Machine(str(device)), **checkpoint.runtime_facts))
+
+    return validate
+
+
+class _Teller:
+    """Tells what is in the log, a message for each line; the log itself says more."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, line: LogLine) -> None:
+        for scale, by_steps in line.get("scores", {}).items():
+            for steps, score in by_steps.items():
+                self.listener.message(
+                    f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}"
+                )
+        if "loss" in line:
+            self.listener.message(
+                f"{line['part_done']:6.1%}  iteration {line['iteration']}  loss {line['loss']:.3f}  "
+                f"lr {line['lr']:.1e}  {line['samples_per_second']:.1f} crops/s{self._left(line['part_done'])}"
+            )
+
+    def _left(self, part: float) -> str:
+        """The time that is left at the speed that this process had so far."""
+        now = time.monotonic()
+        first_time, first_part = self._first = self._first or (now, part)
+        if part <= first_part:
+            return ""
+        left = (now - first_time) * (1 - part) / (part - first_part)
+        return f"  {timedelta(seconds=round(left))} left"
+
+
+train = as_function(TrainRequest, run)

@@ -1,0 +1,253 @@
+"""Enlarge pictures, from file to file.
+
+result = upscale("photo.jpg", "big.png", options=UpscaleOptions(scale=4))
+result.images[0]["output_size"]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..checkpoints.catalog import AUTO, default_model, suited_model
+from ..enlarging import Decoded, Writing, decode, encode_result, sample
+from ..errors import ModelError, StorageError, explained
+from ..options import UpscaleOptions
+from ..pipeline import SuperResolver
+from ..planning import Plan
+from ..reports import write_report
+from ..reports.terminal import phases, suited_hint, summary
+from ..results import MANY, UpscaleResult, failure
+from ..runtime import Machine
+from .files import Files, Sink, check_files, name_files, own_format
+from .listener import SILENT, Listener, as_function
+
+Source = str | os.PathLike[str] | BinaryIO
+"""A picture: a path, or a stream of its file."""
+
+
+@dataclass(frozen=True)
+class UpscaleRequest:
+    """What `upscale` is asked for.
+
+    Attributes:
+        inputs: a picture, or several: paths, or a single stream of a file.
+        output: path of the result, or a stream that takes its file; of several pictures their folder, which is made.
+            None puts photo_x2.png beside photo.jpg.
+        options: of the enlarging.
+        model: a name of the catalog, ORG/REPO[@REV][:FILE] on the Hugging Face Hub, or the path of a file. auto is the
+            one that suits each picture; None is the first of the catalog.
+        writing: what the files are like.
+        overwrite: replace files that are there.
+        machine: where to run.
+        offline: never use the network, which a model that is not here needs once.
+        dry_run: find out how much work it is, and write nothing.
+        report: path of a .json, .csv, .md or .html file that takes the figures.
+        tell_seed: name the seed in what the listener hears, as of one that was drawn.
+    """
+
+    inputs: Source | Sequence[Source]
+    output: str | os.PathLike[str] | Sink | None = None
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    model: str | None = None
+    writing: Writing = field(default_factory=Writing)
+    overwrite: bool = False
+    machine: Machine = field(default_factory=Machine)
+    offline: bool = False
+    dry_run: bool = False
+    report: str | os.PathLike[str] | None = None
+    tell_seed: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a dry run found out of one picture.
+
+    Attributes:
+        result: with the sizes, windows and machine that it would have.
+        format: of its file, by Pillow's name.
+        seconds: how long it would take.
+        memory: how many bytes the process would have resident at the peak.
+    """
+
+    result: UpscaleResult
+    format: str
+    seconds: float
+    memory: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the contract."""
+        return self.result.to_dict() | {"estimate": {"seconds": self.seconds, "memory_bytes": self.memory}}
+
+
+@dataclass
+class UpscaleSummary:
+    """What became of the pictures.
+
+    Attributes:
+        images: for each, in order, the JSON object of the contract (`reports/README.md`). Its `status` is done or
+            planned; of one of several it may be failed, and `error` says why.
+        plans: of a dry run.
+    """
+
+    images: list[dict[str, Any]] = field(default_factory=list)
+    plans: list[Planned] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[str]:
+        """The inputs of those that failed."""
+        return [image["input"] for image in self.images if image["status"] == "failed"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the contract: of one picture its own."""
+        if len(self.images) == 1:
+            return self.images[0]
+        bad, left = len(self.failed), len(self.plans)
+        counts = {"done": len(self.images) - bad - left, "failed": bad, "left": left}
+        status = "failed" if bad else self.images[0]["status"]
+        return {"schema": MANY, "status": status, "counts": counts, "images": self.images}
+
+
+def run(request: UpscaleRequest, listener: Listener = SILENT) -> UpscaleSummary:
+    """Check everything that is cheap to check, then enlarge each picture and write it.
+
+    A single picture that fails raises its error. Of several the others are done, and the summary tells what failed.
+
+    Raises:
+        InputError: a picture is missing, or cannot be read.
+        UsageError: what is asked for does not go together, or does not suit the model.
+        OutputError: a file exists, or cannot be written.
+        ModelError: the model cannot be had.
+        DeviceError: the device is not there, or memory does not suffice.
+    """
+    tasks = _tasks(request)
+    first = tasks[0].read() if len(tasks) == 1 else None  # a picture that cannot be read is told before a model is had
+    models = _Models(request, listener)
+    if request.model != AUTO:
+        models.load(request.model or default_model())  # likewise before several pictures are read
+    summed = UpscaleSummary()
+    for task in tasks:
+        try:
+            decoded = first or task.read()
+            name = request.model or default_model()
+            resolver, seconds = models.take(suited_model(decoded.picture.quality) if name == AUTO else name)
+            if request.dry_run:
+                planned = _plan(resolver, decoded, task)
+                summed.plans.append(planned)
+                summed.images.append(planned.to_dict())
+                continue
+            result = _enlarge(resolver, decoded, task, listener)
+        except Exception as error:
+            if first or isinstance(error, StorageError | ModelError):
+                raise
+            summed.images.append(_failed(task, error, listener))
+            continue
+        result.seconds.add("load_model", seconds)
+        for warning in result.warnings:
+            listener.warning(f"{result.input}: {warning}" if len(tasks) > 1 else warning)
+        listener.message(summary(result, with_seed=request.tell_seed))
+        listener.details(phases(result))
+        summed.images.append(result.to_dict())
+    if request.model is None and (hint := suited_hint(summed.images)):
+        listener.message(hint)
+    if request.report is not None and not request.dry_run:
+        write_report(summed.images, Path(request.report), overwrite=request.overwrite)
+    return summed
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One picture: from where to where, and how."""
+
+    files: Files
+    writing: Writing
+    options: UpscaleOptions
+
+    def read(self) -> Decoded:
+        """Decode it."""
+        return decode(self.files.read, self.options, self.writing)
+
+
+def _tasks(request: UpscaleRequest) -> list[_Task]:
+    """One for each picture, as far as can be told before any is read."""
+    given = request.inputs if isinstance(request.inputs, Sequence) else [request.inputs]
+    listed = [given] if isinstance(given, str) else given
+    sources = [os.fspath(source) if isinstance(source, os.PathLike) else source for source in listed]
+    output = os.fspath(request.output) if isinstance(request.output, os.PathLike) else request.output
+    report = None if request.report is None else os.fspath(request.report)
+    word, overwrite = request.writing.format, request.overwrite
+    jobs = name_files(sources, output, scale=request.options.scale, format=word, report=report, overwrite=overwrite)
+    tasks = []
+    for files in jobs:
+        check_files(files)
+        format = own_format(files.source) if word == "same" else word
+        tasks.append(_Task(files, replace(request.writing, format=format).for_file(files.target), request.options))
+    return tasks
+
+
+class _Models:
+    """The models that are loaded, each once."""
+
+    def __init__(self, request: UpscaleRequest, listener: Listener) -> None:
+        self._request, self._listener = request, listener
+        self._loaded: dict[str, SuperResolver] = {}
+        self._used: set[str] = set()
+
+    def load(self, name: str) -> SuperResolver:
+        """A model, ready to run."""
+        if name not in self._loaded:
+            where = vars(self._request.machine)
+            with self._listener.progress(name, "bytes") as on_download:
+                self._loaded[name] = SuperResolver.from_pretrained(
+                    name, offline=self._request.offline, on_download=on_download, **where
+                )
+        return self._loaded[name]
+
+    def take(self, name: str) -> tuple[SuperResolver, float]:
+        """Likewise, and the seconds that it took for the first picture that it is taken for."""
+        resolver = self.load(name)
+        seconds = 0.0 if name in self._used else resolver.seconds_to_load
+        self._used.add(name)
+        return resolver, seconds
+
+
+def _plan(resolver: SuperResolver, decoded: Decoded, task: _Task) -> Planned:
+    plan = resolver.planner.plan(decoded.picture, task.options, resolver.runtime)
+    result = resolver.describe(decoded.picture, plan, task.options)
+    result.status, (result.input, result.output) = "planned", task.files.names
+    result.output_size = task.writing.final_size(result.output_size)
+    seconds = resolver.seconds_per_window(plan) * plan.evaluations
+    return Planned(result, task.writing.format, seconds, plan.memory)
+
+
+def _enlarge(resolver: SuperResolver, decoded: Decoded, task: _Task, listener: Listener) -> UpscaleResult:
+    """The work itself; the output is opened when the picture is complete."""
+    source, output = task.files.names
+    with listener.progress(Path(source).name, "windows") as advance:
+
+        def tell(plan: Plan, done: int) -> None:
+            steps = plan.passes * plan.steps
+            step = min(steps, done // len(plan.grid.tiles) + 1)
+            advance(done, plan.evaluations, detail=f", step {step}/{steps}")
+
+        result = sample(resolver, decoded, task.options, tell)
+    result.input, result.output = source, output
+    data = encode_result(result, decoded.picture, task.options, task.writing)
+    with result.seconds.measured("encode"):
+        task.files.write(data)
+    return result
+
+
+def _failed(task: _Task, error: Exception, listener: Listener) -> dict[str, Any]:
+    """One of several pictures whose own fault it is."""
+    source, output = task.files.names
+    sentence = explained(error).message
+    listener.traceback(error)
+    listener.warning(sentence if source in sentence else f"'{source}': {sentence}")
+    return failure(source, output, sentence)
+
+
+upscale = as_function(UpscaleRequest, run)

@@ -1,0 +1,28 @@
+"""What the commands do, from plain Python: `python example.py FOLDER`, where the folder has photos/ in it."""
+
+import sys
+from pathlib import Path
+
+import bidiffsr_cli
+from bidiffsr_cli import Machine, Selection, UpscaleOptions, Writing
+
+folder = Path(sys.argv[1])
+photo = next((folder / "photos").iterdir())
+
+enlarged = bidiffsr_cli.upscale(photo, folder / "big.jpg", writing=Writing(quality=90))
+print("upscale", enlarged.images[0]["output_size"], f"{enlarged.images[0]['seconds']['total'] > 0}")
+
+done = bidiffsr_cli.batch(
+    [folder / "photos"],
+    folder / "big",
+    options=UpscaleOptions(scale=4, seed=7),
+    selection=Selection(recursive=True, exclude=["*.gif"]),
+    machine=Machine(threads=1),
+)
+print("batch", done.status, done.counts)
+
+evaluation = bidiffsr_cli.evaluate(folder / "photos", steps=(1, 2), metrics=["psnr_y"])
+print("evaluate", {summary.label: summary.count for summary in evaluation.summaries})
+
+comparison = bidiffsr_cli.compare([photo, photo], folder / "page.html", labels=["one", "two"])
+print("compare", comparison.versions)

@@ -1,0 +1,83 @@
+"""`train` and `pack` from plain Python: a tiny network learns from one photo, stops, goes on, and is packed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import bidiffsr_cli
+from bidiffsr_cli.checkpoints.files import read_checkpoint
+from bidiffsr_cli.errors import OutputError, UsageError
+from bidiffsr_cli.tasks import train
+from bidiffsr_cli.tasks.train import TrainRequest
+
+from .conftest import Notes, keeps_the_contract
+
+PHOTO = Path(__file__).parents[1] / "pictures" / "parrot.png"
+TINY = [
+    "model.network.inner_channel=4",
+    "model.network.norm_groups=1",
+    "model.tile={size=64,overlap=8}",
+    "data.crop=32",
+    "data.batch=4",
+    "loss.rollout={share=0.0}",
+    "run.log_every=1",
+]
+
+
+def request(folder: Path, **changes) -> TrainRequest:
+    return TrainRequest(
+        "smoke", [PHOTO], TINY, folder / "run", cache=folder / "cache", threads=1, device="cpu", **changes
+    )
+
+
+def test_a_run_is_told_and_packed(tmp_path: Path, notes: Notes) -> None:
+    result = train.run(request(tmp_path, iterations=2), notes)
+    assert (result.folder, result.done, result.iteration, result.samples) == (tmp_path / "run", True, 2, 8)
+    assert keeps_the_contract(result.to_dict())
+    messages = [text for word, text in notes.said if word == "message"]
+    assert messages[0] == "Decoding pictures: 0 of 1" and messages[1].startswith("1 pictures, ")
+    assert [text.split("  ")[1] for text in messages[2:]] == ["iteration 1", "iteration 2"]
+
+    packed = bidiffsr_cli.pack(result.folder, tmp_path / "mine.safetensors", license="CC0-1.0")
+    assert packed.bytes == (tmp_path / "mine.safetensors").stat().st_size < packed.source_bytes and packed.snr >= 40
+    assert keeps_the_contract(packed.to_dict())
+    checkpoint = read_checkpoint(packed.output)
+    assert (checkpoint.storage, checkpoint.license) == ("packed", "CC0-1.0") and "2 iterations" in checkpoint.origin
+    with pytest.raises(OutputError):
+        bidiffsr_cli.pack(result.folder, tmp_path / "mine.safetensors")
+    with pytest.raises(UsageError):
+        bidiffsr_cli.pack(tmp_path, tmp_path / "other.safetensors")
+
+
+def test_a_run_is_stopped_from_another_thread_and_resumed(tmp_path: Path, notes: Notes) -> None:
+    stop = threading.Event()
+    stop.set()
+    stopped = train.run(request(tmp_path, time_limit=3600, stop=stop.is_set), notes)
+    assert not stopped.done and stopped.iteration == 1
+    where = {"output": tmp_path / "run", "cache": tmp_path / "cache", "threads": 1, "device": "cpu"}
+    resumed = bidiffsr_cli.train(resume=True, iterations=2, **where)
+    assert resumed.done and resumed.iteration == 2
+    with pytest.raises(UsageError, match="There is a run"):
+        bidiffsr_cli.train("smoke", [PHOTO], TINY, **where)
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"config": None}, "no config"),
+        ({"iterations": 1, "time_limit": 1.0}, "exclude"),
+        ({"max_file": 100}, "max-file"),
+        ({"magnitudes": "fast"}, "magnitudes"),
+        ({"system": "no-such"}, "no-such"),
+        ({"data": []}, "no pictures"),
+        ({"threads": -1}, "-1 threads"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together(tmp_path: Path, fields: dict[str, object], word: str) -> None:
+    given = {"config": "smoke", "data": [PHOTO], "output": tmp_path / "run", "cache": tmp_path, "device": "cpu"}
+    with pytest.raises(UsageError, match=word):
+        bidiffsr_cli.train(**given | fields)

@@ -1,0 +1,97 @@
+"""Enlarging pictures from Python: what is written, what comes back, and what is heard."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from cli.support import decoded, picture
+from PIL import Image
+
+import bidiffsr_cli
+from bidiffsr_cli import UpscaleOptions, Writing
+from bidiffsr_cli.errors import InputError, OutputError, UsageError
+from bidiffsr_cli.tasks.upscale import UpscaleRequest, run
+
+from .conftest import Notes, keeps_the_contract
+
+ONE_STEP = UpscaleOptions(steps=1)
+
+
+def test_from_file_to_file(folder: Path, model: str, notes: Notes) -> None:
+    request = UpscaleRequest(folder / "photos" / "a.png", folder / "big.png", ONE_STEP, model)
+    summary = run(request, notes)
+    (image,) = summary.images
+    assert keeps_the_contract(summary.to_dict()) and summary.to_dict() is image and not summary.failed
+    assert image["status"] == "done" and image["output"] == str(folder / "big.png")
+    assert decoded(folder / "big.png").size == image["output_size"] == (48, 32)
+    words = [word for word, _ in notes.said]
+    assert words == ["progress", "progress", "message"] and notes.shares[-1] == 1
+    assert notes.said[1] == ("progress", "a.png: windows") and notes.said[2][1].startswith("a.png 24x16 -> ")
+    with pytest.raises(OutputError, match="exists"):
+        run(request)
+
+
+def test_the_same_pixels_as_the_model_alone_gives(folder: Path, model: str) -> None:
+    bidiffsr_cli.upscale(folder / "photos" / "a.png", folder / "big.png", ONE_STEP, model)
+    alone = bidiffsr_cli.SuperResolver.from_pretrained(model).upscale(folder / "photos" / "a.png", ONE_STEP).image
+    assert isinstance(alone, Image.Image) and decoded(folder / "big.png").tobytes() == alone.tobytes()
+
+
+def test_the_time_is_the_sum_of_its_phases(folder: Path, model: str) -> None:
+    summary = bidiffsr_cli.upscale([folder / "photos" / "a.png", folder / "photos" / "b.jpg"], None, ONE_STEP, model)
+    loaded = []
+    for image in summary.images:
+        seconds = image["seconds"]
+        phases = [seconds[phase] for phase in ("load_model", "decode", "sample", "encode")]
+        assert seconds["total"] == pytest.approx(sum(phases)) and all(value > 0 for value in phases[1:])
+        loaded.append(seconds["load_model"] > 0)
+    assert loaded == [True, False]
+    assert Path(summary.images[1]["output"]) == folder / "photos" / "b_x2.png"
+
+
+def test_from_stream_to_stream(folder: Path, model: str) -> None:
+    source, target = io.BytesIO((folder / "photos" / "b.jpg").read_bytes()), io.BytesIO()
+    summary = bidiffsr_cli.upscale(source, target, ONE_STEP, model, writing=Writing("webp"))
+    assert decoded(target.getvalue()).format == "WEBP" and decoded(target.getvalue()).size == (80, 60)
+    assert (summary.images[0]["input"], summary.images[0]["output"]) == ("-", "-")
+    with pytest.raises(UsageError, match="A stream needs an output"):
+        bidiffsr_cli.upscale(source, None, ONE_STEP, model)
+    with pytest.raises(InputError, match="The stream"):
+        bidiffsr_cli.upscale(io.BytesIO(b"nothing"), io.BytesIO(), ONE_STEP, model)
+    with pytest.raises(UsageError, match="The stream cannot be one of several"):
+        bidiffsr_cli.upscale([source, folder / "photos" / "a.png"], folder, ONE_STEP, model)
+
+
+def test_of_several_one_fails_and_alone_it_raises(folder: Path, model: str, notes: Notes) -> None:
+    names = sorted((folder / "photos").iterdir())
+    report = folder / "run.json"
+    summary = run(UpscaleRequest(names, folder / "new", ONE_STEP, model, report=report), notes)
+    assert [image["status"] for image in summary.images] == ["done", "done", "failed"]
+    assert summary.failed == [str(folder / "photos" / "broken.png")]
+    assert summary.to_dict()["counts"] == {"done": 2, "failed": 1, "left": 0} and keeps_the_contract(summary.to_dict())
+    assert sorted(path.name for path in (folder / "new").iterdir()) == ["a_x2.png", "b_x2.png"]
+    assert ("traceback", "InputError") in notes.said and notes.said[-1][0] == "warning"
+    assert json.loads(report.read_text())["images"][2] == summary.images[2]
+    with pytest.raises(InputError, match=r"broken\.png"):
+        bidiffsr_cli.upscale(names[2], folder / "new" / "c.png", ONE_STEP, model)
+
+
+def test_a_dry_run(folder: Path, model: str) -> None:
+    summary = bidiffsr_cli.upscale(
+        folder / "photos" / "a.png", None, ONE_STEP, model, writing=Writing(long_side=30), dry_run=True
+    )
+    (plan,) = summary.plans
+    assert plan.format == "PNG" and plan.seconds > 0 and plan.memory > 0
+    assert summary.images == [plan.to_dict()] and summary.images[0]["output_size"] == (30, 20)
+    assert keeps_the_contract(summary.to_dict()) and not (folder / "photos" / "a_x2.png").exists()
+
+
+def test_an_odd_name(folder: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python "-" is a file of that name: streams are given as such."""
+    monkeypatch.chdir(folder)
+    picture().save("-", "PNG")
+    summary = bidiffsr_cli.upscale("-", "big.png", ONE_STEP, model)
+    assert summary.images[0]["status"] == "done" and decoded(Path("big.png")).size == (48, 32)

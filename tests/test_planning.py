@@ -1,0 +1,49 @@
+"""What a picture will take is known before any weights are."""
+
+import pytest
+from conftest import needs_native
+
+from bidiffsr_cli.checkpoints.header import read_header
+from bidiffsr_cli.checkpoints.models import find_model
+from bidiffsr_cli.errors import UsageError
+from bidiffsr_cli.images import read_picture
+from bidiffsr_cli.options import UpscaleOptions
+from bidiffsr_cli.planning import Planner
+from bidiffsr_cli.runtime import Machine, choose_runtime
+
+
+@pytest.fixture(scope="module")
+def planner():
+    return Planner("fast", read_header(find_model("fast").local_path()).config)
+
+
+@needs_native
+def test_a_plan_of_a_picture_that_is_seen_through_several_windows(planner, small):
+    runtime = choose_runtime(Machine("cpu", threads=2))
+    options = UpscaleOptions(scale=4, steps=3, tile=64, tile_overlap=16)
+    plan = planner.plan(read_picture(small), options, runtime)
+    assert plan.output_size == (4 * small.width, 4 * small.height)
+    assert (plan.scale, plan.steps, plan.passes, plan.concurrent) == (4, 3, 1, 2)
+    assert plan.evaluations == 3 * len(plan.grid.tiles) and len(plan.grid.tiles) > 4
+    assert plan.grid == planner.grid(small.size, options)
+    clear = small.convert("RGBA")
+    clear.putalpha(99)
+    twice = planner.plan(read_picture(clear), UpscaleOptions(steps=3, alpha="model"), runtime)
+    assert twice.passes == 2
+
+
+def test_small_is_what_the_models_own_window_holds(planner):
+    size = planner.config.tile.size // 2
+    assert planner.is_small((size, size), UpscaleOptions())
+    assert not planner.is_small((size + 1, size), UpscaleOptions())
+    assert not planner.is_small((size, size), UpscaleOptions(tile=64))
+    assert not planner.is_small((4 * size, size), UpscaleOptions(tile="off"))
+
+
+def test_steps_are_those_asked_for_of_the_preset_or_of_the_model(planner):
+    diffusion = planner.config.diffusion
+    assert planner.steps(UpscaleOptions(steps=7)) == 7
+    assert planner.steps(UpscaleOptions(preset="best")) == diffusion.presets["best"]
+    assert planner.steps(UpscaleOptions()) == diffusion.default_steps
+    with pytest.raises(UsageError, match="'fast' does not enlarge x3"):
+        planner.steps(UpscaleOptions(scale=3))
