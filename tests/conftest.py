@@ -21,6 +21,8 @@ from bidiffsr_cli.pipeline import SuperResolver
 
 HERE = Path(__file__).parent
 
+torch.set_num_threads(1)  # several spin while they wait, which makes a busy machine twelve times slower
+
 if os.environ.get("BIDIFFSR_REQUIRE_NATIVE", "0") not in ("0", "") and native.why_unavailable():
     raise RuntimeError(f"BIDIFFSR_REQUIRE_NATIVE is set, and the native engine is not here: {native.why_unavailable()}")
 

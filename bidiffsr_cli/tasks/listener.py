@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, Protocol, TypeVar
@@ -71,5 +72,7 @@ def as_function(
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         return run(request(*args, **kwargs), SILENT)
 
-    call.__doc__ = f"{run.__doc__}\n\n{request.__doc__}"
+    call.__name__ = call.__qualname__ = run.__module__.rpartition(".")[2]
+    call.__module__, call.__doc__ = run.__module__, f"{run.__doc__}\n\n{request.__doc__}"
+    call.__signature__ = inspect.signature(request)  # type: ignore[attr-defined]  # what help() shows
     return call
