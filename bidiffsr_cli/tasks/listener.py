@@ -73,6 +73,7 @@ def as_function(
         return run(request(*args, **kwargs), SILENT)
 
     call.__name__ = call.__qualname__ = run.__module__.rpartition(".")[2]
-    call.__module__, call.__doc__ = run.__module__, f"{run.__doc__}\n\n{request.__doc__}"
-    call.__signature__ = inspect.signature(request)  # type: ignore[attr-defined]  # what help() shows
+    call.__module__, call.__doc__ = run.__module__, f"{inspect.getdoc(run)}\n\n{inspect.getdoc(request)}"
+    returned = inspect.signature(run).return_annotation
+    call.__signature__ = inspect.signature(request).replace(return_annotation=returned)  # type: ignore[attr-defined]
     return call

@@ -1,10 +1,13 @@
-"""`example.py` does what it says, in a process of its own."""
+"""The tasks as functions: `example.py` does what it says, in a process of its own, and help() says what they take."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 from cli.support import environment, picture
+
+import bidiffsr_cli
 
 EXAMPLE = Path(__file__).with_name("example.py")
 
@@ -22,3 +25,10 @@ def test_the_example(tmp_path: Path) -> None:
         "compare ['one', 'two']",
     ]
     assert (tmp_path / "big.jpg").is_file() and (tmp_path / "big" / "a.png").is_file()
+
+
+def test_a_function_shows_what_its_task_takes_and_returns() -> None:
+    signature = inspect.signature(bidiffsr_cli.batch)
+    assert list(signature.parameters)[:3] == ["folders", "output", "options"]
+    assert signature.return_annotation == "BatchResult"
+    assert "which pictures" in (inspect.getdoc(bidiffsr_cli.batch) or "")
