@@ -76,6 +76,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def _version() -> str:
     """What pyproject.toml said when this was installed."""
     from importlib.metadata import PackageNotFoundError, version

@@ -123,7 +123,7 @@ QualityOption = Annotated[
         min=1,
         max=100,
         metavar="N",
-        help="Of jpg, avif, and webp, which then has less colour.",
+        help="Quality of jpg, avif and webp; it makes webp lossy.",
         show_default="95, 85, lossless",
         rich_help_panel=OUTPUT,
     ),
@@ -201,7 +201,7 @@ ThreadsOption = Annotated[
     typer.Option(
         metavar="N",
         envvar="BIDIFFSR_THREADS",
-        help="Of the CPU; never changes a pixel.",
+        help="CPU threads; their number never changes a pixel.",
         show_default="OMP_NUM_THREADS, or all cores",
         rich_help_panel=MACHINE,
     ),
@@ -283,7 +283,7 @@ DebugOption = Annotated[
 
 @dataclass(frozen=True)
 class Sampling:
-    """Of the reverse diffusion, but for the number of steps."""
+    """Of the reverse diffusion, all but the number of steps."""
 
     sampler: SamplerOption = "ddim"
     eta: EtaOption = 0.0

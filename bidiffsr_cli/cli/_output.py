@@ -177,16 +177,13 @@ class Output(Listener):
             yield advance
 
     @contextlib.contextmanager
-    def _bar(
-        self, name: str, figures: str | None, total: int | None = None, **fields: Any
-    ) -> Iterator[Callable[..., None]]:
+    def _bar(self, name: str, figures: str | None, **fields: Any) -> Iterator[Callable[..., None]]:
         """A bar where one belongs; yields what moves it, or does nothing.
 
         Args:
             name: stands before it.
             figures: Rich's text behind it, before the time that is left; None shows bytes and their speed, from the
                 first of them on.
-            total: what it begins with.
             **fields: of the text.
         """
         if not self.with_bar:
@@ -199,7 +196,7 @@ class Output(Listener):
             behind = (rich.TextColumn(figures), rich.TimeRemainingColumn(compact=True))
         columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(bar_width=None), *behind)
         bar = rich.Progress(*columns, console=self.console, transient=True, expand=True)
-        task = bar.add_task(_shorten(printable(name)), total=total, **fields)
+        task = bar.add_task(_shorten(printable(name)), total=None, **fields)
 
         def advance(**changes: Any) -> None:
             bar.start()

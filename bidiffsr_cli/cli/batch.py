@@ -133,8 +133,8 @@ def batch(
         BatchRequest(
             folders,
             output,
-            options,
-            model,
+            options=options,
+            model=model,
             selection=Selection(recursive, include or (), exclude or (), limit, parse_shard(shard)),
             suffix=suffix,
             fail_fast=fail_fast,

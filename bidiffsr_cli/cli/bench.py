@@ -81,6 +81,7 @@ def bench(
         raise UsageError("--json and --markdown exclude each other.", "Give one of them.")
 
     from ..reports.bench import as_markdown, conditions_as_rows, tables
+    from ..runtime import keep_freed_memory
     from ..tasks.bench import BenchRequest, run
 
     def show(conditions: Conditions, rows: Sequence[Row]) -> None:
@@ -90,7 +91,17 @@ def bench(
         for table in tables(rows):
             out.table(**vars(table))
 
-    result = run(BenchRequest(only, network, against_upstream_style, repeats, model, machine.machine, show), out)
+    keep_freed_memory()
+    request = BenchRequest(
+        only=only,
+        network=network,
+        against_upstream_style=against_upstream_style,
+        repeats=repeats,
+        model=model,
+        machine=machine.machine,
+        on_rows=show,
+    )
+    result = run(request, out)
     if markdown:
         out.data(as_markdown(result.conditions, result.rows).encode())
     if out.as_json:

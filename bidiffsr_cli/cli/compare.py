@@ -60,6 +60,7 @@ def compare(
     messages.configure()
     from ..tasks.compare import CompareRequest, run
 
-    result = run(CompareRequest(sources, output, reference, label, scale, overwrite), out)
+    request = CompareRequest(sources, output, reference=reference, labels=label, border=scale, overwrite=overwrite)
+    result = run(request, out)
     if out.as_json:
         out.json(result.to_dict())

@@ -115,14 +115,13 @@ def evaluate(
     pictures, tiling = dict(vars(test_set)), dict(vars(windows))
     counts, degradation = _parse_steps(steps), parse_degradation(pictures.pop("degrade"))
     offline = tiling.pop("offline")
-    options = parse_upscale_options(**vars(sampling), **tiling, color_fix=color_fix)
+    options = parse_upscale_options(scale=scale, **vars(sampling), **tiling, color_fix=color_fix)
     from ..reports.evaluation import tables
     from ..tasks.evaluate import EvaluateRequest, run
 
     request = EvaluateRequest(
         **pictures,
         degradation=degradation,
-        scale=scale,
         models=model,
         steps=counts,
         options=options,

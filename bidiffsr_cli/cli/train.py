@@ -158,9 +158,11 @@ def train(
 
             out.data(to_toml(train_config(request)).encode())
             return
+        from ..runtime import keep_freed_memory
         from ..training.processes import rank
 
         out.quiet = out.quiet or rank() > 0
+        keep_freed_memory()
         result = run(request, out)
     state = "Done" if result.done else "Stopped; the state is saved, go on with --resume"
     out.message(f"{state}: {result.iteration} iterations, {result.samples} crops, {result.seconds:.0f} s.")

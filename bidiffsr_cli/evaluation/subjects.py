@@ -89,7 +89,7 @@ class AtSteps:
 
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
         """As `Subject`."""
-        result = self.resolver.upscale(pixels.lr, self.options, scale=scale, steps=self.steps)
+        result = self.resolver.upscale(pixels.lr, self.options, scale=scale, steps=self.steps, preset=None)
         figures = {
             "seconds": dataclasses.asdict(result.seconds),
             "peak_memory_bytes": dataclasses.asdict(result.peak_memory_bytes),

@@ -97,6 +97,12 @@ def _planner(model: str) -> Planner:
     return Planner(found.name, read_header(found.local_path() or found.fetch(offline=True)).config)
 
 
+def forget_models() -> None:
+    """Give up the models that were loaded: their files may be others the next time."""
+    _resolver.cache_clear()
+    _planner.cache_clear()
+
+
 Watch = Callable[[Job, int, int], None]
 """Is told, from any thread, how many of a picture's passes through the network are done, and how many there are."""
 

@@ -23,7 +23,7 @@ class Machine:
         precision: auto, fp32, bf16 or fp16. auto is bf16 where the native engine runs on a CPU that multiplies it, and
             the model is known to bear it; else fp32.
         backend: auto, native or reference. auto is native on a CPU, if it is there.
-        threads: How many of the CPU; None takes all that the process may use.
+        threads: How many of the CPU; None takes OMP_NUM_THREADS, or all cores that the process may use.
     """
 
     device: str = "auto"

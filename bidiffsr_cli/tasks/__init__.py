@@ -2,6 +2,9 @@
 
 from bidiffsr_cli import batch
 
-result = batch(["photos/"], "big/")                               # with the command's defaults
-result = tasks.batch.run(BatchRequest(["photos/"]), listener)     # the same; the listener is told what happens
+result = batch("photos/", "big/")                                 # with the command's defaults
+
+from bidiffsr_cli.tasks.batch import BatchRequest, run
+
+result = run(BatchRequest("photos/", "big/"), listener)           # the same; the listener is told what happens
 """

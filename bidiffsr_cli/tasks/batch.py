@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..folders.jobs import Job, Selection, described
 from ..folders.ledger import Ledger
 from ..folders.parts import Part, closed, find_parts, left_out
 from ..folders.progress import Progress
-from ..folders.work import Outcome, Watch, Work
+from ..folders.work import Outcome, Watch, Work, forget_models
 from ..options import UpscaleOptions
 from ..planning import Planner
 from ..reports import check_report, write_report
@@ -31,6 +31,7 @@ from ..reports.terminal import suited_hint, totals
 from ..results import MANY
 from ..runtime import Machine, choose_runtime, peak_memory
 from ..text import listed
+from .files import several
 from .listener import SILENT, Listener, as_function
 
 EXTENSIONS = {"auto": ".png", "same": "", "tiff": ".tif"}
@@ -62,8 +63,9 @@ class BatchRequest:
         report: path of a .json, .csv, .md or .html file that takes the figures.
     """
 
-    folders: Sequence[str | os.PathLike[str]]
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     output: str | os.PathLike[str] | None = None
+    _: KW_ONLY
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     model: str | None = None
     selection: Selection = field(default_factory=Selection)
@@ -145,6 +147,7 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
     work, sha256 = _work(request, listener)
     shard, settings = request.selection.shard, work.settings(sha256)
     with contextlib.ExitStack() as ledgers:
+        ledgers.callback(forget_models)
         todo = []
         for part in parts:
             ledger = ledgers.enter_context(Ledger(part.target, settings, shard, read_only=request.dry_run))
@@ -174,6 +177,8 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
 def _check(request: BatchRequest) -> None:
     """Whether what is asked for goes together."""
     devices, ray = request.devices, request.engine == "ray"
+    if request.jobs < 1:
+        raise UsageError(f"{request.jobs} threads cannot decode and encode.", "Give 1 or more.")
     if request.engine not in ("local", "ray"):
         raise UsageError(f"{request.engine!r} is no engine.", "Choose local or ray.")
     if request.ray_address is not None and not ray:
@@ -189,7 +194,7 @@ def _check(request: BatchRequest) -> None:
 def _find(request: BatchRequest, listener: Listener) -> list[Part]:
     """The folders, and what there is to be said of them."""
     parts, warnings = find_parts(
-        [os.fspath(folder) for folder in request.folders],
+        [os.fspath(folder) for folder in several(request.folders)],
         None if request.output is None else os.fspath(request.output),
         request.selection,
         ending=f"_x{request.options.scale}",

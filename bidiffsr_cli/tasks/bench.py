@@ -7,8 +7,8 @@ result.conditions.clock, [(row.name, row.what, row.median) for row in result.row
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from ..benchmarks.layers import measure_layers
 from ..benchmarks.measuring import Conditions, Row, choose_runtimes, look_at_conditions
@@ -19,10 +19,13 @@ from ..checkpoints.catalog import default_model
 from ..checkpoints.files import Checkpoint
 from ..checkpoints.models import load_checkpoint
 from ..errors import UsageError
-from ..runtime import Machine, Runtime, keep_freed_memory, out_of_memory_explained
+from ..runtime import Machine, Runtime, out_of_memory_explained
 from .listener import SILENT, Listener, as_function
 
 SCHEMA = "bidiffsr-bench/1"
+
+Part = Literal["all", "layers", "steps", "picture"]
+Measured = Literal["both", "published", "model"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class BenchRequest:
         on_rows: called with the conditions and no rows, then with the rows of each section as soon as they are there.
     """
 
-    only: Literal["all", "layers", "steps", "picture"] = "all"
-    network: Literal["both", "published", "model"] = "both"
+    _: KW_ONLY
+    only: Part = "all"
+    network: Measured = "both"
     against_upstream_style: bool = False
     repeats: int = 7
     model: str | None = None
@@ -69,6 +73,9 @@ def run(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
         ModelError: the model cannot be had.
         DeviceError: the device or the backend is not there, or memory does not suffice.
     """
+    for word, known in ((request.only, get_args(Part)), (request.network, get_args(Measured))):
+        if word not in known:
+            raise UsageError(f"{word!r} cannot be measured.", f"Choose {', '.join(known)}.")
     if request.against_upstream_style and request.only not in ("all", "steps"):
         raise UsageError(
             f"--only {request.only} has nothing in the upstream style.", "Leave --only out, or give --only steps."
@@ -99,7 +106,6 @@ def _sections(
 ) -> Iterator[list[Row]]:
     """The rows of each section: layers, steps, profiles of the steps, picture."""
     only, repeats = request.only, request.repeats
-    keep_freed_memory()  # as `upscale` does
     with out_of_memory_explained():
         if only in ("all", "layers") and runtimes[0].kind == "cpu":
             yield measure_layers(runtimes[0], repeats, port_limit)

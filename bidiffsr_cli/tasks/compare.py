@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError
-from .files import Files, check_files, check_names
+from .files import Files, check_files, check_names, several
 from .listener import SILENT, Listener, as_function
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class CompareRequest:
 
     sources: Sequence[str | Path]
     output: str | Path
+    _: KW_ONLY
     reference: str | Path | None = None
     labels: Sequence[str] | None = None
     border: int = 0
@@ -100,9 +101,10 @@ def run(request: CompareRequest, listener: Listener = SILENT) -> Comparison:
         InputError: a picture is missing or damaged, has no partner, or versions differ in size.
         OutputError: the page is there, is one of the pictures, or cannot be written.
     """
-    sources, output = [Path(source) for source in request.sources], Path(request.output)
+    sources, output = [Path(source) for source in several(request.sources)], Path(request.output)
     everything = [*sources, *([] if request.reference is None else [Path(request.reference)])]
-    _check(sources, everything, request.labels, output)
+    given = several(request.labels or ())
+    _check(sources, everything, given, output)
     for files in [Files(str(path), str(output), None, request.overwrite) for path in everything]:
         check_names(files)
         check_files(files)
@@ -110,7 +112,7 @@ def run(request: CompareRequest, listener: Listener = SILENT) -> Comparison:
     from ..images.pairing import pair_folders
     from ..reports.page import Page, render_page
 
-    labels = list(request.labels or _labels(sources))
+    labels = given or _labels(sources)
     together = Path(request.reference or sources[0]).name  # what pictures are called that were given one by one
     sets = pair_folders(everything) if sources[0].is_dir() else {together: everything}
     border = None if request.reference is None else request.border

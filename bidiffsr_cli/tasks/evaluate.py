@@ -31,6 +31,7 @@ from ..pipeline import SuperResolver
 from ..reports import check_report
 from ..reports.evaluation import as_page, as_text
 from ..runtime import Machine, Runtime, choose_runtime, environment
+from .files import several
 from .listener import SILENT, Listener, as_function
 
 JOURNAL = "scores.jsonl"
@@ -49,13 +50,12 @@ class EvaluateRequest:
         name: what the test set is called; None takes it from its path.
         limit: how many pictures, the first ones by name; None takes all.
         degradation: what makes the small pictures worse before they are enlarged.
-        scale: how many times as wide and high, 2 or 4.
         models: as `load_checkpoint` takes them; None is the first of the catalog, and "bicubic" alone no model.
             Bicubic interpolation is scored in any case.
-        steps: numbers of steps, each scored with every model; None is each model's own.
-        options: how models enlarge; its scale and steps do not count.
+        steps: numbers of steps, each scored with every model, instead of those of `options`.
+        options: how models enlarge; its scale is that of the small pictures.
         metrics: of psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr.
-        protocol: paper leaves a border of `scale` pixels out of PSNR and SSIM, full nothing.
+        protocol: paper leaves a border of as many pixels as the scale out of PSNR and SSIM, full nothing.
         paper_row: put the paper's figures beside these: the set is one of Set5, B100, Urban100, Manga109.
         machine: where models run.
         offline: never use the network.
@@ -73,11 +73,10 @@ class EvaluateRequest:
     name: str | None = None
     limit: int | None = None
     degradation: Degradation = UNCHANGED
-    scale: int = 2
-    models: Sequence[str] | None = None
-    steps: Sequence[int] | None = None
+    models: str | Sequence[str] | None = None
+    steps: int | Sequence[int] | None = None
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
-    metrics: Sequence[str] = ("psnr_y", "ssim_y", "lpips_alex", "lr_psnr")
+    metrics: str | Sequence[str] = ("psnr_y", "ssim_y", "lpips_alex", "lr_psnr")
     protocol: Literal["paper", "full"] = "paper"
     paper_row: bool = False
     machine: Machine = field(default_factory=Machine)
@@ -101,10 +100,13 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
         ModelError: a model cannot be had.
         DeviceError: the device is not there, or its memory does not suffice.
     """
-    hr, lr, sr, output, report = map(_path, (request.hr, request.lr, request.sr, request.output, request.report))
-    assert hr is not None
+    hr, (lr, sr, output, report) = (
+        Path(request.hr),
+        map(_path, (request.lr, request.sr, request.output, request.report)),
+    )
     _check(request)
-    scale, degradation, rule = request.scale, request.degradation, rules(request.protocol, request.scale)
+    scale, degradation = request.options.scale, request.degradation
+    rule = rules(request.protocol, scale)
     dataset = request.name or name_of_set(hr)
     paper = choose_set(dataset, str(hr.resolve()), scale) if request.paper_row else ""
     if paper and (request.limit or request.protocol != "paper" or degradation != UNCHANGED):
@@ -130,7 +132,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
 
     with _journal(output) as journal, _pictures_folder(output, report) as keep:
         with listener.progress(dataset, "scores") as progress:
-            metrics = list(dict.fromkeys(request.metrics))
+            metrics = list(dict.fromkeys(several(request.metrics)))
             scores = score_all(cases, subjects, rule, metrics, journal=journal, keep=keep, progress=progress, tell=tell)
         evaluation = Evaluation(
             dataset,
@@ -170,7 +172,7 @@ def _check(request: EvaluateRequest) -> None:
         raise UsageError("--label is the name of --sr.", "Leave it out, or give --sr.")
     if request.lr is not None and request.degradation.kernel != "bicubic":
         raise UsageError("The small pictures of --lr are made already.", "Leave the kernel out, or --lr.")
-    for name in request.metrics:
+    for name in several(request.metrics):
         if name not in ALL_METRICS:
             raise UsageError(f"{name!r} is no metric.", f"Choose of: {', '.join(ALL_METRICS)}.")
 
@@ -187,17 +189,19 @@ def _check_folder(folder: Path) -> None:
 
 def _models(request: EvaluateRequest, listener: Listener) -> Iterator[AtSteps]:
     """Every model with every number of steps."""
-    options = dataclasses.replace(request.options, scale=request.scale, steps=None)
-    counts: list[int | None] = [*dict.fromkeys(request.steps)] if request.steps else [None]
-    for name in request.models or [default_model()]:
+    ways = [request.options]
+    if request.steps is not None:
+        counts = dict.fromkeys(several(request.steps))
+        ways = [dataclasses.replace(request.options, steps=count, preset=None) for count in counts]
+    for name in several(request.models or default_model()):
         if name == Bicubic.label:  # which is there already
             continue
         with listener.progress(name, "bytes") as progress:
             resolver = SuperResolver.from_pretrained(
                 name, offline=request.offline, on_download=progress, **vars(request.machine)
             )
-        for steps in counts:
-            yield AtSteps(resolver, dataclasses.replace(options, steps=steps))
+        for options in ways:
+            yield AtSteps(resolver, options)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from ..errors import InputError, OutputError, UsageError
 from ..text import file_key
@@ -25,6 +25,11 @@ class Sink(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take all of it."""
+
+
+def several(given: Any) -> list[Any]:
+    """One thing, or a sequence of them, as a list; a text is one thing."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
 
 
 @dataclass(frozen=True)

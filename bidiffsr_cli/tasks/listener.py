@@ -64,13 +64,23 @@ class Listener:
 SILENT = Listener()
 
 
+class Logger(Listener):
+    """Writes warnings to Python's logger "bidiffsr", and nothing else."""
+
+    def warning(self, text: str) -> None:
+        """By `logging`: the `warnings` module loses some where threads switch others off, as those of `batch` do."""
+        import logging
+
+        logging.getLogger("bidiffsr").warning(text)
+
+
 def as_function(
     request: Callable[Parameters, Request], run: Callable[[Request, Listener], Result]
 ) -> Callable[Parameters, Result]:
-    """The function that takes a request's fields, for callers who do not want to listen."""
+    """The function that takes a request's fields, for callers who do not listen: warnings are logged."""
 
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return run(request(*args, **kwargs), SILENT)
+        return run(request(*args, **kwargs), Logger())
 
     call.__name__ = call.__qualname__ = run.__module__.rpartition(".")[2]
     call.__module__, call.__doc__ = run.__module__, f"{inspect.getdoc(run)}\n\n{inspect.getdoc(request)}"

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class PackRequest:
 
     source: str | os.PathLike[str]
     output: str | os.PathLike[str]
+    _: KW_ONLY
     license: str | None = None
     origin: str | None = None
     overwrite: bool = False

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .files import several
 from .listener import SILENT, Listener, as_function
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ class TrainRequest:
         state_budget: also write a compact state of at most so many bytes.
         max_file: cut the compact state into files of at most so many bytes.
         device: as `Machine` takes it.
-        threads: of the CPU; None takes all that the process may use.
+        threads: of the CPU; None takes OMP_NUM_THREADS, or all cores that the process may use.
         stop: asked after every iteration; if it returns true, the run saves its state and ends.
     """
 
     config: str | None = None
-    data: Sequence[str | os.PathLike[str]] = ()
-    changes: Sequence[str] = ()
+    _: KW_ONLY
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
+    changes: str | Sequence[str] = ()
     output: str | os.PathLike[str] | None = None
     system: str | None = None
     resume: bool = False
@@ -113,7 +115,7 @@ def train_config(request: TrainRequest) -> TrainConfig:
     """
     from ..training.config_files import changed, of_system, read_config
 
-    changes = list(request.changes)
+    changes = several(request.changes)
     if request.time_limit is not None:
         changes += [f"run.seconds={request.time_limit}", "run.iterations=null"]
     if request.iterations is not None:
@@ -134,7 +136,7 @@ def train_config(request: TrainRequest) -> TrainConfig:
         config = changed(of_system(read_config(request.config), request.system), changes)
     if not request.data:
         return config
-    pictures = tuple(os.path.abspath(name) for name in request.data)  # noqa: PTH100 - Path.resolve would follow links
+    pictures = tuple(os.path.abspath(name) for name in several(request.data))  # noqa: PTH100 - Path.resolve would follow links
     return replace(config, data=replace(config.data, pictures=pictures))
 
 
@@ -166,7 +168,6 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
     from ..training.trainer import Trainer
 
     prepare_folder(folder, resume=request.resume)
-    runtime.keep_freed_memory()
     first = rank() == 0
     with joined(runtime.Machine(request.device, threads=request.threads)) as device:
         # threads compute parts of a batch, but with dropout, as they would share its generator

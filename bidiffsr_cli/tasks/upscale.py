@@ -6,15 +6,16 @@ result.images[0]["output_size"]
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..checkpoints.catalog import AUTO, default_model, suited_model
 from ..enlarging import Decoded, Writing, decode, encode_result, sample
-from ..errors import ModelError, StorageError, explained
+from ..errors import ModelError, StorageError, UsageError, explained
 from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
 from ..planning import Plan
@@ -22,11 +23,11 @@ from ..reports import write_report
 from ..reports.terminal import phases, suited_hint, summary
 from ..results import MANY, UpscaleResult, failure
 from ..runtime import Machine
-from .files import Files, Sink, check_files, name_files, own_format
+from .files import Files, Sink, check_files, name_files, own_format, several
 from .listener import SILENT, Listener, as_function
 
-Source = str | os.PathLike[str] | BinaryIO
-"""A picture: a path, or a stream of its file."""
+Source = str | os.PathLike[str] | BinaryIO | bytes
+"""A picture: a path, or its file as a stream or as bytes."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class UpscaleRequest:
 
     inputs: Source | Sequence[Source]
     output: str | os.PathLike[str] | Sink | None = None
+    _: KW_ONLY
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
     model: str | None = None
     writing: Writing = field(default_factory=Writing)
@@ -173,9 +175,17 @@ class _Task:
 
 def _tasks(request: UpscaleRequest) -> list[_Task]:
     """One for each picture, as far as can be told before any is read."""
-    given = request.inputs if isinstance(request.inputs, Sequence) else [request.inputs]
-    listed = [given] if isinstance(given, str) else given
-    sources = [os.fspath(source) if isinstance(source, os.PathLike) else source for source in listed]
+    listed = several(request.inputs)
+    if not listed:
+        raise UsageError("There is no picture.", "Name one, or several.")
+    sources = [
+        io.BytesIO(source)
+        if isinstance(source, bytes)
+        else os.fspath(source)
+        if isinstance(source, os.PathLike)
+        else source
+        for source in listed
+    ]
     output = os.fspath(request.output) if isinstance(request.output, os.PathLike) else request.output
     report = None if request.report is None else os.fspath(request.report)
     word, overwrite = request.writing.format, request.overwrite

@@ -38,8 +38,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     def forget() -> None:
         """What this process knows of the models before."""
         catalog.catalog.cache_clear()
-        work._resolver.cache_clear()
-        work._planner.cache_clear()
+        work.forget_models()
 
     bundle(fast=0, photo=1)
     yield bundle

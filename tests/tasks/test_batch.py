@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli.support import decoded
+from cli.support import decoded, tiny_checkpoint
 
 import bidiffsr_cli
 from bidiffsr_cli import Machine, Selection, UpscaleOptions, Writing
@@ -20,7 +20,9 @@ ONE_STEP = UpscaleOptions(steps=1)
 
 
 def test_a_folder_and_again(folder: Path, model: str, notes: Notes) -> None:
-    request = BatchRequest([folder / "photos"], folder / "big", ONE_STEP, model, report=folder / "run.csv")
+    request = BatchRequest(
+        [folder / "photos"], folder / "big", options=ONE_STEP, model=model, report=folder / "run.csv"
+    )
     first = run(request, notes)
     assert first.status == "failed" and first.failed == ["broken.png"] and keeps_the_contract(first.to_dict())
     assert first.counts == {"done": 2, "skipped": 0, "failed": 1, "left": 0}
@@ -33,15 +35,17 @@ def test_a_folder_and_again(folder: Path, model: str, notes: Notes) -> None:
     assert notes.shares[-1] == 1 and notes.shares == sorted(notes.shares)
 
     (folder / "photos" / "broken.png").unlink()
-    again = bidiffsr_cli.batch([folder / "photos"], folder / "big", ONE_STEP, model)
+    again = bidiffsr_cli.batch([folder / "photos"], folder / "big", options=ONE_STEP, model=model)
     assert again.status == "done" and again.counts["skipped"] == 2 and again.pictures_per_second is None
     assert [image["seconds"] for image in again.images] == [image["seconds"] for image in first.images[:2]]
 
 
 def test_the_same_bytes_and_the_same_clock_as_upscale(folder: Path, model: str) -> None:
     options = UpscaleOptions(steps=1, scale=4, seed=3)
-    done = bidiffsr_cli.batch([folder / "photos"], folder / "big", options, model, selection=Selection(include=["a.*"]))
-    one = bidiffsr_cli.upscale(folder / "photos" / "a.png", folder / "one.png", options, model)
+    done = bidiffsr_cli.batch(
+        [folder / "photos"], folder / "big", options=options, model=model, selection=Selection(include=["a.*"])
+    )
+    one = bidiffsr_cli.upscale(folder / "photos" / "a.png", folder / "one.png", options=options, model=model)
     assert (folder / "big" / "a.png").read_bytes() == (folder / "one.png").read_bytes()
     for image in (*done.images, *one.images):
         seconds = image["seconds"]
@@ -50,7 +54,7 @@ def test_the_same_bytes_and_the_same_clock_as_upscale(folder: Path, model: str) 
 
 
 def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
-    planned = bidiffsr_cli.batch([folder / "photos"], None, ONE_STEP, model, dry_run=True)
+    planned = bidiffsr_cli.batch([folder / "photos"], None, options=ONE_STEP, model=model, dry_run=True)
     assert (planned.status, planned.left) == ("planned", ["a.png", "b.jpg", "broken.png"])
     assert planned.folders == [f"3 pictures -> {folder / 'photos_x2'}"] and keeps_the_contract(planned.to_dict())
     assert not (folder / "photos_x2").exists()
@@ -86,3 +90,23 @@ def test_journals_of_earlier_versions_are_understood() -> None:
     }  # fmt: skip
     assert Work("fast", Machine(), ONE_STEP, Writing("same")).settings("")["format"] == "same"
     assert Work("fast", Machine(), ONE_STEP, Writing()).settings("")["format"] == "PNG"
+
+
+def test_one_folder_needs_no_list_and_a_model_is_read_anew(folder: Path) -> None:
+    """A file that has changed between two runs is another model, which the ledger must not mistake for the first."""
+    file, photos = folder / "mine.safetensors", folder / "photos"
+    pictures = []
+    for seed in (0, 1):
+        file.write_bytes(tiny_checkpoint(seed=seed))
+        done = bidiffsr_cli.batch(
+            photos, folder / "big", options=ONE_STEP, model=str(file), selection=Selection(include=["a.*"])
+        )
+        assert done.counts["done"] == 1
+        pictures.append(decoded(folder / "big" / "a.png").tobytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_warnings_are_logged(folder: Path, model: str, caplog: pytest.LogCaptureFixture) -> None:
+    bidiffsr_cli.batch(folder / "photos", folder / "big", options=ONE_STEP, model=model)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("bidiffsr", "WARNING") and "broken.png" in record.getMessage()

@@ -15,8 +15,8 @@ from .conftest import Notes, keeps_the_contract
 def test_steps_of_a_model(model: str, notes: Notes) -> None:
     seen: list[int] = []
     request = bench.BenchRequest(
-        "steps",
-        "model",
+        only="steps",
+        network="model",
         repeats=1,
         model=model,
         machine=Machine("cpu", threads=1),

@@ -36,7 +36,9 @@ def sets(tmp_path: Path, pictures: Path) -> Path:
 
 def test_folders_against_originals(sets: Path, notes: Notes) -> None:
     page = sets / "page.html"
-    request = CompareRequest([sets / "nearest", sets / "originals"], page, sets / "originals", ["N", "O"], border=2)
+    request = CompareRequest(
+        [sets / "nearest", sets / "originals"], page, reference=sets / "originals", labels=["N", "O"], border=2
+    )
     comparison = run(request, notes)
     assert (comparison.output, comparison.versions) == (str(page), ["N", "O"])
     assert [(image.name, image.size) for image in comparison.images] == [("houses", (64, 48)), ("parrot", (64, 48))]

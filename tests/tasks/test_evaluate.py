@@ -71,9 +71,10 @@ def test_options_scale_and_degradation_count(originals: Path, model: str) -> Non
         return [summary.mean["psnr_y"] for summary in bidiffsr_cli.evaluate(originals, **values).summaries]  # type: ignore[arg-type]
 
     bicubic, enlarged = psnr()
-    other = psnr(options=UpscaleOptions(scale=4, steps=1, seed=1))  # its scale and steps do not count
+    other = psnr(options=UpscaleOptions(steps=1, seed=1))  # steps of their own come first
     assert other[0] == bicubic and other[1] != enlarged
-    assert psnr(scale=4)[0] < bicubic and psnr(degradation=Degradation(noise=20.0))[0] < bicubic
+    assert psnr(steps=None, options=UpscaleOptions(preset="best"))[1] != enlarged
+    assert psnr(options=UpscaleOptions(scale=4))[0] < bicubic and psnr(degradation=Degradation(noise=20.0))[0] < bicubic
     assert psnr(protocol="full")[0] != bicubic and psnr(limit=1)[0] != bicubic
     assert psnr(models=["bicubic"]) == [bicubic]
 
@@ -107,7 +108,7 @@ def test_what_is_refused(originals: Path, model: str, tmp_path: Path) -> None:
         ({"label": "x"}, UsageError),
         ({"metrics": ["beauty"]}, UsageError),
         ({"protocol": "mine"}, UsageError),
-        ({"scale": 3, "paper_row": True}, UsageError),
+        ({"options": UpscaleOptions(scale=3), "paper_row": True}, UsageError),
         ({"report": "report.txt"}, UsageError),
         ({"output": originals}, OutputError),
         ({"output": originals / "parrot.png" / "x"}, OutputError),

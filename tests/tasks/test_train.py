@@ -29,7 +29,14 @@ TINY = [
 
 def request(folder: Path, **changes) -> TrainRequest:
     return TrainRequest(
-        "smoke", [PHOTO], TINY, folder / "run", cache=folder / "cache", threads=1, device="cpu", **changes
+        "smoke",
+        data=PHOTO,
+        changes=TINY,
+        output=folder / "run",
+        cache=folder / "cache",
+        threads=1,
+        device="cpu",
+        **changes,
     )
 
 
@@ -61,7 +68,7 @@ def test_a_run_is_stopped_from_another_thread_and_resumed(tmp_path: Path, notes:
     resumed = bidiffsr_cli.train(resume=True, iterations=2, **where)
     assert resumed.done and resumed.iteration == 2
     with pytest.raises(UsageError, match="There is a run"):
-        bidiffsr_cli.train("smoke", [PHOTO], TINY, **where)
+        bidiffsr_cli.train("smoke", data=[PHOTO], changes=TINY, **where)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ ONE_STEP = UpscaleOptions(steps=1)
 
 
 def test_from_file_to_file(folder: Path, model: str, notes: Notes) -> None:
-    request = UpscaleRequest(folder / "photos" / "a.png", folder / "big.png", ONE_STEP, model)
+    request = UpscaleRequest(folder / "photos" / "a.png", folder / "big.png", options=ONE_STEP, model=model)
     summary = run(request, notes)
     (image,) = summary.images
     assert keeps_the_contract(summary.to_dict()) and summary.to_dict() is image and not summary.failed
@@ -35,13 +35,15 @@ def test_from_file_to_file(folder: Path, model: str, notes: Notes) -> None:
 
 
 def test_the_same_pixels_as_the_model_alone_gives(folder: Path, model: str) -> None:
-    bidiffsr_cli.upscale(folder / "photos" / "a.png", folder / "big.png", ONE_STEP, model)
+    bidiffsr_cli.upscale(folder / "photos" / "a.png", folder / "big.png", options=ONE_STEP, model=model)
     alone = bidiffsr_cli.SuperResolver.from_pretrained(model).upscale(folder / "photos" / "a.png", ONE_STEP).image
     assert isinstance(alone, Image.Image) and decoded(folder / "big.png").tobytes() == alone.tobytes()
 
 
 def test_the_time_is_the_sum_of_its_phases(folder: Path, model: str) -> None:
-    summary = bidiffsr_cli.upscale([folder / "photos" / "a.png", folder / "photos" / "b.jpg"], None, ONE_STEP, model)
+    summary = bidiffsr_cli.upscale(
+        [folder / "photos" / "a.png", folder / "photos" / "b.jpg"], None, options=ONE_STEP, model=model
+    )
     loaded = []
     for image in summary.images:
         seconds = image["seconds"]
@@ -54,21 +56,21 @@ def test_the_time_is_the_sum_of_its_phases(folder: Path, model: str) -> None:
 
 def test_from_stream_to_stream(folder: Path, model: str) -> None:
     source, target = io.BytesIO((folder / "photos" / "b.jpg").read_bytes()), io.BytesIO()
-    summary = bidiffsr_cli.upscale(source, target, ONE_STEP, model, writing=Writing("webp"))
+    summary = bidiffsr_cli.upscale(source, target, options=ONE_STEP, model=model, writing=Writing("webp"))
     assert decoded(target.getvalue()).format == "WEBP" and decoded(target.getvalue()).size == (80, 60)
     assert (summary.images[0]["input"], summary.images[0]["output"]) == ("-", "-")
     with pytest.raises(UsageError, match="A stream needs an output"):
-        bidiffsr_cli.upscale(source, None, ONE_STEP, model)
+        bidiffsr_cli.upscale(source, None, options=ONE_STEP, model=model)
     with pytest.raises(InputError, match="The stream"):
-        bidiffsr_cli.upscale(io.BytesIO(b"nothing"), io.BytesIO(), ONE_STEP, model)
+        bidiffsr_cli.upscale(io.BytesIO(b"nothing"), io.BytesIO(), options=ONE_STEP, model=model)
     with pytest.raises(UsageError, match="The stream cannot be one of several"):
-        bidiffsr_cli.upscale([source, folder / "photos" / "a.png"], folder, ONE_STEP, model)
+        bidiffsr_cli.upscale([source, folder / "photos" / "a.png"], folder, options=ONE_STEP, model=model)
 
 
 def test_of_several_one_fails_and_alone_it_raises(folder: Path, model: str, notes: Notes) -> None:
     names = sorted((folder / "photos").iterdir())
     report = folder / "run.json"
-    summary = run(UpscaleRequest(names, folder / "new", ONE_STEP, model, report=report), notes)
+    summary = run(UpscaleRequest(names, folder / "new", options=ONE_STEP, model=model, report=report), notes)
     assert [image["status"] for image in summary.images] == ["done", "done", "failed"]
     assert summary.failed == [str(folder / "photos" / "broken.png")]
     assert summary.to_dict()["counts"] == {"done": 2, "failed": 1, "left": 0} and keeps_the_contract(summary.to_dict())
@@ -76,12 +78,12 @@ def test_of_several_one_fails_and_alone_it_raises(folder: Path, model: str, note
     assert ("traceback", "InputError") in notes.said and notes.said[-1][0] == "warning"
     assert json.loads(report.read_text())["images"][2] == summary.images[2]
     with pytest.raises(InputError, match=r"broken\.png"):
-        bidiffsr_cli.upscale(names[2], folder / "new" / "c.png", ONE_STEP, model)
+        bidiffsr_cli.upscale(names[2], folder / "new" / "c.png", options=ONE_STEP, model=model)
 
 
 def test_a_dry_run(folder: Path, model: str) -> None:
     summary = bidiffsr_cli.upscale(
-        folder / "photos" / "a.png", None, ONE_STEP, model, writing=Writing(long_side=30), dry_run=True
+        folder / "photos" / "a.png", None, options=ONE_STEP, model=model, writing=Writing(long_side=30), dry_run=True
     )
     (plan,) = summary.plans
     assert plan.format == "PNG" and plan.seconds > 0 and plan.memory > 0
@@ -93,5 +95,13 @@ def test_an_odd_name(folder: Path, model: str, monkeypatch: pytest.MonkeyPatch) 
     """In Python "-" is a file of that name: streams are given as such."""
     monkeypatch.chdir(folder)
     picture().save("-", "PNG")
-    summary = bidiffsr_cli.upscale("-", "big.png", ONE_STEP, model)
+    summary = bidiffsr_cli.upscale("-", "big.png", options=ONE_STEP, model=model)
     assert summary.images[0]["status"] == "done" and decoded(Path("big.png")).size == (48, 32)
+
+
+def test_bytes_and_nothing(folder: Path, model: str) -> None:
+    data = (folder / "photos" / "a.png").read_bytes()
+    bidiffsr_cli.upscale(data, folder / "big.png", options=ONE_STEP, model=model)
+    assert decoded(folder / "big.png").size == (48, 32)
+    with pytest.raises(UsageError, match="no picture"):
+        bidiffsr_cli.upscale([], folder / "other.png")

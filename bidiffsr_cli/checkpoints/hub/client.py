@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import threading
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,8 @@ LONGEST_SILENCE = 120.0
 LONGEST_WAIT = 120
 """Seconds."""
 _OF_THE_DISK = ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR", "ENAMETOOLONG"]
+_ALONE = threading.RLock()
+"""What the library keeps for the whole process is changed by one thread at a time."""
 
 
 def library() -> Any:
@@ -60,6 +63,11 @@ def quiet() -> Iterator[None]:
 
     Answers are looked at (`_check_answer`), and none is waited for longer than `LONGEST_SILENCE`.
     """
+    with _ALONE:
+        yield from _quiet()
+
+
+def _quiet() -> Iterator[None]:
     hub = library()
     session, verbosity = hub.get_session(), hub.logging.get_verbosity()
     hooks, timeout = session.event_hooks, session.timeout

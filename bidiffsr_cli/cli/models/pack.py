@@ -38,7 +38,7 @@ def pack(
     messages.configure()
     from ...tasks.pack import PackRequest, run
 
-    result = run(PackRequest(source, output, license, origin, overwrite), out)
+    result = run(PackRequest(source, output, license=license, origin=origin, overwrite=overwrite), out)
     times = result.source_bytes / result.bytes
     out.message(
         f"{output}: {result.bytes / 1e6:.2f} MB, {times:.1f} times smaller than {result.source.name}; "
