@@ -124,7 +124,7 @@ def test_without_the_package(photos: Path, batch: Run, monkeypatch: pytest.Monke
 def test_a_store_that_fails_ends_the_run(photos: Path, model: Path, bucket: str, store: Any) -> None:
     for index in range(60):
         picture().save(f"in/{index:02}.png")
-    process = spawn(["batch", "in", "-o", f"s3://{bucket}/out", "-m", model, "--steps", "12"])
+    process = spawn(["batch", "in", "-o", f"s3://{bucket}/out", "-m", model, "--steps", "40"])
     while len(results(store, f"{bucket}/out")) < 3:
         assert process.poll() is None
         time.sleep(0.01)
@@ -133,7 +133,7 @@ def test_a_store_that_fails_ends_the_run(photos: Path, model: Path, bucket: str,
             store.rm(bucket, recursive=True)
     stopped = finish(process)
     assert stopped.code == 2 and f"'s3://{bucket}/out" in told(stopped), stopped.err
-    assert stopped.err.count("Error") == 1 and "[50/62]" not in stopped.err
+    assert stopped.err.count("Error") == 1 and "[62/62]" not in stopped.err
 
 
 @pytest.mark.slow
