@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.2.0.dev0"  # the only place that has it
 __all__ = [
     "Degradation",
     "Machine",
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    __version__: str
     from .checkpoints.models import load_checkpoint
     from .enlarging import Writing
     from .folders.jobs import Selection
@@ -64,8 +64,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `bidiffsr --help` must not wait for it."""
-    if name == "__version__":
-        return globals().setdefault(name, _version())
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import warnings
@@ -78,13 +76,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    """What pyproject.toml said when this was installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("bidiffsr")
-    except PackageNotFoundError:  # a tree that is run where it lies
-        return "unknown"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
+from .text import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -118,7 +119,7 @@ class UpscaleResult:
 
     def __repr__(self) -> str:
         sizes = " -> ".join(f"{width}×{height}" for width, height in (self.input_size, self.output_size))
-        how = f"{self.model.name}, {self.steps} step{'s' * (self.steps > 1)} of {self.sampler}"
+        how = f"{self.model.name}, {counted(self.steps, 'step')} of {self.sampler}"
         return f"<UpscaleResult {sizes}: {how}, on {self.device}, {self.status} in {self.seconds.total:.2f} s>"
 
     @property

@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, whose plural has an s: "1 step", "2 steps"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(items: Sequence[str], most: int = 5, *, separator: str = ", ") -> str:
     """The first of several in a sentence, and how many more there are: "a, b and 3 more"."""
     more = f"{separator.rstrip(', ')} and {len(items) - most} more" if len(items) > most else ""

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..images.pixels import to_image, to_levels
 from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
+from ..text import counted
 from .testset import Pixels
 
 
@@ -64,7 +65,7 @@ class AtSteps:
     def __init__(self, resolver: SuperResolver, options: UpscaleOptions) -> None:
         self.resolver, self.options = resolver, options
         self.steps = resolver.planner.steps(options)
-        self.label = f"{resolver.model.name}, {self.steps} step{'s' if self.steps > 1 else ''}"
+        self.label = f"{resolver.model.name}, {counted(self.steps, 'step')}"
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import BidiffsrError, DeviceError, OutputError, UsageError
+from ..text import counted
 from .jobs import Job
 from .large import enlarge, is_large
 from .ledger import Ledger
@@ -87,7 +88,7 @@ def _run(
     waiting, flying, large = list(reversed(jobs)), dict[Any, Job](), set[Job]()
     while flying or (waiting and not stop.is_set()):
         if not told and not _fits_somewhere(ray, threads, gpus):
-            need = f"{threads} CPU{'s' if threads > 1 else ''}{' and a GPU' if gpus else ''}"
+            need = f"{counted(threads, 'CPU')}{' and a GPU' if gpus else ''}"
             if not waits:
                 raise DeviceError(f"This machine has not the {need} that a picture takes.", "Give fewer --threads.")
             tell(f"No node has the {need} that a picture takes: waiting for one.")

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from ..errors import InputError, OutputError, UsageError
 from ..suffixes import own
-from ..text import file_key, listed
+from ..text import counted, file_key, listed
 from .storage import ABSENT, Contents, Folder, Status
 
 SYSTEM = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information"))
@@ -169,7 +169,7 @@ def described(others: Counter[str]) -> str:
     """Files that are no pictures, such as "3 other files (.heic, .txt)"."""
     kinds = [suffix or "no suffix" for suffix, _ in others.most_common(4)]
     more = ", …" if len(others) > len(kinds) else ""
-    return f"{others.total()} other file{'s' if others.total() > 1 else ''} ({', '.join(kinds)}{more})"
+    return f"{counted(others.total(), 'other file')} ({', '.join(kinds)}{more})"
 
 
 def _check_names(jobs: Sequence[Job]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
+from ..text import counted
 from .jobs import Found, Job, NothingToDo, Selection, find_jobs
 from .remote import open_folder
 from .storage import Folder
@@ -35,8 +36,7 @@ class Part:
     def __str__(self) -> str:
         """3 pictures, 1 of them done before -> photos_x2"""
         before = f", {len(self.skipped)} of them done before" if self.skipped else ""
-        count = len(self.found.jobs)
-        return f"{count} picture{'s' if count != 1 else ''}{before} -> {self.target}"
+        return f"{counted(len(self.found.jobs), 'picture')}{before} -> {self.target}"
 
     @property
     def left(self) -> list[Job]:

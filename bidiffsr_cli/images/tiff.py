@@ -19,6 +19,7 @@ from typing import IO, Any
 import PIL
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from ..text import counted
 from .spaces import Coding, from_primaries
 
 BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANES, FORMAT = 258, 259, 262, 277, 284, 339
@@ -91,7 +92,7 @@ def _kind(tags: Tags) -> str:
     channels, bits = tags.get(CHANNELS, 1), max(_several(tags, BITS, 1))
     sort = {SIGNED: "signed integers", FLOATS: "floats"}.get(_several(tags, FORMAT, UNSIGNED)[0], "integers")
     colours = {YCBCR: "YCbCr ", LAB: "Lab "}.get(tags.get(PHOTOMETRIC, 1), "")
-    words = f"{colours}TIFF of {channels} channel{'s' if channels != 1 else ''} of {bits}-bit {sort}"
+    words = f"{colours}TIFF of {counted(channels, 'channel')} of {bits}-bit {sort}"
     if tags.get(PLANES) == SEPARATE and channels > 1:
         words += " in separate planes"
     names = {number: name for number, name in TiffImagePlugin.COMPRESSION_INFO.items() if number != UNCOMPRESSED}

@@ -189,8 +189,8 @@ def _encoder_options(format: str, image: Image.Image, quality: int | None) -> di
     if format == "AVIF":
         return {"quality": quality, "subsampling": "4:0:0" if image.mode == "L" else "4:4:4", "speed": 6}
     if format == "PNG":
-        # An enlarged picture does not repeat itself: by runs alone (at any level) nine photographs take half the time
-        # of level 3 and 1.7 % less space, a screenshot 10 % less; what is drawn by machine takes up to 28 % more.
+        # An enlarged picture does not repeat itself: by runs alone (at any level) sixteen results of photographs take
+        # three fifths of the time of level 3 and 3 % less space, a screenshot 10 % less; drawn patterns up to 28 % more
         return {"compress_level": 1, "compress_type": zlib.Z_RLE}
     bytes_needed = image.width * image.height * len(image.getbands()) * (2 if image.mode == "I;16" else 1)
     return {"compression": "tiff_adobe_deflate", "big_tiff": bytes_needed > 4_000_000_000}

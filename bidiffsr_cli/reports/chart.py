@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..text import counted
 from .markup import text
 
 WIDTH, HEIGHT = 720, 400
@@ -191,5 +192,5 @@ def _sentence(point: Point) -> str:
 
 def _facts(point: Point) -> list[str]:
     """Steps and seconds, as far as they are known."""
-    facts = [] if point.steps is None else [f"{point.steps} step{'s' if point.steps > 1 else ''}"]
+    facts = [] if point.steps is None else [counted(point.steps, "step")]
     return facts if point.seconds is None else [*facts, f"{point.seconds:.{0 if point.seconds >= 10 else 2}f} s"]

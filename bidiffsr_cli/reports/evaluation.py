@@ -17,7 +17,7 @@ from ..evaluation.scoring import Score
 from ..evaluation.summary import Summary
 from ..evaluation.testset import Case
 from ..images.pixels import to_image
-from ..text import csv_cell
+from ..text import counted, csv_cell
 from .files import COLUMNS, cell
 from .markdown import tables_with_conditions
 from .page import Exhibit, Page, Point, Version, render_page
@@ -48,7 +48,7 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
         for summary in summaries
     ]
     header = ("", *(METRIC_NAMES[name] for name in metrics), "s", "s/step")
-    pictures = f"{evaluation.count} picture{'s' if evaluation.count > 1 else ''}"
+    pictures = counted(evaluation.count, "picture")
     title = f"{evaluation.dataset} x{evaluation.rule.scale}, {pictures}"
     note = NOTE + (" ± is half of the mean's 95 % confidence interval." if intervals else "")
     found = [Table(title, header, rows, note)]
@@ -175,7 +175,7 @@ def as_page(evaluation: Evaluation, cases: Sequence[Case], kept: Path, most: int
     return render_page(
         Page(
             title=f"{evaluation.dataset} x{evaluation.rule.scale}",
-            summary=f"{len(cases)} pictures, enlarged and compared with their originals.{rest}",
+            summary=f"{counted(len(cases), 'picture')}, enlarged and compared with their originals.{rest}",
             tables=_all_tables(evaluation),
             pictures=[_picture(case, evaluation, kept) for case in shown],
             points=points,

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..results import MANY
-from ..text import csv_cell
+from ..text import counted, csv_cell
 from .pictures import HEADER, as_markdown, cells, conditions
 
 Results = Sequence[dict[str, Any]]
@@ -121,7 +121,7 @@ def as_html(results: Results) -> str:
     bad = [(result["input"], result["error"]) for result in results if "error" in result]
     tables = [Table("Pictures", HEADER, [cells(result) for result in good], "")] if good else []
     tables += [Table("Failed", ("picture", "why"), bad, "", words=2)] if bad else []
-    counts = f"{len(good)} pictures" + (f", {len(bad)} failed" if bad else "")
+    counts = counted(len(good), "picture") + (f", {len(bad)} failed" if bad else "")
     facts = [("pictures", line) for line in dict.fromkeys(map(conditions, good))]
     return render_page(Page("Pictures enlarged by bidiffsr", counts, tables, (), conditions=facts))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..checkpoints.catalog import AUTO, default_model, suited_model
 from ..results import UpscaleResult
+from ..text import counted
 from .pictures import model_name
 
 Rows = list[tuple[str, str]]
@@ -16,7 +17,7 @@ Rows = list[tuple[str, str]]
 
 def summary(result: UpscaleResult, *, with_seed: bool = False) -> str:
     """photo.jpg 640x480 -> photo_x2.png 1280x960 in 3.2 s (fast, 5 steps, 12 windows, 410 MB)"""
-    details = [result.model.name, _count(result.steps, "step"), _count(result.tiles.count, "window")]
+    details = [result.model.name, counted(result.steps, "step"), counted(result.tiles.count, "window")]
     if with_seed:
         details.append(f"seed {result.seed}")
     if result.peak_memory_bytes.host is not None:
@@ -103,13 +104,9 @@ def _circumstances(result: UpscaleResult) -> Rows:
     name = model_name({"name": model.name, "revision": model.revision})
     return [
         ("model", f"{name} (sha256 {model.sha256[:12]})"),
-        ("device", f"{result.device}, {result.dtype} ({kernels}, {_count(result.threads, 'thread')})"),
+        ("device", f"{result.device}, {result.dtype} ({kernels}, {counted(result.threads, 'thread')})"),
         ("windows", f"{tiles.count} of {_size(tiles.size)}, overlap {tiles.overlap}, {tiles.concurrent} at once"),
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _size(size: tuple[int, int]) -> str:

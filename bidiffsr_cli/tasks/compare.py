@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError
+from ..text import counted
 from .files import Files, check_files, check_names, several
 from .listener import SILENT, Listener, as_function
 
@@ -117,7 +118,7 @@ def run(request: CompareRequest, listener: Listener = SILENT) -> Comparison:
     sets = pair_folders(everything) if sources[0].is_dir() else {together: everything}
     border = None if request.reference is None else request.border
     pictures = [_picture(name, paths, labels, border, listener) for name, paths in sets.items()]
-    count = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''} in {len(labels)} versions"
+    count = f"{counted(len(pictures), 'picture')} in {counted(len(labels), 'version')}"
     page = Page(
         title=" · ".join(labels),
         summary=f"{count}{'' if border is None else ', beside the original'}.",

@@ -454,7 +454,7 @@ void check_full_conv(Random& random, const std::vector<int>& isas) {
   const FullCase f = draw_full_case(random);
   const int64_t terms = f.inputs * f.c.kernel * f.c.kernel + 3;
   // behind SiLU some values are on the other side of the middle between two of bfloat16
-  const bool winograd = f.c.kernel == 3 && !f.c.bfloat16;  // its transforms magnify rounding about ten times
+  const bool winograd = f.c.kernel == 3 && !f.c.bfloat16;  // its transforms magnify rounding
   const double tolerance =
       f.c.bfloat16 && f.c.norm_scale ? 0.003 * sqrt(double(terms)) + 0.02 : rounding(terms) * (winograd ? 10 : 1);
   const Floats wanted = naive_full_conv(f);

@@ -238,7 +238,7 @@ def assert_full_conv_equals_reference(inputs, conv: FullConv, threads: int, plan
     # a value that lies between two of bfloat16 is rounded to either, as what it was made of differs by a last bit
     tolerance = 3e-2 if conv.dtype == "bfloat16" and conv.norm else 3e-5
     if conv.dtype == "float32" and conv.weight.shape[-1] == 3:
-        tolerance = 3e-4  # Winograd's transforms magnify rounding about ten times
+        tolerance = 3e-4  # Winograd's transforms magnify rounding
     results = {isa: run(isa, made, inputs, threads) for isa in ISAS}
     for isa, result in results.items():
         torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from training.conftest import TINY
 
 import bidiffsr_cli
 from bidiffsr_cli.checkpoints.files import read_checkpoint
@@ -16,22 +17,14 @@ from bidiffsr_cli.tasks.train import TrainRequest
 from .conftest import Notes, keeps_the_contract
 
 PHOTO = Path(__file__).parents[1] / "pictures" / "parrot.png"
-TINY = [
-    "model.network.inner_channel=4",
-    "model.network.norm_groups=1",
-    "model.tile={size=64,overlap=8}",
-    "data.crop=32",
-    "data.batch=4",
-    "loss.rollout={share=0.0}",
-    "run.log_every=1",
-]
+CHANGES = [*TINY, "loss.rollout={share=0.0}", "run.log_every=1"]
 
 
 def request(folder: Path, **changes) -> TrainRequest:
     return TrainRequest(
         "smoke",
         data=PHOTO,
-        changes=TINY,
+        changes=CHANGES,
         output=folder / "run",
         cache=folder / "cache",
         threads=1,
@@ -68,7 +61,7 @@ def test_a_run_is_stopped_from_another_thread_and_resumed(tmp_path: Path, notes:
     resumed = bidiffsr_cli.train(resume=True, iterations=2, **where)
     assert resumed.done and resumed.iteration == 2
     with pytest.raises(UsageError, match="There is a run"):
-        bidiffsr_cli.train("smoke", data=[PHOTO], changes=TINY, **where)
+        bidiffsr_cli.train("smoke", data=[PHOTO], changes=CHANGES, **where)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,8 @@ template <class T>
 class ConvBand {
  public:
   ConvBand(const Kernels& k, const FullConvCall& c)
-      : k(k), c(c), pad(c.kernel / 2), inputs(k, c, c.kernel, c.width + 2 * pad), outputs(k, c) {
-    // A pixel's channels are read where they lie if nothing happens to them and the sources are alike.
-    direct = sizeof(T) == 4 && c.kernel == 1 && !c.norm_scale && !c.unshuffle &&
-             (!c.source_channels[1] || c.source_channels[1] == c.source_channels[0]);
+      : k(k), c(c), direct(reads_sources(c)), pad(c.kernel / 2),
+        inputs(k, c, direct ? 0 : c.kernel, c.width + 2 * pad), outputs(k, c) {
     strip = STRIP_SUMS / outputs.channels < 16 ? 16 : STRIP_SUMS / outputs.channels;
     sums = scratch<float>(strip * outputs.channels);
   }
@@ -33,6 +31,12 @@ class ConvBand {
   }
 
  private:
+  // Whether a pixel's channels are read where they lie: nothing happens to them, and the sources are alike.
+  static bool reads_sources(const FullConvCall& c) {
+    return sizeof(T) == 4 && c.kernel == 1 && !c.norm_scale && !c.unshuffle &&
+           (!c.source_channels[1] || c.source_channels[1] == c.source_channels[0]);
+  }
+
   void convolve_sources(int64_t pixel, int64_t pixels) {
     const int64_t channels = c.source_channels[0];
     const float* runs[2];
@@ -59,7 +63,7 @@ class ConvBand {
 
   const Kernels& k;
   const FullConvCall& c;
-  bool direct;
+  const bool direct;
   int64_t pad, strip;
   InputRows<T> inputs;
   OutputRows outputs;
@@ -76,7 +80,7 @@ int64_t prepared_full_bytes(int32_t isa, int32_t bfloat16, int32_t outputs, int3
 }
 
 int32_t prepare_full(int32_t isa, int32_t bfloat16, const float* weights, int32_t outputs, int32_t inputs,
-                              int32_t kernel, void* prepared) {
+                     int32_t kernel, void* prepared) {
   const Kernels* k = kernels(isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
   memset(prepared, 0, prepared_full_bytes(isa, bfloat16, outputs, inputs, kernel));
