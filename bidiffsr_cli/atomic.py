@@ -82,7 +82,7 @@ def open_plain(path: Path, flags: int) -> int:
     file = os.open(path, flags | careful, 0o666)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "It is no plain file", str(path))
+        raise OSError(errno.EINVAL, "It is not a plain file", str(path))
     return file
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from . import __version__, runtime
 from .images import Picture, check_size, choose_format, encode, resample, resampled_size
 from .images.reading import SizeCheck
+from .images.writing import NAMES, check_quality
 from .options import UpscaleOptions
 from .pipeline import SuperResolver
 from .planning import Plan
@@ -39,6 +40,9 @@ class Writing:
         provenance: record model, steps, seed and the like.
         width, height: resample to them after the model, pixels; one alone keeps the proportions.
         long_side: likewise for the longer of both, instead of them.
+
+    Raises:
+        UsageError: a value is not possible, or `long_side` stands beside another size.
     """
 
     format: str = "auto"
@@ -48,6 +52,12 @@ class Writing:
     width: int | None = None
     height: int | None = None
     long_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in NAMES.values():
+            choose_format(self.format, None)
+        check_quality(self.quality)
+        self.final_size((1, 1))
 
     @property
     def resampling(self) -> tuple[int | None, int | None, int | None]:
@@ -75,7 +85,7 @@ class Writing:
         runtime.require_memory(needed, max_memory)
 
     def final_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """What becomes of the model's `size`; raises UsageError if what is asked for contradicts itself."""
+        """What becomes of the model's `size`."""
         return resampled_size(size, *self.resampling)
 
 

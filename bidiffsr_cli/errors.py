@@ -69,6 +69,13 @@ class DeviceError(BidiffsrError):
     exit_code = 6
 
 
+def check_least(least: float, **values: float | None) -> None:
+    """Raise UsageError if one of the values, which are named as Python names them, is less; None stands for none."""
+    for name, value in values.items():
+        if value is not None and not value >= least:
+            raise UsageError(f"{name}={value} is not possible.", f"Give {least} or more.")
+
+
 def check_no_pointer(path: Path) -> None:
     """Raise CheckpointError if a file is what Git LFS leaves in a clone where the file itself was not fetched."""
     with contextlib.suppress(OSError), path.open("rb") as file:

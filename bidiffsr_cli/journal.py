@@ -98,7 +98,8 @@ class Journal:
         if len(rest) > 1 or (rest and not whole and rest[0].endswith(b"\n")):  # a crash tears the last line alone
             self._file.close()
             raise OutputError(
-                f"'{self.path}' is no journal of bidiffsr, or was changed.", "Move it away, or choose another folder."
+                f"'{self.path}' is not a journal of bidiffsr, or was changed.",
+                "Move it away, or choose another folder.",
             )
         self._file.truncate(whole)
 

@@ -10,6 +10,9 @@ from typing import TypedDict, Unpack
 from .configs import IMAGE_PRESETS, PRESET_WORDS
 from .errors import UsageError
 
+PIXELS = 2
+"""Raised when the same picture, model and options come to give other pixels; 1 was the noise of version 0.1.0."""
+
 
 @dataclass(frozen=True)
 class UpscaleOptions:
@@ -48,7 +51,7 @@ class UpscaleOptions:
         def among(name: str, choices: tuple[str, ...]) -> None:
             value = getattr(self, name)
             hint = f"Choose one of: {', '.join(choices)}."
-            need(value is None or value in choices, f"{value!r} is no {name.replace('_', '-')}.", hint)
+            need(value is None or value in choices, f"The {name.replace('_', '-')} {value!r} is unknown.", hint)
 
         among("preset", (*PRESET_WORDS, *IMAGE_PRESETS))
         among("sampler", ("ddim", "ddpm", "dpmpp-2m"))

@@ -30,8 +30,12 @@ needs_native = pytest.mark.skipif(
     native.why_unavailable() is not None, reason=f"the native engine is not here: {native.why_unavailable()}"
 )
 
-settings.register_profile("bidiffsr", deadline=None)  # the machine may be busy
-settings.load_profile("bidiffsr")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No deadlines, as the machine may be busy; and the quick run draws a quarter of the examples."""
+    quick = config.option.markexpr == "not slow"
+    settings.register_profile("bidiffsr", deadline=None, max_examples=25 if quick else 100)
+    settings.load_profile("bidiffsr")
 
 
 @pytest.fixture(scope="session")

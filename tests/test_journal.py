@@ -45,7 +45,7 @@ def test_a_torn_line_is_cut_off(tmp_path: Path, rest: bytes) -> None:
 )
 def test_what_is_no_journal_is_not_touched(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "j").write_bytes(data)
-    with pytest.raises(OutputError, match="no journal"):
+    with pytest.raises(OutputError, match="not a journal"):
         Journal(tmp_path / "j")
     assert (tmp_path / "j").read_bytes() == data
 

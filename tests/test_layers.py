@@ -6,6 +6,8 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import bidiffsr_cli
 
 PACKAGE = Path(bidiffsr_cli.__file__).parent
@@ -85,6 +87,7 @@ def test_no_files_import_each_other():
         raise AssertionError(f"A circle of imports: {circle}") from None
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_first():
     """Each in a fresh interpreter would take minutes; dropping the package between imports finds the same cycles."""
     names = [

@@ -82,7 +82,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path.name} holds no parameters.")
     for name, value in content.items():
         if not isinstance(name, str) or not _is_parameter(value):
-            raise CheckpointError(f"{path.name} holds something that is no parameter: {str(name)[:80]!r}.")
+            raise CheckpointError(f"{path.name} holds something that is not a parameter: {str(name)[:80]!r}.")
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 

@@ -3,8 +3,6 @@
 A command takes a single one as `scale: ScaleOption = 2`, and a group of them as `messages: Messages`, a dataclass with
 a field for each: `expanded` makes options of the fields. Words that a library function checks too are listed here as
 well, so that a wrong one is refused with the list of the right ones, and completion knows them.
-
-More than 300 lines: so that no option is written twice.
 """
 
 from __future__ import annotations
@@ -26,6 +24,11 @@ MACHINE, MESSAGES = "Machine", "Reports and messages"
 FLAG = " "  # instead of Typer's <bool>, which says nothing
 
 
+def option(metavar: str, help: str, *names: str, panel: str | None = None, **how: Any) -> Any:
+    """An option; without names it is called as its parameter. `panel` is its heading in --help."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **how)
+
+
 def _scales(incomplete: str) -> list[str]:
     return [scale for scale in ("2", "4") if scale.startswith(incomplete)]
 
@@ -43,20 +46,17 @@ def _models_and_auto(incomplete: str) -> list[str]:
     return _models(incomplete) + [word for word in ("auto",) if word.startswith(incomplete)]
 
 
-ScaleOption = Annotated[
-    int,
-    typer.Option("--scale", "-s", metavar="2|4", help="How many times as wide and high.", autocompletion=_scales),
-]
+ScaleOption = Annotated[int, option("2|4", "How many times as wide and high.", "--scale", "-s", autocompletion=_scales)]
 
 
 def _model_option(more: str, complete: Callable[[str], list[str]]) -> Any:
     """--model; `more` is what it takes besides."""
-    return typer.Option(
+    return option(
+        "NAME|ORG/REPO|PATH",
+        rf"NAME\[@REVISION] (models list), {more}ORG/REPO\[@REV]\[:FILE] on the Hub, or a file.",
         "--model",
         "-m",
-        metavar="NAME|ORG/REPO|PATH",
         envvar="BIDIFFSR_MODEL",
-        help=rf"NAME\[@REVISION] (models list), {more}ORG/REPO\[@REV]\[:FILE] on the Hub, or a file.",
         show_default="the first of the catalog",
         autocompletion=complete,
     )
@@ -67,218 +67,55 @@ ModelOption = Annotated[
     _model_option("auto (photo for visibly compressed pictures, else the default), ", _models_and_auto),
 ]
 OneModelOption = Annotated[str | None, _model_option("", _models)]
-
 StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", help="Steps of the reverse diffusion.", show_default="the model's", rich_help_panel=DIFFUSION
-    ),
+    int | None, option("N", "Steps of the reverse diffusion.", panel=DIFFUSION, show_default="the model's")
 ]
 PresetOption = Annotated[
     Literal["faithful", "fast", "balanced", "best"] | None,
-    typer.Option(
-        metavar="NAME",
-        help="faithful (fast is the same), balanced or best: a number of steps that the model names.",
-        rich_help_panel=DIFFUSION,
+    option(
+        "NAME",
+        "faithful (fast is the same), balanced or best: a number of steps that the model names.",
+        panel=DIFFUSION,
     ),
 ]
 SamplerOption = Annotated[
-    Literal["ddim", "ddpm", "dpmpp-2m"],
-    typer.Option(metavar="NAME", help="ddim, ddpm or dpmpp-2m.", rich_help_panel=DIFFUSION),
-]
-EtaOption = Annotated[
-    float, typer.Option(metavar="0..1", help="Fresh noise in each step of ddim.", rich_help_panel=DIFFUSION)
-]
-TemperatureOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="0..1",
-        help="Strength of the start noise; 0 is none.",
-        show_default="the model's",
-        rich_help_panel=DIFFUSION,
-    ),
-]
-SeedOption = Annotated[
-    str,
-    typer.Option(
-        metavar="N|random",
-        help="What all noise is drawn from: the same seed, the same picture.",
-        rich_help_panel=DIFFUSION,
-    ),
-]
-
-FormatOption = Annotated[
-    Literal["auto", "same", "png", "jpg", "webp", "avif", "tiff"],
-    typer.Option(
-        "--format",
-        "-f",
-        metavar="FORMAT",
-        help="png, jpg, webp, avif, tiff, or same as the input; auto goes by OUTPUT's suffix, else png.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-QualityOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=100,
-        metavar="N",
-        help="Quality of jpg, avif and webp; it makes webp lossy.",
-        show_default="95, 85, lossless",
-        rich_help_panel=OUTPUT,
-    ),
-]
-WidthOption = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Resample to this width after the model.", rich_help_panel=OUTPUT),
-]
-HeightOption = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Resample to this height after the model.", rich_help_panel=OUTPUT),
-]
-LongSideOption = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Resample the longer side to this length.", rich_help_panel=OUTPUT),
+    Literal["ddim", "ddpm", "dpmpp-2m"], option("NAME", "ddim, ddpm or dpmpp-2m.", panel=DIFFUSION)
 ]
 AlphaOption = Annotated[
     Literal["lanczos", "model", "drop"],
-    typer.Option(
-        metavar="HOW", help="Transparency: lanczos or model enlarges it, drop leaves it out.", rich_help_panel=OUTPUT
-    ),
+    option("HOW", "Transparency: lanczos or model enlarges it, drop leaves it out.", panel=OUTPUT),
 ]
 ColorFixOption = Annotated[
     Literal["none", "lowfreq"],
-    typer.Option(
-        metavar="HOW", help="lowfreq gives the result the input's low frequencies, or none.", rich_help_panel=OUTPUT
-    ),
+    option("HOW", "lowfreq gives the result the input's low frequencies, or none.", panel=OUTPUT),
 ]
-
-StripOption = Annotated[
-    bool,
-    typer.Option(
-        "--strip-metadata", metavar=FLAG, help="Write no EXIF, resolution or provenance.", rich_help_panel=FILES
-    ),
-]
-ProvenanceOption = Annotated[
-    bool,
-    typer.Option(
-        "--provenance/--no-provenance",
-        metavar=FLAG,
-        help="Record model, steps and seed.",
-        rich_help_panel=FILES,
-    ),
-]
-OverwriteOption = Annotated[
-    bool,
-    typer.Option("--overwrite/--no-overwrite", metavar=FLAG, help="Replace existing files.", rich_help_panel=FILES),
-]
-
+OverwriteOption = Annotated[bool, option(FLAG, "Replace existing files.", "--overwrite/--no-overwrite", panel=FILES)]
 DeviceOption = Annotated[
     str,
-    typer.Option(
+    option(
+        "DEVICE",
+        "auto, cpu, cuda, cuda:N, mps or xpu; an absent one is an error.",
         "--device",
         "-d",
-        metavar="DEVICE",
+        panel=MACHINE,
         envvar="BIDIFFSR_DEVICE",
-        help="auto, cpu, cuda, cuda:N, mps or xpu; an absent one is an error.",
-        rich_help_panel=MACHINE,
-    ),
-]
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(
-        metavar="TYPE", help="auto, fp32, bf16 or fp16, of the layers that are not binary.", rich_help_panel=MACHINE
-    ),
-]
-BackendOption = Annotated[
-    Literal["auto", "native", "reference"],
-    typer.Option(
-        metavar="NAME", help="What computes 1-bit layers: auto, native or reference.", rich_help_panel=MACHINE
-    ),
-]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        envvar="BIDIFFSR_THREADS",
-        help="CPU threads; their number never changes a pixel.",
-        show_default="OMP_NUM_THREADS, or all cores",
-        rich_help_panel=MACHINE,
-    ),
-]
-TileOption = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|off|N",
-        help="Window in pixels of the result: auto is the model's, off the whole picture.",
-        rich_help_panel=MACHINE,
-    ),
-]
-TileOverlapOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Strip in which two windows blend.",
-        show_default="the model's",
-        rich_help_panel=MACHINE,
-    ),
-]
-MaxMemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Most memory to enlarge with, such as 800MB or 1.5GiB; never changes a pixel.",
-        show_default="what is free",
-        rich_help_panel=MACHINE,
     ),
 ]
 OfflineOption = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        metavar=FLAG,
-        help="Never use the network; a model that is here never does.",
-        rich_help_panel=MACHINE,
-    ),
+    bool, option(FLAG, "Never use the network; a model that is here never does.", "--offline", panel=MACHINE)
 ]
-
 DryRunOption = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", metavar=FLAG, help="Say windows, steps, memory and time; write nothing.", rich_help_panel=MESSAGES
-    ),
+    bool, option(FLAG, "Say windows, steps, memory and time; write nothing.", "--dry-run", panel=MESSAGES)
 ]
 ReportOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="Also write the figures to a .json, .csv, .md or .html file.", rich_help_panel=MESSAGES
-    ),
+    str | None, option("FILE", "Also write the figures to a .json, .csv, .md or .html file.", panel=MESSAGES)
 ]
 JsonOption = Annotated[
-    bool,
-    typer.Option(
-        "--json", metavar=FLAG, help="Print one JSON object on stdout instead of messages.", rich_help_panel=MESSAGES
-    ),
+    bool, option(FLAG, "Print one JSON object on stdout instead of messages.", "--json", panel=MESSAGES)
 ]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", metavar=FLAG, help="Print errors only.", rich_help_panel=MESSAGES)
-]
-VerboseOption = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        metavar=FLAG,
-        help="Say more, such as time and memory of each phase.",
-        rich_help_panel=MESSAGES,
-    ),
-]
-NoProgressOption = Annotated[
-    bool, typer.Option("--no-progress", metavar=FLAG, help="Show no progress bar.", rich_help_panel=MESSAGES)
-]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.", rich_help_panel=MESSAGES)
-]
+QuietOption = Annotated[bool, option(FLAG, "Print errors only.", "--quiet", "-q", panel=MESSAGES)]
+NoProgressOption = Annotated[bool, option(FLAG, "Show no progress bar.", "--no-progress", panel=MESSAGES)]
+DebugOption = Annotated[bool, option(FLAG, "Show the traceback of an error.", "--debug", panel=MESSAGES)]
 
 
 @dataclass(frozen=True)
@@ -286,20 +123,46 @@ class Sampling:
     """Of the reverse diffusion, all but the number of steps."""
 
     sampler: SamplerOption = "ddim"
-    eta: EtaOption = 0.0
-    temperature: TemperatureOption = None
-    seed: SeedOption = "0"
+    eta: Annotated[float, option("0..1", "Fresh noise in each step of ddim.", panel=DIFFUSION)] = 0.0
+    temperature: Annotated[
+        float | None,
+        option("0..1", "Strength of the start noise; 0 is none.", panel=DIFFUSION, show_default="the model's"),
+    ] = None
+    seed: Annotated[
+        str, option("N|random", "What all noise is drawn from: the same seed, the same picture.", panel=DIFFUSION)
+    ] = "0"
 
 
 @dataclass(frozen=True)
 class Result:
     """What the enlarged picture is like."""
 
-    format: FormatOption = "auto"
-    quality: QualityOption = None
-    width: WidthOption = None
-    height: HeightOption = None
-    long_side: LongSideOption = None
+    format: Annotated[
+        Literal["auto", "same", "png", "jpg", "webp", "avif", "tiff"],
+        option(
+            "FORMAT",
+            "png, jpg, webp, avif, tiff, or same as the input; auto goes by OUTPUT's suffix, else png.",
+            "--format",
+            "-f",
+            panel=OUTPUT,
+        ),
+    ] = "auto"
+    quality: Annotated[
+        int | None,
+        option(
+            "N",
+            "Quality of jpg, avif and webp; it makes webp lossy.",
+            panel=OUTPUT,
+            min=1,
+            max=100,
+            show_default="95, 85, lossless",
+        ),
+    ] = None
+    width: Annotated[int | None, option("N", "Resample to this width after the model.", panel=OUTPUT, min=1)] = None
+    height: Annotated[int | None, option("N", "Resample to this height after the model.", panel=OUTPUT, min=1)] = None
+    long_side: Annotated[int | None, option("N", "Resample the longer side to this length.", panel=OUTPUT, min=1)] = (
+        None
+    )
     alpha: AlphaOption = "lanczos"
     color_fix: ColorFixOption = "none"
 
@@ -308,8 +171,12 @@ class Result:
 class Written:
     """What is written with it, and over what."""
 
-    strip_metadata: StripOption = False
-    provenance: ProvenanceOption = True
+    strip_metadata: Annotated[
+        bool, option(FLAG, "Write no EXIF, resolution or provenance.", "--strip-metadata", panel=FILES)
+    ] = False
+    provenance: Annotated[
+        bool, option(FLAG, "Record model, steps and seed.", "--provenance/--no-provenance", panel=FILES)
+    ] = True
     overwrite: OverwriteOption = False
 
 
@@ -318,9 +185,24 @@ class MachineOptions:
     """Where the network runs."""
 
     device: DeviceOption = "auto"
-    precision: PrecisionOption = "auto"
-    backend: BackendOption = "auto"
-    threads: ThreadsOption = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        option("TYPE", "auto, fp32, bf16 or fp16, of the layers that are not binary.", panel=MACHINE),
+    ] = "auto"
+    backend: Annotated[
+        Literal["auto", "native", "reference"],
+        option("NAME", "What computes 1-bit layers: auto, native or reference.", panel=MACHINE),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        option(
+            "N",
+            "CPU threads; their number never changes a pixel.",
+            panel=MACHINE,
+            envvar="BIDIFFSR_THREADS",
+            show_default="OMP_NUM_THREADS, or all cores",
+        ),
+    ] = None
 
     @property
     def machine(self) -> Machine:
@@ -334,9 +216,24 @@ class MachineOptions:
 class Windows:
     """In what parts a picture is computed, and whether its model may be fetched."""
 
-    tile: TileOption = "auto"
-    tile_overlap: TileOverlapOption = None
-    max_memory: MaxMemoryOption = None
+    tile: Annotated[
+        str,
+        option(
+            "auto|off|N", "Window in pixels of the result: auto is the model's, off the whole picture.", panel=MACHINE
+        ),
+    ] = "auto"
+    tile_overlap: Annotated[
+        int | None, option("N", "Strip in which two windows blend.", panel=MACHINE, show_default="the model's")
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        option(
+            "SIZE",
+            "Most memory to enlarge with, such as 800MB or 1.5GiB; never changes a pixel.",
+            panel=MACHINE,
+            show_default="what is free",
+        ),
+    ] = None
     offline: OfflineOption = False
 
 
@@ -359,7 +256,9 @@ class Messages:
 
     json: JsonOption = False
     quiet: QuietOption = False
-    verbose: VerboseOption = False
+    verbose: Annotated[
+        bool, option(FLAG, "Say more, such as time and memory of each phase.", "--verbose", "-v", panel=MESSAGES)
+    ] = False
     no_progress: NoProgressOption = False
     debug: DebugOption = False
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 SHOW_CURSOR = "\x1b[?25h"
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 """Rich puts in what it is told and nothing else."""
-WIDEST_TEXT = 80
-WIDEST_PIPE = 1000
+WIDEST_TEXT, WIDEST_PIPE = 80, 1000
 """Columns; nothing of a table is cut off on its way to another program."""
 
 
@@ -68,8 +67,9 @@ class Output(Listener):
         Raises:
             UsageError: quiet and verbose at once.
         """
-        self.debug = debug
-        self._answered = False
+        self.debug, self._answered = debug, False
+        self.show: Callable[[Any], None] = lambda part: None  # a command's way to show what `found` is told
+        self.stop: Callable[[], bool] = lambda: False  # what `stopped` says
         if quiet and verbose:
             raise UsageError("--quiet and --verbose exclude each other.", "Give one of them.")
         self.quiet, self.verbose, self.as_json, self.with_progress = quiet, verbose, json, progress
@@ -114,6 +114,14 @@ class Output(Listener):
         if not self.quiet:
             self._labelled("Warning", "yellow", text)
 
+    def found(self, part: Any) -> None:
+        """A part of the result, for the command to show."""
+        self.show(part)
+
+    def stopped(self) -> bool:
+        """Whether training should end."""
+        return self.stop()
+
     def progressed(self, text: str) -> None:
         """One line about a piece of the work, where no bar shows it."""
         if not self.with_bar:
@@ -126,9 +134,8 @@ class Output(Listener):
 
     def details(self, rows: Iterable[tuple[str, str]]) -> None:
         """A small table that only --verbose shows."""
-        if self.verbose:
-            for row in _aligned(list(rows)):
-                self._print(row)
+        for row in _aligned(list(rows)) if self.verbose else ():
+            self._print(row)
 
     def error(self, text: str, hint: str = "") -> None:
         """One sentence saying what is wrong, and a line saying what to do."""
@@ -152,11 +159,7 @@ class Output(Listener):
 
     def json(self, value: dict[str, Any]) -> None:
         """The one JSON object on stdout."""
-        self._write_stdout((json.dumps(value, indent=2) + "\n").encode())
-
-    def data(self, data: bytes) -> None:
-        """The bytes of a picture on stdout."""
-        self._write_stdout(data)
+        self.data((json.dumps(value, indent=2) + "\n").encode())
 
     @contextlib.contextmanager
     def progress(self, name: str, unit: str) -> Iterator[Advance]:
@@ -212,8 +215,7 @@ class Output(Listener):
     @property
     def with_bar(self) -> bool:
         """Whether progress is shown as a bar."""
-        wanted = self.with_progress and not self.quiet
-        return wanted and is_terminal(sys.stderr) and not self.console.is_dumb_terminal
+        return self.with_progress and not self.quiet and is_terminal(sys.stderr) and not self.console.is_dumb_terminal
 
     def show_cursor(self) -> None:
         """Bring back the cursor that a progress bar hid."""
@@ -248,9 +250,10 @@ class Output(Listener):
             console.print(part)
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         with contextlib.suppress(ClosedPipeError):
-            self._write_stdout(text.getvalue().encode(encoding, "replace"))
+            self.data(text.getvalue().encode(encoding, "replace"))
 
-    def _write_stdout(self, data: bytes) -> None:
+    def data(self, data: bytes) -> None:
+        """Bytes on stdout, such as those of a picture."""
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Give OUTPUT, or leave standard output open.")
         try:

@@ -23,7 +23,7 @@ import typer
 from ..errors import UsageError
 from . import batch, bench, compare, cost, doctor, eval, models, train, upscale
 from ._errors import explain, interrupted
-from ._options import FLAG
+from ._options import FLAG, option
 from ._output import out
 from ._signals import stoppable
 
@@ -68,10 +68,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-V", metavar=FLAG, help="Print the version and exit.", is_eager=True, callback=_print_version
-        ),
+        bool, option(FLAG, "Print the version and exit.", "--version", "-V", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """What stands before the command; the help is `HELP`."""

@@ -28,7 +28,7 @@ from ._output import out
 from ._values import check_repeatable, parse_enlarging, parse_shard, writing_of
 
 if TYPE_CHECKING:
-    from ..tasks.batch import BatchRequest
+    from ..tasks.batch import BatchRequest, BatchResult
 
 PICTURES, WORKERS = "Pictures", "Workers"
 
@@ -39,13 +39,13 @@ class Machines(o.MachineOptions):
 
     device: Annotated[
         str,
-        typer.Option(
+        o.option(
+            "DEVICE,...",
+            "As for upscale; several work side by side: cuda:0,cuda:1.",
             "--device",
             "-d",
-            metavar="DEVICE,...",
+            panel=o.MACHINE,
             envvar="BIDIFFSR_DEVICE",
-            help="As for upscale; several work side by side: cuda:0,cuda:1.",
-            rich_help_panel=o.MACHINE,
         ),
     ] = "auto"
 
@@ -60,37 +60,24 @@ def batch(
     ],
     *,
     output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the results go.", show_default="FOLDER_x2"),
+        str | None, o.option("DIR", "Where the results go.", "--output", "-o", show_default="FOLDER_x2")
     ] = None,
     scale: o.ScaleOption = 2,
     model: o.ModelOption = None,
     recursive: Annotated[
-        bool,
-        typer.Option("--recursive", "-r", metavar=o.FLAG, help="Look into subfolders, too.", rich_help_panel=PICTURES),
+        bool, o.option(o.FLAG, "Look into subfolders, too.", "--recursive", "-r", panel=PICTURES)
     ] = False,
     include: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB", help="Take only names that match; may be repeated.", rich_help_panel=PICTURES),
+        list[str] | None, o.option("GLOB", "Take only names that match; may be repeated.", panel=PICTURES)
     ] = None,
     exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB", help="Leave out names that match; may be repeated.", rich_help_panel=PICTURES),
+        list[str] | None, o.option("GLOB", "Leave out names that match; may be repeated.", panel=PICTURES)
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take the first N by name.", rich_help_panel=PICTURES)
-    ] = None,
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Do the I-th of N parts.", rich_help_panel=PICTURES)
-    ] = "1/1",
-    suffix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Add this to the results' names.", rich_help_panel=PICTURES)
-    ] = "",
+    limit: Annotated[int | None, o.option("N", "Take the first N by name.", panel=PICTURES, min=1)] = None,
+    shard: Annotated[str, o.option("I/N", "Do the I-th of N parts.", panel=PICTURES)] = "1/1",
+    suffix: Annotated[str, o.option("TEXT", "Add this to the results' names.", panel=PICTURES)] = "",
     fail_fast: Annotated[
-        bool,
-        typer.Option(
-            "--fail-fast", metavar=o.FLAG, help="Stop at the first picture that fails.", rich_help_panel=PICTURES
-        ),
+        bool, o.option(o.FLAG, "Stop at the first picture that fails.", "--fail-fast", panel=PICTURES)
     ] = False,
     steps: o.StepsOption = None,
     preset: o.PresetOption = None,
@@ -98,22 +85,13 @@ def batch(
     result: o.Result,
     written: o.Written,
     engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(
-            metavar="NAME", help="local, or ray: a cluster, which needs the extra ray.", rich_help_panel=WORKERS
-        ),
+        Literal["local", "ray"], o.option("NAME", "local, or ray: a cluster, which needs the extra ray.", panel=WORKERS)
     ] = "local",
     ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help="Address of the cluster.", show_default="a new one here", rich_help_panel=WORKERS
-        ),
+        str | None, o.option("ADDR", "Address of the cluster.", panel=WORKERS, show_default="a new one here")
     ] = None,
     jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs", "-j", min=1, max=64, metavar="N", help="Threads that decode and encode.", rich_help_panel=WORKERS
-        ),
+        int, o.option("N", "Threads that decode and encode.", "--jobs", "-j", panel=WORKERS, min=1, max=64)
     ] = 2,
     machine: Machines,
     windows: o.Windows,
@@ -156,12 +134,15 @@ def carry_out(request: BatchRequest) -> None:
     from ..runtime import keep_freed_memory
     from ..tasks.batch import run
 
+    def show(found: BatchResult) -> None:
+        for line in found.folders if request.dry_run else ():
+            out.answer(f"{line} (dry run: nothing is written)")
+        if found.failed:
+            out.error(some_failed(found.failed, sum(found.counts.values())), "Run it again when they are mended.")
+
+    out.show = show
     keep_freed_memory()
     result = run(request, out)
-    for line in result.folders if request.dry_run else ():
-        out.answer(f"{line} (dry run: nothing is written)")
-    if result.failed:
-        out.error(some_failed(result.failed, sum(result.counts.values())), "Run it again when they are mended.")
     if out.as_json:
         out.json(result.to_dict())
     if result.status == "failed":

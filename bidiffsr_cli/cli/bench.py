@@ -15,17 +15,14 @@ conditions that the figures depend on. Ratios are of medians.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
 
 from ..errors import UsageError
 from . import _options as o
 from ._output import out
 
 if TYPE_CHECKING:
-    from ..benchmarks.measuring import Conditions, Row
+    from ..tasks.bench import BenchResult
 
 WHAT = "What is measured"
 
@@ -35,42 +32,30 @@ def bench(
     *,
     only: Annotated[
         Literal["all", "layers", "steps", "picture"],
-        typer.Option(metavar="WHAT", help="layers, steps (with a profile), picture, or all.", rich_help_panel=WHAT),
+        o.option("WHAT", "layers, steps (with a profile), picture, or all.", panel=WHAT),
     ] = "all",
     network: Annotated[
         Literal["both", "published", "model"],
-        typer.Option(
-            metavar="WHICH",
-            help="Steps of the published network at 256x256, of the model at its window, or both.",
-            rich_help_panel=WHAT,
+        o.option(
+            "WHICH", "Steps of the published network at 256x256, of the model at its window, or both.", panel=WHAT
         ),
     ] = "both",
     against_upstream_style: Annotated[
         bool,
-        typer.Option(
+        o.option(
+            o.FLAG,
+            "Also time the step as the authors' code computes it, seconds each.",
             "--against-upstream-style",
-            metavar=o.FLAG,
-            help="Also time the step as the authors' code computes it, seconds each.",
-            rich_help_panel=WHAT,
+            panel=WHAT,
         ),
     ] = False,
     repeats: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=1000,
-            metavar="N",
-            help="Measurements of each figure; at most 3 of what takes long.",
-            rich_help_panel=WHAT,
-        ),
+        int, o.option("N", "Measurements of each figure; at most 3 of what takes long.", panel=WHAT, min=1, max=1000)
     ] = 7,
     model: o.OneModelOption = None,
     machine: o.MachineOptions,
     markdown: Annotated[
-        bool,
-        typer.Option(
-            "--markdown", metavar=o.FLAG, help="Print Markdown on stdout instead.", rich_help_panel=o.MESSAGES
-        ),
+        bool, o.option(o.FLAG, "Print Markdown on stdout instead.", "--markdown", panel=o.MESSAGES)
     ] = False,
     messages: o.Brief,
 ) -> None:
@@ -84,13 +69,14 @@ def bench(
     from ..runtime import keep_freed_memory
     from ..tasks.bench import BenchRequest, run
 
-    def show(conditions: Conditions, rows: Sequence[Row]) -> None:
-        if not rows:
+    def show(found: BenchResult) -> None:
+        if not found.rows:
             out.answer("Conditions")
-            out.rows(conditions_as_rows(conditions))
-        for table in tables(rows):
+            out.rows(conditions_as_rows(found.conditions))
+        for table in tables(found.rows):
             out.table(**vars(table))
 
+    out.show = show
     keep_freed_memory()
     request = BenchRequest(
         only=only,
@@ -99,7 +85,6 @@ def bench(
         repeats=repeats,
         model=model,
         machine=machine.machine,
-        on_rows=show,
     )
     result = run(request, out)
     if markdown:

@@ -31,27 +31,16 @@ def compare(
         list[Path],
         typer.Argument(metavar="PICTURES", help="Two or more pictures, or folders of them.", show_default=False),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The page, a .html file.", rich_help_panel=o.FILES),
-    ],
+    output: Annotated[Path, o.option("FILE", "The page, a .html file.", "--output", "-o", panel=o.FILES)],
     reference: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="The original, or a folder of originals, to score against."),
+        Path | None, o.option("PATH", "The original, or a folder of originals, to score against.")
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Name of the first version; again for the second, and so on.",
-            show_default="their names",
-        ),
+        o.option("TEXT", "Name of the first version; again for the second, and so on.", show_default="their names"),
     ] = None,
     scale: Annotated[
-        int,
-        typer.Option(
-            "--scale", "-s", min=0, metavar="N", help="Leave a border of N pixels out of PSNR and SSIM, as papers do."
-        ),
+        int, o.option("N", "Leave a border of N pixels out of PSNR and SSIM, as papers do.", "--scale", "-s", min=0)
     ] = 0,
     overwrite: o.OverwriteOption = False,
     messages: o.Brief,

@@ -32,7 +32,9 @@ SCHEMA = "bidiffsr-cost/1"
 PAPER_SIZE = 256
 
 
+@o.expanded
 def cost(
+    *,
     what: Annotated[
         str | None,
         typer.Argument(
@@ -41,24 +43,18 @@ def cost(
             show_default="the default model",
         ),
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", metavar=o.FLAG, help="All systems, beside the paper's figures.")
-    ] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", metavar=o.FLAG, help="Print --all as Markdown on stdout.")
-    ] = False,
-    size: Annotated[int, typer.Option(min=8, max=16384, metavar="N", help="Side of the result, pixels.")] = PAPER_SIZE,
+    every: Annotated[bool, o.option(o.FLAG, "All systems, beside the paper's figures.", "--all")] = False,
+    markdown: Annotated[bool, o.option(o.FLAG, "Print --all as Markdown on stdout.", "--markdown")] = False,
+    size: Annotated[int, o.option("N", "Side of the result, pixels.", min=8, max=16384)] = PAPER_SIZE,
     offline: o.OfflineOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
     """Find the network, count, show."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     if every:
         if what is not None or size != PAPER_SIZE:
             raise UsageError("--all is of all systems at the paper's size.", "Leave the name and --size out.")
-        if json and markdown:
+        if messages.json and markdown:
             raise UsageError("--json and --markdown exclude each other.", "Give one of them.")
         _all(markdown=markdown)
         return

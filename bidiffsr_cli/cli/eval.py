@@ -21,39 +21,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..errors import UsageError
 from . import _options as o
 from ._output import out
 from ._values import parse_degradation, parse_upscale_options
 
+if TYPE_CHECKING:
+    from ..evaluation.result import Evaluation
+
 PICTURES, COMPARISON = "Pictures", "Comparison"
-
-
-def _option(panel: str, metavar: str, help: str, *names: str, **how: Any) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **how)
 
 
 @dataclass(frozen=True)
 class TestSet:
     """The pictures."""
 
-    hr: Annotated[Path, _option(PICTURES, "DIR", "Folder of the originals.")]
-    lr: Annotated[Path | None, _option(PICTURES, "DIR", "Folder of small pictures.", show_default="made from --hr")] = (
+    hr: Annotated[Path, o.option("DIR", "Folder of the originals.", panel=PICTURES)]
+    lr: Annotated[
+        Path | None, o.option("DIR", "Folder of small pictures.", panel=PICTURES, show_default="made from --hr")
+    ] = None
+    sr: Annotated[Path | None, o.option("DIR", "Folder of pictures that any tool enlarged.", panel=PICTURES)] = None
+    label: Annotated[
+        str | None, o.option("TEXT", "Name of that tool.", panel=PICTURES, show_default="the folder's name")
+    ] = None
+    name: Annotated[str | None, o.option("TEXT", "Name of the set.", panel=PICTURES, show_default="by its folder")] = (
         None
     )
-    sr: Annotated[Path | None, _option(PICTURES, "DIR", "Folder of pictures that any tool enlarged.")] = None
-    label: Annotated[str | None, _option(PICTURES, "TEXT", "Name of that tool.", show_default="the folder's name")] = (
-        None
-    )
-    name: Annotated[str | None, _option(PICTURES, "TEXT", "Name of the set.", show_default="by its folder")] = None
-    limit: Annotated[int | None, _option(PICTURES, "N", "Take only the first N pictures.", min=1)] = None
+    limit: Annotated[int | None, o.option("N", "Take only the first N pictures.", panel=PICTURES, min=1)] = None
     degrade: Annotated[
         str | None,
-        _option(PICTURES, "WHAT=N,...", "Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp."),
+        o.option(
+            "WHAT=N,...", "Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp.", panel=PICTURES
+        ),
     ] = None
 
 
@@ -62,15 +63,17 @@ class Scoring:
     """How results are compared with originals."""
 
     metrics: Annotated[
-        str, _option(COMPARISON, "NAME,...", "psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr.")
+        str, o.option("NAME,...", "psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr.", panel=COMPARISON)
     ] = "psnr_y,ssim_y,lpips_alex,lr_psnr"
     protocol: Annotated[
         Literal["paper", "full"],
-        _option(COMPARISON, "NAME", "paper leaves out a border of SCALE pixels, full none."),
+        o.option("NAME", "paper leaves out a border of SCALE pixels, full none.", panel=COMPARISON),
     ] = "paper"
     paper_row: Annotated[
         bool,
-        _option(COMPARISON, o.FLAG, "Also show the paper's rows for Set5, B100, Urban100 or Manga109.", "--paper-row"),
+        o.option(
+            o.FLAG, "Also show the paper's rows for Set5, B100, Urban100 or Manga109.", "--paper-row", panel=COMPARISON
+        ),
     ] = False
 
 
@@ -78,9 +81,13 @@ class Scoring:
 class Kept:
     """What is written."""
 
-    output: Annotated[Path | None, _option(o.FILES, "DIR", "Keep everything in this folder.", "--output", "-o")] = None
-    report: Annotated[Path | None, _option(o.FILES, "FILE", "Write one report: .json, .csv, .md or .html.")] = None
-    pictures: Annotated[int, _option(o.FILES, "N", "Show N pictures on an HTML page.", min=1, max=100)] = 6
+    output: Annotated[
+        Path | None, o.option("DIR", "Keep everything in this folder.", "--output", "-o", panel=o.FILES)
+    ] = None
+    report: Annotated[Path | None, o.option("FILE", "Write one report: .json, .csv, .md or .html.", panel=o.FILES)] = (
+        None
+    )
+    pictures: Annotated[int, o.option("N", "Show N pictures on an HTML page.", panel=o.FILES, min=1, max=100)] = 6
     overwrite: o.OverwriteOption = False
 
 
@@ -91,16 +98,17 @@ def evaluate(
     scale: o.ScaleOption = 2,
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        o.option(
+            "NAME|ORG/REPO|PATH",
+            "As for upscale, and may be repeated; bicubic means none.",
             "--model",
             "-m",
-            metavar="NAME|ORG/REPO|PATH",
-            help="As for upscale, and may be repeated; bicubic means none.",
             show_default="the first of the catalog",
         ),
     ] = None,
     steps: Annotated[
-        str | None, _option(o.DIFFUSION, "N,N,...", "Numbers of steps; each is scored.", show_default="the model's")
+        str | None,
+        o.option("N,N,...", "Numbers of steps; each is scored.", panel=o.DIFFUSION, show_default="the model's"),
     ] = None,
     sampling: o.Sampling,
     color_fix: o.ColorFixOption = "none",
@@ -132,9 +140,13 @@ def evaluate(
         offline=offline,
         **vars(kept),
     )
+
+    def show(evaluation: Evaluation) -> None:
+        for table in tables(evaluation, intervals=False):
+            out.table(**vars(table))
+
+    out.show = show
     evaluation = run(request, out)
-    for table in tables(evaluation, intervals=False):
-        out.table(table.title, table.header, table.rows, table.note, table.words)
     if out.as_json:
         out.json(evaluation.to_dict())
 
@@ -145,5 +157,5 @@ def _parse_steps(text: str | None) -> list[int] | None:
         return None
     parts = text.split(",")
     if not all(part.strip().isdecimal() and 0 < int(part) < 10**6 for part in parts):
-        raise UsageError(f"{text!r} are no numbers of steps.", "Write them as 1,2,5.")
+        raise UsageError(f"{text!r} is not a list of step counts.", "Write them as 1,2,5.")
     return list(map(int, parts))

@@ -38,58 +38,35 @@ class RunOptions:
     """What is trained, on what, and where it is written."""
 
     data: Annotated[
-        list[str] | None,
-        typer.Option("--data", metavar="FOLDER", help="Pictures to train on; may be repeated.", rich_help_panel=RUN),
+        list[str] | None, o.option("FOLDER", "Pictures to train on; may be repeated.", "--data", panel=RUN)
     ] = None
     changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the config.", rich_help_panel=RUN),
+        list[str] | None, o.option("FIELD=VALUE", "Change a field of the config.", "--set", panel=RUN)
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(  # not --run, which torchrun would take for its own
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="The folder of the run.",
-            show_default="run-CONFIG",
-            rich_help_panel=RUN,
-        ),
+        o.option("FOLDER", "The folder of the run.", "--output", "-o", panel=RUN, show_default="run-CONFIG"),
     ] = None
     system: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Another of the paper's systems, in this size (cost --all).", rich_help_panel=RUN
-        ),
+        str | None, o.option("NAME", "Another of the paper's systems, in this size (cost --all).", panel=RUN)
     ] = None
-    resume: Annotated[
-        bool, typer.Option("--resume", metavar=o.FLAG, help="Go on with the run.", rich_help_panel=RUN)
-    ] = False
-    init: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="Begin with a model's weights.", rich_help_panel=RUN)
-    ] = None
+    resume: Annotated[bool, o.option(o.FLAG, "Go on with the run.", "--resume", panel=RUN)] = False
+    init: Annotated[str | None, o.option("NAME|PATH", "Begin with a model's weights.", panel=RUN)] = None
     magnitudes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH", help="Float model with the magnitudes that a packed --init lacks.", rich_help_panel=RUN
-        ),
+        str | None, o.option("PATH", "Float model with the magnitudes that a packed --init lacks.", panel=RUN)
     ] = None
-    validate: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Originals to score the model on.", rich_help_panel=RUN)
-    ] = None
+    validate: Annotated[Path | None, o.option("FOLDER", "Originals to score the model on.", panel=RUN)] = None
     cache: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
+        o.option(
+            "FOLDER",
+            "Where decoded pictures are kept.",
+            panel=RUN,
             envvar="BIDIFFSR_CACHE",
-            help="Where decoded pictures are kept.",
             show_default="the user's cache",
-            rich_help_panel=RUN,
         ),
     ] = None
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", metavar=o.FLAG, help="Also log to RUN/tensorboard.", rich_help_panel=RUN)
-    ] = False
+    tensorboard: Annotated[bool, o.option(o.FLAG, "Also log to RUN/tensorboard.", "--tensorboard", panel=RUN)] = False
 
 
 @dataclass(frozen=True)
@@ -97,23 +74,14 @@ class LimitOptions:
     """How long is trained, and how large a state may be."""
 
     time_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Training time, such as 50m or 2h; the schedule fits it.", rich_help_panel=LIMITS
-        ),
+        str | None, o.option("TIME", "Training time, such as 50m or 2h; the schedule fits it.", panel=LIMITS)
     ] = None
-    iterations: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Iterations instead of a time.", rich_help_panel=LIMITS)
-    ] = None
+    iterations: Annotated[int | None, o.option("N", "Iterations instead of a time.", panel=LIMITS, min=1)] = None
     state_budget: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Also write a compact state of at most this size.", rich_help_panel=LIMITS),
+        str | None, o.option("SIZE", "Also write a compact state of at most this size.", panel=LIMITS)
     ] = None
     max_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Cut the compact state into files of at most this size.", rich_help_panel=LIMITS
-        ),
+        str | None, o.option("SIZE", "Cut the compact state into files of at most this size.", panel=LIMITS)
     ] = None
 
 
@@ -124,21 +92,17 @@ def train(
     ] = None,
     *,
     options: RunOptions,
-    show: Annotated[
-        bool, typer.Option("--show", metavar=o.FLAG, help="Print the config as TOML and end.", rich_help_panel=RUN)
-    ] = False,
+    show: Annotated[bool, o.option(o.FLAG, "Print the config as TOML and end.", "--show", panel=RUN)] = False,
     limits: LimitOptions,
     device: o.DeviceOption = "auto",
     threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Threads of the CPU.", show_default="all cores", rich_help_panel=o.MACHINE
-        ),
+        int | None, o.option("N", "Threads of the CPU.", panel=o.MACHINE, min=1, show_default="all cores")
     ] = None,
     messages: o.Brief,
 ) -> None:
     """Show the config, or train; the help is the module's docstring."""
     messages.configure()
+    from ..runtime import Machine, keep_freed_memory
     from ..tasks.train import TrainRequest, run, train_config
 
     with deferred() as stop:
@@ -149,19 +113,17 @@ def train(
             iterations=limits.iterations,
             state_budget=None if limits.state_budget is None else parse_size(limits.state_budget),
             max_file=None if limits.max_file is None else parse_size(limits.max_file),
-            device=device,
-            threads=threads,
-            stop=stop,
+            machine=Machine(device, threads=threads),
         )
         if show:
             from ..training.config_files import to_toml
 
             out.data(to_toml(train_config(request)).encode())
             return
-        from ..runtime import keep_freed_memory
         from ..training.processes import rank
 
         out.quiet = out.quiet or rank() > 0
+        out.stop = stop
         keep_freed_memory()
         result = run(request, out)
     state = "Done" if result.done else "Stopped; the state is saved, go on with --resume"

@@ -42,11 +42,11 @@ def upscale(
     *,
     output: Annotated[
         str | None,
-        typer.Option(
+        o.option(
+            "FILE|DIR",
+            "Where the results go; then every word is an input.",
             "--output",
             "-o",
-            metavar="FILE|DIR",
-            help="Where the results go; then every word is an input.",
             show_default="{stem}_x2.png",
         ),
     ] = None,
@@ -91,18 +91,26 @@ def upscale(
         batch.carry_out(BatchRequest(sources, target, **shared))
         return
 
-    from ..reports.terminal import pictures, planned
+    from ..reports.terminal import phases, pictures, planned, summary
+    from ..results import UpscaleResult
     from ..runtime import keep_freed_memory
-    from ..tasks.upscale import UpscaleRequest, run
+    from ..tasks.upscale import UpscaleRequest, UpscaleSummary, run
 
+    def show(found: UpscaleResult | UpscaleSummary) -> None:
+        if isinstance(found, UpscaleResult):
+            out.message(summary(found, with_seed=sampling.seed == "random"))
+            out.details(phases(found))
+            return
+        for plan in found.plans:
+            out.answer(f"{pictures(plan.result)} (dry run: nothing is written)")
+            out.rows(planned(plan.result, plan.format, plan.seconds, plan.memory))
+        if found.failed:
+            out.error(some_failed(found.failed, len(found.images)))
+
+    out.show = show
     keep_freed_memory()
-    summary = run(UpscaleRequest(given, where, **shared, tell_seed=sampling.seed == "random"), out)
-    for plan in summary.plans:
-        out.answer(f"{pictures(plan.result)} (dry run: nothing is written)")
-        out.rows(planned(plan.result, plan.format, plan.seconds, plan.memory))
-    if summary.failed:
-        out.error(some_failed(summary.failed, len(summary.images)))
+    summed = run(UpscaleRequest(given, where, **shared), out)
     if out.as_json:
-        out.json(summary.to_dict())
-    if summary.failed:
+        out.json(summed.to_dict())
+    if summed.failed:
         raise typer.Exit(SOME_FAILED)

@@ -50,7 +50,7 @@ def rules(protocol: str, scale: int) -> Rules:
         UsageError: the protocol is none of the two.
     """
     if protocol not in ("paper", "full"):
-        raise UsageError(f"{protocol!r} is no protocol.", "Choose paper or full.")
+        raise UsageError(f"{protocol!r} is not a protocol.", "Choose paper or full.")
     return Rules(protocol, scale, {"paper": scale, "full": 0}[protocol])
 
 

@@ -20,6 +20,7 @@ from ..atomic import cannot_write, write_atomic
 from ..errors import InputError, UsageError
 from ..images.pixels import to_image
 from ..journal import Journal
+from ..options import PIXELS
 from .protocol import Rules, measure
 from .subjects import Subject
 from .testset import Case, Pixels
@@ -146,7 +147,7 @@ def _score(
 def _key(case: Case, subject: Subject, rule: Rules, wanted: Sequence[str]) -> str:
     """All that a score depends on, as a name."""
     files = [_facts(path) for path in (case.hr, case.lr, case.finished) if path is not None]
-    value = [case.name, files, subject.label, subject.identity, dataclasses.astuple(rule), sorted(wanted)]
+    value = [PIXELS, case.name, files, subject.label, subject.identity, dataclasses.astuple(rule), sorted(wanted)]
     value += [str(case.degradation)] if str(case.degradation) else []
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 

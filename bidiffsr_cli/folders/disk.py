@@ -93,9 +93,8 @@ class LocalFolder(Folder):
             sweep(place, older_than=A_DAY)  # others may be at work
         return Journal(self.path / NOTES / f"done-{shard[0]}-of-{shard[1]}.jsonl")
 
-    def entries(self, besides: Notes | None) -> list[dict[str, Any]]:
-        paths = sorted((self.path / NOTES).glob("done-*.jsonl"))
-        return [read_entries(path) for path in paths if not isinstance(besides, Journal) or path != besides.path]
+    def entries(self) -> list[dict[str, Any]]:
+        return [read_entries(path) for path in sorted((self.path / NOTES).glob("done-*.jsonl"))]
 
 
 def _fits(name: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError, check_least
 from ..suffixes import own
 from ..text import counted, file_key, listed
 from .storage import ABSENT, Contents, Folder, Status
@@ -59,6 +59,9 @@ class Selection:
         limit: the first ones alone, in the order of their names.
         names: if there are any, these pictures alone, by their names in the folder.
         shard: (i, n): the i-th of n parts, 1..n, which together are all pictures; a picture's part depends on its name.
+
+    Raises:
+        UsageError: patterns are not a list of them, the limit is below 1, or there is no such part.
     """
 
     recursive: bool = False
@@ -67,6 +70,14 @@ class Selection:
     limit: int | None = None
     shard: tuple[int, int] = (1, 1)
     names: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.include, str) or isinstance(self.exclude, str):
+            raise UsageError("Patterns are given as a list.", 'Write include=["*.jpg"].')
+        check_least(1, limit=self.limit)
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise UsageError(f"There is no part {index} of {count}.", "The parts of 8 are 1/8 to 8/8.")
 
     def takes(self, name: str) -> bool:
         """Whether a picture is meant; limit and shard apart."""

@@ -1,5 +1,10 @@
 """What is done: a journal in the output folder says which result was made of which picture with which settings.
 
+    ledger = Ledger(output, settings, shard)      # reads the journals of all processes
+    done, foreign = ledger.survey(jobs)
+    with ledger:                                  # opens a journal for this process, and keeps others out of its part
+        ledger.finish(outcome)
+
 What a result is about to become is noted beside the journal before it is written (`Folder.claim`), and in the journal
 afterwards. So a crash at any moment leaves either a whole result that is known, or one that is known to be ours by its
 content and is made again; what a user put in its place meanwhile is never taken for ours.
@@ -15,34 +20,34 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError, OutputError
+from ..options import PIXELS
 from .jobs import Job
-from .storage import Folder, Status
+from .storage import Folder, Notes, Status
 from .work import Outcome
 
 
 class Ledger:
-    """The journal of one process, and what it knows of those of others.
+    """What the journals in a folder say; as a context, also the journal of this process.
 
     Args:
         output: folder of the results.
-        settings: all that results depend on besides their pictures.
+        settings: all that results depend on besides their pictures and `PIXELS`.
         shard: of this process; each has a journal of its own.
-        read_only: write nothing.
 
     Raises:
-        OutputError: the folder cannot be written, or another process does the same part.
+        OutputError: a journal cannot be read; on entering, the folder cannot be written, or another process does the
+            same part.
     """
 
-    def __init__(
-        self, output: Folder, settings: dict[str, Any], shard: tuple[int, int], *, read_only: bool = False
-    ) -> None:
-        self.output = output
+    def __init__(self, output: Folder, settings: dict[str, Any], shard: tuple[int, int]) -> None:
+        self.output, self.shard = output, shard
         self.settings = json.dumps(settings, sort_keys=True)
-        self.journal = None if read_only else output.journal(shard)
+        self.journal: Notes | None = None
         self._lock = threading.Lock()
-        self._others = output.entries(besides=self.journal)
+        self._known = output.entries()
 
     def __enter__(self) -> Ledger:
+        self.journal = self.output.journal(self.shard)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,12 +70,17 @@ class Ledger:
         there = self.output.statuses([job.result for job in jobs])
         for job in jobs:
             status = there.get(job.result)
-            made = self._made(job, status, self.key(job))
+            current = (entry for entry in self._made(job) if _pixels(entry) == PIXELS)
+            made = next((entry for entry in current if self._fits(job, status, entry)), None)
             if made is not None:
                 done[job] = made["result"]
             elif status and not self._is_ours(job, status):
                 foreign.append(job)
         return done, foreign
+
+    def outdated(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that would be done already, had this version not other pixels than the one that made them."""
+        return [job for job in jobs if any(_pixels(entry) != PIXELS for entry in self._made(job))]
 
     def is_ours(self, job: Job) -> bool:
         """Whether a result that is there was made here: it is what was noted, or was being written when a run ended."""
@@ -89,12 +99,13 @@ class Ledger:
         entry = {"key": self.key(job), "bytes": status.bytes, "version": status.version, "sha256": outcome.sha256}
         assert self.journal
         with self._lock:
-            self.journal.add(job.result, entry | {"result": outcome.result})
+            self.journal.add(job.result, entry | {"pixels": PIXELS, "result": outcome.result})
         self.output.release(job.result)
 
-    def _made(self, job: Job, status: Status | None, key: str) -> dict[str, Any] | None:
-        entries = (entry for entry in self._entries(job) if entry.get("key") == key and _is_result(entry.get("result")))
-        return next((entry for entry in entries if self._fits(job, status, entry)), None)
+    def _made(self, job: Job) -> list[dict[str, Any]]:
+        """What journals say of results of this very picture with these settings."""
+        key = self.key(job)
+        return [entry for entry in self._entries(job) if entry.get("key") == key and _is_result(entry.get("result"))]
 
     def _is_ours(self, job: Job, status: Status | None) -> bool:
         noted = any(self._fits(job, status, entry) for entry in self._entries(job))
@@ -113,8 +124,13 @@ class Ledger:
     def _entries(self, job: Job) -> list[dict[str, Any]]:
         """What each journal says last of a result."""
         own = [self.journal.entries] if self.journal else []
-        found = [entries.get(job.result) for entries in (*own, *self._others)]
+        found = [entries.get(job.result) for entries in (*own, *self._known)]
         return [entry for entry in found if isinstance(entry, dict)]
+
+
+def _pixels(entry: dict[str, Any]) -> Any:
+    """The `PIXELS` of the version that made a result; the first one did not note it."""
+    return entry.get("pixels", 1)
 
 
 def _is_result(value: Any) -> bool:

@@ -44,9 +44,9 @@ class Part:
         return [job for job in self.found.jobs if job not in self.skipped]
 
     @property
-    def failed(self) -> list[str]:
-        """Names of the pictures that failed."""
-        return [outcome.job.name for outcome in self.outcomes if outcome.error]
+    def failed(self) -> int:
+        """How many pictures failed."""
+        return sum(outcome.error != "" for outcome in self.outcomes)
 
     @property
     def images(self) -> list[dict[str, Any]]:

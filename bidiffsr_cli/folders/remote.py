@@ -117,8 +117,19 @@ class RemoteFolder(Folder):
         self.write(f"{NOTES}/opened", b"", overwrite=True)  # fails now rather than after the first picture
         return ObjectJournal(self)
 
-    def entries(self, besides: Notes | None) -> list[dict[str, Any]]:
-        return [] if besides else [ObjectJournal(self).entries]
+    def entries(self) -> list[dict[str, Any]]:
+        with self._told("", "read"), ThreadPoolExecutor(AT_ONCE) as pool:
+            names = [name for name in self._find(f"{NOTES}/done") if name.endswith(".json")]
+            return [dict(pool.map(self._entry, names))]
+
+    def _entry(self, name: str) -> tuple[str, Any]:
+        """(key, value) of an object of the journal."""
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(self.read(name))
+            if isinstance(entry, dict) and isinstance(entry.get("key"), str):
+                return entry["key"], entry.get("value")
+        where = self.where(name)
+        raise OutputError(f"'{where}' is not a journal's entry, or was changed.", "Remove it, or choose another -o.")
 
     def _path(self, name: str) -> str:
         return f"{_store(self.url)[1]}/{name}"
@@ -145,20 +156,11 @@ class RemoteFolder(Folder):
 
 
 class ObjectJournal:
-    """A journal of one object for each key, all of which are read at first.
-
-    Args:
-        folder: of the results.
-
-    Raises:
-        OutputError: they cannot be read.
-    """
+    """A journal of one object for each key; its `entries` are those that were added since."""
 
     def __init__(self, folder: RemoteFolder) -> None:
         self._folder = folder
-        with folder._told("", "read"), ThreadPoolExecutor(AT_ONCE) as pool:
-            names = [name for name in folder._find(f"{NOTES}/done") if name.endswith(".json")]
-            self.entries: dict[str, Any] = dict(pool.map(self._read, names))
+        self.entries: dict[str, Any] = {}
 
     def add(self, key: str, value: Any) -> None:
         name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -168,14 +170,6 @@ class ObjectJournal:
 
     def close(self) -> None:
         """There is nothing to let go of."""
-
-    def _read(self, name: str) -> tuple[str, Any]:
-        with contextlib.suppress(ValueError, RecursionError):
-            entry = json.loads(self._folder.read(name))
-            if isinstance(entry, dict) and isinstance(entry.get("key"), str):
-                return entry["key"], entry.get("value")
-        where = self._folder.where(name)
-        raise OutputError(f"'{where}' is no note of bidiffsr, or was changed.", "Remove it, or choose another -o.")
 
 
 def open_folder(text: str, *, absolute: bool = False) -> Folder:

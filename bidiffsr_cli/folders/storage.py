@@ -192,8 +192,8 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def entries(self, besides: Notes | None) -> list[dict[str, Any]]:
-        """What the other processes' journals say, or all of them; nothing is written.
+    def entries(self) -> list[dict[str, Any]]:
+        """What the journals of all processes say; nothing is written.
 
         Raises:
             OutputError: they cannot be read.

@@ -46,7 +46,7 @@ def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
     shape = _single(tuple(tensor.shape), name)
     if len(shape) != 3 or shape[0] not in LAYOUTS or 0 in shape:
         raise InputError(
-            f"{name} has the shape {tuple(tensor.shape)}, which is no picture.",
+            f"{name} has the shape {tuple(tensor.shape)}, which is not a picture's.",
             "Give channels × height × width with 1, 3 or 4 channels, one picture at a time.",
         )
     tensor = tensor.detach().cpu()
@@ -54,7 +54,9 @@ def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
         tensor = tensor.float()
     typestr = ORDER + {"uint8": "u1", "uint16": "u2", "float32": "f4"}.get(str(tensor.dtype)[len("torch.") :], "")
     if typestr not in RAW:
-        raise InputError(f"{name} has the type {tensor.dtype}, which is no picture.", "Give uint8, uint16 or floats.")
+        raise InputError(
+            f"{name} has the type {tensor.dtype}, which is not a picture's.", "Give uint8, uint16 or floats."
+        )
     return _picture(to_bytes(tensor), shape, typestr, name, planar=True)
 
 
@@ -76,11 +78,12 @@ def picture_from_array(array: Any, name: str) -> Picture:
     planar = len(shape) == 3 and shape[2] not in LAYOUTS and shape[0] in LAYOUTS
     if len(shape) != 3 or 0 in shape or not (planar or shape[2] in LAYOUTS):
         raise InputError(
-            f"{name} has the shape {stated}, which is no picture.", "Give height × width, or that × 1, 3 or 4 channels."
+            f"{name} has the shape {stated}, which is not a picture's.",
+            "Give height × width, or that × 1, 3 or 4 channels.",
         )
     halves = typestr in ("<f2", ">f2")
     if typestr not in RAW and not halves:
-        raise InputError(f"{name} has the type {typestr}, which is no picture.", "Give uint8, uint16 or floats.")
+        raise InputError(f"{name} has the type {typestr}, which is not a picture's.", "Give uint8, uint16 or floats.")
     data = _array_bytes(array, interface, shape, typestr)
     if halves:  # Pillow does not know them
         data = bytearray(numbers("f", struct.unpack(f"{typestr[0]}{math.prod(shape)}e", data)).tobytes())

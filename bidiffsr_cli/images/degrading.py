@@ -17,10 +17,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..errors import UsageError
 from .filters import gaussian
 from .kernels import KERNELS
 from .pixels import to_float, to_image
 
+RANGES = {"blur": (0, 10), "noise": (0, 100), "chroma": (0, 10), "sharpen": (0, 3), "jpeg": (1, 100), "webp": (1, 100)}
+"""Of the fields of `Degradation`."""
 SUBSAMPLING = {"444": 0, "422": 1, "420": 2}
 
 
@@ -35,6 +38,9 @@ class Degradation:
         chroma: standard deviation of a Gaussian for the colours alone, pixels.
         sharpen: strength of an unsharp mask of one pixel.
         jpeg, webp: quality of compression, 1 to 100; None for none. JPEG has colours of half the resolution.
+
+    Raises:
+        UsageError: there is no such kernel, or a value is not in its range of `RANGES`.
     """
 
     kernel: str = "bicubic"
@@ -44,6 +50,16 @@ class Degradation:
     sharpen: float = 0.0
     jpeg: int | None = None
     webp: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel not in ("bicubic", *KERNELS):
+            raise UsageError(
+                f"The kernel {self.kernel!r} is unknown.", f"Choose one of: bicubic, {', '.join(KERNELS)}."
+            )
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"{name}={value:g} is not possible.", f"Give {least} to {most}.")
 
     def __str__(self) -> str:
         """As a user writes it; empty for none."""

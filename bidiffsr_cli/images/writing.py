@@ -68,6 +68,12 @@ def choose_format(requested: str, target: Path | None) -> str:
     return format
 
 
+def check_quality(quality: int | None) -> None:
+    """Raise UsageError if it is out of range."""
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"The quality {quality} is out of range.", "Give a number from 1 to 100.")
+
+
 def check_size(format: str, size: tuple[int, int]) -> None:
     """Raise OutputError if `format` cannot hold a picture of `size` (width, height)."""
     side, pixels = LONGEST_SIDE[format], MOST_PIXELS.get(format)
@@ -109,8 +115,7 @@ def encode(
         UsageError: The quality is out of range.
         OutputError: The format cannot hold this picture.
     """
-    if quality is not None and not 1 <= quality <= 100:
-        raise UsageError(f"The quality {quality} is out of range.", "Give a number from 1 to 100.")
+    check_quality(quality)
     check_size(format, image.size)
     image, icc, notes = _fit(image, format, picture.icc_profile)
     options = _encoder_options(format, image, quality)

@@ -39,7 +39,7 @@ class Array:
         """
         there = len(self.memory) if isinstance(self.memory, bytearray) else self.memory.nbytes
         if there != self.nbytes:
-            raise ValueError(f"{there} bytes are no {self.dtype} {self.shape}")
+            raise ValueError(f"{there} bytes do not make {self.dtype} {self.shape}")
 
     @classmethod
     def of(cls, tensor: Tensor) -> Array:

@@ -109,7 +109,7 @@ def enlarge(
     """
     diffusion, grid = how.diffusion, how.grid
     if len(low_res.data) != low_res.channels * low_res.height * low_res.width * (4 if low_res.floats else 1):
-        raise ValueError(f"{len(low_res.data)} bytes are no picture of {low_res.width}×{low_res.height}")
+        raise ValueError(f"{len(low_res.data)} bytes are not a picture of {low_res.width}×{low_res.height}")
     pixels = how.scale**2 * low_res.height * low_res.width
     result = bytearray({FLOATS: 12, LEVELS_8: low_res.channels, LEVELS_16: 2}[kind] * pixels)
     events: queue.SimpleQueue[bool] = queue.SimpleQueue()

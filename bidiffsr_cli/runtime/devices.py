@@ -46,7 +46,7 @@ def choose_device(name: str) -> str:
         return next(kind for kind in ("cuda", "xpu", "mps", "cpu") if kind in kinds)
     if name not in there and name not in kinds:
         if not re.fullmatch(r"(cpu|mps|(cuda|xpu)(:\d+)?)", name):
-            raise UsageError(f"{name!r} is no device.", "Choose auto, cpu, cuda, cuda:N, mps or xpu.")
+            raise UsageError(f"{name!r} is not a device.", "Choose auto, cpu, cuda, cuda:N, mps or xpu.")
         raise DeviceError(f"There is no device {name} here.", f"Here are: {', '.join(there)}.")
     return name
 

@@ -45,9 +45,9 @@ def choose_runtime(machine: Machine, *, bf16_psnr: float | None = None, why_not_
         DeviceError: the device or the backend is not there.
     """
     if machine.backend not in ("auto", "native", "reference"):
-        raise UsageError(f"{machine.backend!r} is no backend.", "Choose auto, native or reference.")
+        raise UsageError(f"{machine.backend!r} is not a backend.", "Choose auto, native or reference.")
     if machine.precision not in ("auto", *PRECISIONS):
-        raise UsageError(f"{machine.precision!r} is no precision.", f"Choose auto, {', '.join(PRECISIONS)}.")
+        raise UsageError(f"{machine.precision!r} is not a precision.", f"Choose auto, {', '.join(PRECISIONS)}.")
     if machine.threads is not None and machine.threads < 1:
         raise UsageError(f"{machine.threads} threads are not possible.", "Choose 1 or more.")
     chosen = choose_device(machine.device)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.catalog import AUTO, default_model, suited_models
-from ..checkpoints.files import Checkpoint
-from ..checkpoints.models import absolute_word, find_model
+from ..checkpoints.models import absolute_word
 from ..enlarging import Writing
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, check_least
 from ..folders.jobs import Job, Selection, described
 from ..folders.ledger import Ledger
 from ..folders.parts import Part, closed, find_parts, left_out
@@ -30,9 +29,9 @@ from ..reports import check_report, write_report
 from ..reports.terminal import suited_hint, totals
 from ..results import MANY
 from ..runtime import Machine, choose_runtime, peak_memory
-from ..text import listed
+from ..text import counted, listed
 from .files import several
-from .listener import SILENT, Listener, as_function
+from .listener import SILENT, Listener, as_function, load_model
 
 EXTENSIONS = {"auto": ".png", "same": "", "tiff": ".tif"}
 """Of results, by the word for their format; of the others it is the word."""
@@ -102,7 +101,6 @@ class BatchResult:
         closed: a sentence for each folder that cannot be listed.
         left_out: how many files are no pictures, by suffix.
         images: for each picture the JSON object of the contract (`reports/README.md`), in order.
-        failed: names of the pictures that failed.
         left: names of the pictures that are to be done, in a dry run.
         folders: a line for each folder: how many pictures it has, and where their results go.
         seconds: that it took, but for finding out what is to be done.
@@ -115,13 +113,17 @@ class BatchResult:
     closed: list[str]
     left_out: dict[str, int]
     images: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     seconds: float = 0.0
     pictures_per_second: float | None = None
     megapixels_per_second: float | None = None
     peak_memory_bytes: int | None = None
+
+    @property
+    def failed(self) -> list[str]:
+        """The pictures that failed, as `images` names them: with their folder."""
+        return [image["input"] for image in self.images if image["status"] == "failed"]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the contract."""
@@ -146,19 +148,25 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
     parts = _find(request, listener)
     work, sha256 = _work(request, listener)
     shard, settings = request.selection.shard, work.settings(sha256)
-    with contextlib.ExitStack() as ledgers:
-        ledgers.callback(forget_models)
-        todo = []
-        for part in parts:
-            ledger = ledgers.enter_context(Ledger(part.target, settings, shard, read_only=request.dry_run))
+    with contextlib.ExitStack() as opened:
+        opened.callback(forget_models)
+        ledgers = [Ledger(part.target, settings, shard) for part in parts]
+        for part, ledger in zip(parts, ledgers, strict=True):
             part.skipped, foreign = ledger.survey(part.found.jobs)
             if foreign and not request.overwrite:
                 raise _not_ours(foreign)
-            todo.append((part, ledger))
+        outdated = sum(len(ledger.outdated(part.left)) for part, ledger in zip(parts, ledgers, strict=True))
+        if outdated:
+            count = counted(outdated, "picture")
+            listener.message(f"Done anew, as this version gives other pixels than the one before: {count}.")
         if request.dry_run:
-            return _planned(parts)
+            planned = _planned(parts)
+            listener.found(planned)
+            return planned
+        for ledger in ledgers:
+            opened.enter_context(ledger)
         started = time.perf_counter()
-        for part, ledger in todo:
+        for part, ledger in zip(parts, ledgers, strict=True):
             listener.message(str(part))
             if part.left:
                 _do(request, work, ledger, part, listener)
@@ -169,6 +177,7 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
     listener.message(totals(result.to_dict()))
     if request.model is None and (hint := suited_hint(result.images)):
         listener.message(hint)
+    listener.found(result)
     if request.report is not None:
         write_report(result.images, Path(request.report), overwrite=request.overwrite)
     return result
@@ -177,10 +186,9 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
 def _check(request: BatchRequest) -> None:
     """Whether what is asked for goes together."""
     devices, ray = request.devices, request.engine == "ray"
-    if request.jobs < 1:
-        raise UsageError(f"{request.jobs} threads cannot decode and encode.", "Give 1 or more.")
+    check_least(1, jobs=request.jobs)
     if request.engine not in ("local", "ray"):
-        raise UsageError(f"{request.engine!r} is no engine.", "Choose local or ray.")
+        raise UsageError(f"{request.engine!r} is not an engine.", "Choose local or ray.")
     if request.ray_address is not None and not ray:
         raise UsageError("--ray-address is for --engine ray.", "Add it, or leave the address out.")
     if len(set(devices)) < len(devices) or (len(devices) > 1 and ray):
@@ -211,24 +219,15 @@ def _find(request: BatchRequest, listener: Listener) -> list[Part]:
 
 def _work(request: BatchRequest, listener: Listener) -> tuple[Work, str]:
     """How every picture is done, and the sha256 of the models."""
-    request.writing.for_file(None).final_size((1000, 1000))  # a word or a size that is not possible is told now
     name = request.model or default_model()
     names = suited_models() if name == AUTO else [name]
-    checkpoints = [_fetched(word, listener, offline=request.offline) for word in names]
+    checkpoints = [load_model(word, listener, offline=request.offline) for word in names]
     for word, checkpoint in zip(names, checkpoints, strict=True):
         Planner(word, checkpoint.config).steps(request.options)  # whether it can
     runtime = choose_runtime(replace(request.machine, device=request.devices[0]), **checkpoints[0].runtime_facts)
     machine = Machine(runtime.device, runtime.precision, runtime.backend, request.machine.threads)
     work = Work(absolute_word(name), machine, request.options, request.writing, request.overwrite)
     return work, "+".join(checkpoint.sha256 for checkpoint in checkpoints)
-
-
-def _fetched(name: str, listener: Listener, *, offline: bool) -> Checkpoint:
-    """A model; what is not on this machine is fetched."""
-    wanted = find_model(name)
-    with listener.progress(name, "bytes") as progress:
-        path = wanted.local_path() or wanted.fetch(offline=offline, progress=progress)
-    return wanted.read(path)
 
 
 def _not_ours(jobs: Sequence[Job]) -> OutputError:
@@ -277,9 +276,9 @@ def _planned(parts: Sequence[Part]) -> BatchResult:
 
 def _result(parts: Sequence[Part], seconds: float) -> BatchResult:
     good = [outcome.result for part in parts for outcome in part.outcomes if not outcome.error]
-    failed = [name for part in parts for name in part.failed]
+    failed = sum(part.failed for part in parts)
     total, skipped = sum(len(part.found.jobs) for part in parts), sum(len(part.skipped) for part in parts)
-    counts = {"done": len(good), "skipped": skipped, "failed": len(failed)}
+    counts = {"done": len(good), "skipped": skipped, "failed": failed}
     counts["left"] = total - sum(counts.values())
     pixels = sum(result["output_size"][0] * result["output_size"][1] for result in good)
     return BatchResult(
@@ -288,7 +287,6 @@ def _result(parts: Sequence[Part], seconds: float) -> BatchResult:
         closed=closed(parts),
         left_out=dict(left_out(parts)),
         images=[image for part in parts for image in part.images],
-        failed=failed,
         folders=[str(part) for part in parts],
         seconds=seconds,
         pictures_per_second=len(good) / seconds if good else None,

@@ -6,7 +6,7 @@ result.conditions.clock, [(row.name, row.what, row.median) for row in result.row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -17,10 +17,9 @@ from ..benchmarks.steps import measure_steps, of_model, profile_step, published
 from ..benchmarks.upstream_style import check_blocks
 from ..checkpoints.catalog import default_model
 from ..checkpoints.files import Checkpoint
-from ..checkpoints.models import load_checkpoint
-from ..errors import UsageError
+from ..errors import UsageError, check_least
 from ..runtime import Machine, Runtime, out_of_memory_explained
-from .listener import SILENT, Listener, as_function
+from .listener import SILENT, Listener, as_function, load_model
 
 SCHEMA = "bidiffsr-bench/1"
 
@@ -40,7 +39,6 @@ class BenchRequest:
         model: a name of the catalog, ORG/REPO[@REV][:FILE] on the Hugging Face Hub, or the path of a file; None is the
             first of the catalog.
         machine: where to run. A precision of auto is fp32, and bf16 too where the CPU multiplies it.
-        on_rows: called with the conditions and no rows, then with the rows of each section as soon as they are there.
     """
 
     _: KW_ONLY
@@ -50,7 +48,16 @@ class BenchRequest:
     repeats: int = 7
     model: str | None = None
     machine: Machine = field(default_factory=Machine)
-    on_rows: Callable[[Conditions, Sequence[Row]], None] = lambda conditions, rows: None
+
+    def __post_init__(self) -> None:
+        for word, known in ((self.only, get_args(Part)), (self.network, get_args(Measured))):
+            if word not in known:
+                raise UsageError(f"{word!r} cannot be measured.", f"Choose {', '.join(known)}.")
+        check_least(1, repeats=self.repeats)
+        if self.against_upstream_style and self.only not in ("all", "steps"):
+            raise UsageError(
+                f"--only {self.only} has nothing in the upstream style.", "Leave --only out, or give --only steps."
+            )
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,8 @@ def run(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
         ModelError: the model cannot be had.
         DeviceError: the device or the backend is not there, or memory does not suffice.
     """
-    for word, known in ((request.only, get_args(Part)), (request.network, get_args(Measured))):
-        if word not in known:
-            raise UsageError(f"{word!r} cannot be measured.", f"Choose {', '.join(known)}.")
-    if request.against_upstream_style and request.only not in ("all", "steps"):
-        raise UsageError(
-            f"--only {request.only} has nothing in the upstream style.", "Leave --only out, or give --only steps."
-        )
     name, backend = request.model or default_model(), request.machine.backend
-    with listener.progress(name, "bytes") as progress:
-        checkpoint = load_checkpoint(name, progress=progress)
+    checkpoint = load_model(name, listener)
     why_not = checkpoint.config.network.why_not_packed
     runtimes = choose_runtimes(request.machine, why_not)
     if request.only == "layers" and runtimes[0].kind != "cpu":
@@ -93,11 +92,11 @@ def run(request: BenchRequest, listener: Listener = SILENT) -> BenchResult:
     if request.against_upstream_style and request.network != "published":
         check_blocks(checkpoint.config.network)
     result = BenchResult(look_at_conditions(runtimes, backend, request.repeats), [])
-    request.on_rows(result.conditions, [])
+    listener.found(BenchResult(result.conditions, []))
     for rows in _sections(request, name, checkpoint, runtimes, result.conditions.port_limit):
         result.rows.extend(rows)
         if rows:
-            request.on_rows(result.conditions, rows)
+            listener.found(BenchResult(result.conditions, rows))
     return result
 
 

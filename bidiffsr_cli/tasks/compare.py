@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, check_least
 from ..text import counted
 from .files import Files, check_files, check_names, several
 from .listener import SILENT, Listener, as_function
@@ -40,6 +40,9 @@ class CompareRequest:
         labels: what each source is called; None takes their names.
         border: pixels at each side that PSNR and SSIM leave out.
         overwrite: replace the page if it is there.
+
+    Raises:
+        UsageError: the border is negative.
     """
 
     sources: Sequence[str | Path]
@@ -49,6 +52,9 @@ class CompareRequest:
     labels: Sequence[str] | None = None
     border: int = 0
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(0, border=self.border)
 
 
 @dataclass(frozen=True)

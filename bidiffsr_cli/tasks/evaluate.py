@@ -17,7 +17,7 @@ from typing import Literal
 
 from ..atomic import cannot_write, write_atomic
 from ..checkpoints.catalog import default_model
-from ..errors import OutputError, UsageError
+from ..errors import UsageError, check_least
 from ..evaluation.paper import ALL_METRICS, choose_set
 from ..evaluation.protocol import rules
 from ..evaluation.result import Evaluation
@@ -31,7 +31,7 @@ from ..pipeline import SuperResolver
 from ..reports import check_report
 from ..reports.evaluation import as_page, as_text
 from ..runtime import Machine, Runtime, choose_runtime, environment
-from .files import several
+from .files import check_folder, several
 from .listener import SILENT, Listener, as_function
 
 JOURNAL = "scores.jsonl"
@@ -63,6 +63,9 @@ class EvaluateRequest:
         report: one more report, a .json, .csv, .md or .html file.
         pictures: how many pictures an HTML page shows.
         overwrite: replace `report` if it is there.
+
+    Raises:
+        UsageError: a value is not possible, or two do not go together.
     """
 
     hr: str | Path
@@ -86,6 +89,20 @@ class EvaluateRequest:
     pictures: int = 6
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        check_least(1, limit=self.limit, pictures=self.pictures)
+        if self.sr is not None and (self.models or self.steps or self.lr):
+            raise UsageError("--sr scores finished pictures.", "Leave --model, --steps and --lr out.")
+        if self.sr is not None and self.degradation != UNCHANGED:
+            raise UsageError("--degrade is of small pictures, and --sr scores finished ones.", "Leave one of them out.")
+        if self.sr is None and self.label is not None:
+            raise UsageError("--label is the name of --sr.", "Leave it out, or give --sr.")
+        if self.lr is not None and self.degradation.kernel != "bicubic":
+            raise UsageError("The small pictures of --lr are made already.", "Leave the kernel out, or --lr.")
+        for name in several(self.metrics):
+            if name not in ALL_METRICS:
+                raise UsageError(f"{name!r} is not a metric.", f"Choose of: {', '.join(ALL_METRICS)}.")
+
 
 def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
     """Score enlarged pictures against their originals.
@@ -104,7 +121,6 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
         Path(request.hr),
         map(_path, (request.lr, request.sr, request.output, request.report)),
     )
-    _check(request)
     scale, degradation = request.options.scale, request.degradation
     rule = rules(request.protocol, scale)
     dataset = request.name or name_of_set(hr)
@@ -114,7 +130,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
     if report is not None:
         check_report(report, overwrite=request.overwrite)
     if output is not None:
-        _check_folder(output)
+        check_folder(output, ours=[JOURNAL])
     cases = open_test_set(hr, scale, lr=lr, finished=sr, limit=request.limit, without=output, degradation=degradation)
     runtimes = [choose_runtime(request.machine)]
     subjects: list[Subject] = [Bicubic()]
@@ -145,6 +161,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
             str(degradation),
             tuple(warnings),
         )
+        listener.found(evaluation)
         reports = [] if report is None else [(report, request.overwrite)]
         reports += [] if output is None else [(output / name, True) for name in RESULTS]
         for path, overwrite in reports:
@@ -160,31 +177,6 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
-
-
-def _check(request: EvaluateRequest) -> None:
-    """Raise UsageError for what does not go together."""
-    if request.sr is not None and (request.models or request.steps or request.lr):
-        raise UsageError("--sr scores finished pictures.", "Leave --model, --steps and --lr out.")
-    if request.sr is not None and request.degradation != UNCHANGED:
-        raise UsageError("--degrade is of small pictures, and --sr scores finished ones.", "Leave one of them out.")
-    if request.sr is None and request.label is not None:
-        raise UsageError("--label is the name of --sr.", "Leave it out, or give --sr.")
-    if request.lr is not None and request.degradation.kernel != "bicubic":
-        raise UsageError("The small pictures of --lr are made already.", "Leave the kernel out, or --lr.")
-    for name in several(request.metrics):
-        if name not in ALL_METRICS:
-            raise UsageError(f"{name!r} is no metric.", f"Choose of: {', '.join(ALL_METRICS)}.")
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise OutputError if a folder is there and was not written by an earlier evaluation."""
-    try:
-        foreign = folder.exists() and any(folder.iterdir()) and not (folder / JOURNAL).exists()
-    except OSError as error:
-        raise cannot_write(folder, error) from None
-    if foreign:
-        raise OutputError(f"'{folder}' holds other files.", "Choose a new folder with -o.")
 
 
 def _models(request: EvaluateRequest, listener: Listener) -> Iterator[AtSteps]:

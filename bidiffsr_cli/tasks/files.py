@@ -242,6 +242,22 @@ def check_files(files: Files) -> None:
         check_report(report, overwrite=files.overwrite)
 
 
+def check_folder(folder: Path, *, ours: Sequence[str]) -> None:
+    """Check that a folder may be filled: it is not there, is empty, or holds one of `ours`, which an earlier run wrote.
+
+    Raises:
+        OutputError: it holds other files, or cannot be read.
+    """
+    from ..atomic import cannot_write
+
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    if names and names.isdisjoint(ours):
+        raise OutputError(f"'{folder}' holds other files.", "Choose a new folder with -o.")
+
+
 def is_dir(name: str) -> bool:
     """Whether there is a folder of this name; unlike Path's, false for whatever the system makes of odd names."""
     return os.path.isdir(name)  # noqa: PTH112

@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from ..checkpoints.files import Checkpoint
 
 Parameters = ParamSpec("Parameters")
 Request = TypeVar("Request")
@@ -47,6 +50,17 @@ class Listener:
     def progressed(self, text: str) -> None:
         """One line about a piece of the work that `progress` counts, which only those want who do not see that."""
 
+    def found(self, part: Any) -> None:
+        """A part of the result, as soon as it is there; and the whole, before it is written as a report.
+
+        A part is the `UpscaleResult` of each picture of `upscale`, and a `BenchResult` with the rows of one section, of
+        which the first has none.
+        """
+
+    def stopped(self) -> bool:
+        """Whether training should save its state and end; asked after every iteration."""
+        return False
+
     def traceback(self, error: BaseException) -> None:
         """An error that became part of the result; whoever looks for a bug wants to know where it came from."""
 
@@ -72,6 +86,14 @@ class Logger(Listener):
         import logging
 
         logging.getLogger("bidiffsr").warning(text)
+
+
+def load_model(name: str, listener: Listener, *, offline: bool = False) -> Checkpoint:
+    """As `load_checkpoint`; the listener sees how a model is fetched that is not on this machine."""
+    from ..checkpoints.models import load_checkpoint
+
+    with listener.progress(name, "bytes") as progress:
+        return load_checkpoint(name, offline=offline, progress=progress)
 
 
 def as_function(

@@ -87,7 +87,8 @@ def run(request: PackRequest, listener: Listener = SILENT) -> PackResult:
         path = path / "weights.safetensors"
         if not path.is_file():
             raise UsageError(
-                f"'{request.source}' is no finished or stopped training run.", "It has no weights.safetensors yet."
+                f"'{request.source}' is not a finished or stopped training run.",
+                "It has no weights.safetensors yet.",
             )
     check_output(output, overwrite=request.overwrite)
     checkpoint = read_checkpoint(path)

@@ -7,16 +7,15 @@ result.done, result.folder / "model.safetensors"
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
-from datetime import timedelta
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
-from .files import several
-from .listener import SILENT, Listener, as_function
+from ..errors import UsageError, check_least
+from ..runtime import Machine
+from .files import check_folder, several
+from .listener import SILENT, Listener, as_function, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +51,10 @@ class TrainRequest:
         iterations: likewise, in iterations; only one of the two.
         state_budget: also write a compact state of at most so many bytes.
         max_file: cut the compact state into files of at most so many bytes.
-        device: as `Machine` takes it.
-        threads: of the CPU; None takes OMP_NUM_THREADS, or all cores that the process may use.
-        stop: asked after every iteration; if it returns true, the run saves its state and ends.
+        machine: where to train; precision and backend are the config's business.
+
+    Raises:
+        UsageError: a value is not possible, or two do not go together.
     """
 
     config: str | None = None
@@ -73,9 +73,23 @@ class TrainRequest:
     iterations: int | None = None
     state_budget: int | None = None
     max_file: int | None = None
-    device: str = "auto"
-    threads: int | None = None
-    stop: Callable[[], bool] = lambda: False
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        check_least(1, iterations=self.iterations, state_budget=self.state_budget, max_file=self.max_file)
+        check_least(0, time_limit=self.time_limit)
+        if (self.machine.precision, self.machine.backend) != ("auto", "auto"):
+            raise UsageError("Training takes device and threads alone.", "Leave precision and backend out.")
+        if self.time_limit is not None and self.iterations is not None:
+            raise UsageError("--time-limit and --iterations exclude each other.", "Give one of them.")
+        if self.system is not None and self.resume:
+            raise UsageError("--resume goes on with the run's own network.", "Leave --system out.")
+        if self.max_file is not None and self.state_budget is None:
+            raise UsageError("--max-file cuts the compact state.", "Add --state-budget.")
+        if self.magnitudes is not None and self.init is None:
+            raise UsageError("--magnitudes completes the signs of --init.", "Add --init MODEL.")
+        if self.resume and (self.config is not None or self.init is not None):
+            raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
 
     @property
     def folder(self) -> Path:
@@ -120,10 +134,6 @@ def train_config(request: TrainRequest) -> TrainConfig:
         changes += [f"run.seconds={request.time_limit}", "run.iterations=null"]
     if request.iterations is not None:
         changes += [f"run.iterations={request.iterations}", "run.seconds=null"]
-    if request.time_limit is not None and request.iterations is not None:
-        raise UsageError("--time-limit and --iterations exclude each other.", "Give one of them.")
-    if request.system is not None and request.resume:
-        raise UsageError("--resume goes on with the run's own network.", "Leave --system out.")
     if request.resume and (before := _config_of(request.folder)):
         config = changed(before, changes)
         if config.model.network != before.model.network:
@@ -141,7 +151,7 @@ def train_config(request: TrainRequest) -> TrainConfig:
 
 
 def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
-    """Train to the end of the run, or until it is told to stop. The state and the model are saved in either case.
+    """Train to the end of the run, or until the listener has `stopped`; state and model are saved in either case.
 
     Raises:
         UsageError: what is asked for does not go together, or the folder has a run already.
@@ -152,27 +162,23 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
         BidiffsrError: the loss is no longer finite; the last state is still good.
     """
     config, folder = train_config(request), request.folder
-    if request.max_file is not None and request.state_budget is None:
-        raise UsageError("--max-file cuts the compact state.", "Add --state-budget.")
-    if request.magnitudes is not None and request.init is None:
-        raise UsageError("--magnitudes completes the signs of --init.", "Add --init MODEL.")
-    if request.resume and (request.config is not None or request.init is not None):
-        raise UsageError("--resume goes on with the run's own config and weights.", "Leave CONFIG and --init out.")
-
     from .. import runtime
+    from ..reports.training import LogTeller
     from ..training.crops import CropSampler
     from ..training.processes import joined, launched, local_processes, rank
-    from ..training.run import Outputs, describe_data, prepare_folder, resumed, train_run
+    from ..training.run import COMPACT, Outputs, describe_data, prepare_folder, resumed, train_run
     from ..training.state import choose_bit_widths
     from ..training.tensorboard import tensorboard_writer
     from ..training.trainer import Trainer
 
+    if not request.resume:
+        check_folder(folder, ours=[COMPACT, "config.json"])
     prepare_folder(folder, resume=request.resume)
     first = rank() == 0
-    with joined(runtime.Machine(request.device, threads=request.threads)) as device:
+    with joined(request.machine) as device:
         # threads compute parts of a batch, but with dropout, as they would share its generator
         parts = device.type == "cpu" and not launched() and not config.loss.dropout
-        cores = request.threads or runtime.default_threads()
+        cores = request.machine.threads or runtime.default_threads()
         weights = _initial_weights(request, config, listener)
         dataset = _dataset(request, config, listener)
         trainer = Trainer(
@@ -191,10 +197,10 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
             None if request.state_budget is None else choose_bit_widths(trainer, request.state_budget),
             request.max_file,
             _validation(Path(request.validate), device) if request.validate is not None and first else None,
-            [_Teller(listener), *([tensorboard_writer(folder)] if request.tensorboard and first else [])],
+            [LogTeller(listener.message), *([tensorboard_writer(folder)] if request.tensorboard and first else [])],
         )
         with runtime.torch_threads(1 if parts else max(1, cores // local_processes())):
-            done = train_run(trainer, outputs, request.stop)
+            done = train_run(trainer, outputs, listener.stopped)
     progress = trainer.progress
     return TrainResult(folder, done, progress.iteration, progress.samples, progress.seconds)
 
@@ -229,17 +235,13 @@ def _dataset(request: TrainRequest, config: TrainConfig, listener: Listener) -> 
 
 def _initial_weights(request: TrainRequest, config: TrainConfig, listener: Listener) -> dict[str, torch.Tensor] | None:
     """The weights of a model to begin with."""
-    from ..checkpoints.models import load_checkpoint
     from ..training.initial import initial_weights
-
-    def load(word: str) -> Checkpoint:
-        with listener.progress(word, "bytes") as progress:
-            return load_checkpoint(word, progress=progress)
 
     if request.init is None:
         return None
-    model = load(request.init)
-    return initial_weights(config.model, model, None if request.magnitudes is None else load(request.magnitudes))
+    model = load_model(request.init, listener)
+    floats = None if request.magnitudes is None else load_model(request.magnitudes, listener)
+    return initial_weights(config.model, model, floats)
 
 
 def _perceptual(config: TrainConfig, device: torch.device) -> PerceptualDistance | None:
@@ -257,7 +259,7 @@ def _validation(folder: Path, device: torch.device) -> Callable[[Checkpoint], Lo
     import torch
 
     from ..evaluation.validate import Validation
-    from ..runtime import Machine, choose_runtime
+    from ..runtime import choose_runtime
 
     validation = Validation(folder)
 
@@ -267,35 +269,6 @@ def _validation(folder: Path, device: torch.device) -> Callable[[Checkpoint], Lo
         return validation(checkpoint, choose_runtime(Machine(str(device)), **checkpoint.runtime_facts))
 
     return validate
-
-
-class _Teller:
-    """Tells what is in the log, a message for each line; the log itself says more."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self._first: tuple[float, float] | None = None
-
-    def __call__(self, line: LogLine) -> None:
-        for scale, by_steps in line.get("scores", {}).items():
-            for steps, score in by_steps.items():
-                self.listener.message(
-                    f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}"
-                )
-        if "loss" in line:
-            self.listener.message(
-                f"{line['part_done']:6.1%}  iteration {line['iteration']}  loss {line['loss']:.3f}  "
-                f"lr {line['lr']:.1e}  {line['samples_per_second']:.1f} crops/s{self._left(line['part_done'])}"
-            )
-
-    def _left(self, part: float) -> str:
-        """The time that is left at the speed that this process had so far."""
-        now = time.monotonic()
-        first_time, first_part = self._first = self._first or (now, part)
-        if part <= first_part:
-            return ""
-        left = (now - first_time) * (1 - part) / (part - first_part)
-        return f"  {timedelta(seconds=round(left))} left"
 
 
 train = as_function(TrainRequest, run)

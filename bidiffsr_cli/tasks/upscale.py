@@ -20,7 +20,7 @@ from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
 from ..planning import Plan
 from ..reports import write_report
-from ..reports.terminal import phases, suited_hint, summary
+from ..reports.terminal import suited_hint
 from ..results import MANY, UpscaleResult, failure
 from ..runtime import Machine
 from .files import Files, Sink, check_files, name_files, own_format, several
@@ -47,7 +47,6 @@ class UpscaleRequest:
         offline: never use the network, which a model that is not here needs once.
         dry_run: find out how much work it is, and write nothing.
         report: path of a .json, .csv, .md or .html file that takes the figures.
-        tell_seed: name the seed in what the listener hears, as of one that was drawn.
     """
 
     inputs: Source | Sequence[Source]
@@ -61,7 +60,6 @@ class UpscaleRequest:
     offline: bool = False
     dry_run: bool = False
     report: str | os.PathLike[str] | None = None
-    tell_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,11 +148,11 @@ def run(request: UpscaleRequest, listener: Listener = SILENT) -> UpscaleSummary:
         result.seconds.add("load_model", seconds)
         for warning in result.warnings:
             listener.warning(f"{result.input}: {warning}" if len(tasks) > 1 else warning)
-        listener.message(summary(result, with_seed=request.tell_seed))
-        listener.details(phases(result))
+        listener.found(result)
         summed.images.append(result.to_dict())
     if request.model is None and (hint := suited_hint(summed.images)):
         listener.message(hint)
+    listener.found(summed)
     if request.report is not None and not request.dry_run:
         write_report(summed.images, Path(request.report), overwrite=request.overwrite)
     return summed

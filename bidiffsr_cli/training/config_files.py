@@ -116,7 +116,7 @@ def _apply(value: dict[str, Any], change: str) -> None:
     for key in keys[:-1]:
         value = value.setdefault(key, {})
         if not isinstance(value, dict):
-            raise UsageError(f"{path.strip()!r} is no field.", SHOW_FIELDS)
+            raise UsageError(f"{path.strip()!r} is not a field of the config.", SHOW_FIELDS)
     value[keys[-1]] = _with_none(new)
 
 

@@ -274,7 +274,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
-            raise CheckpointError(f"{path.name} is no state of a training run, or one of another version.")
+            raise CheckpointError(f"{path.name} is not a training state of this version.")
         header = {name: json.loads(metadata[name]) for name in ("config", "progress")}
         return {name: file.get_tensor(name).clone() for name in file.keys()}, header  # noqa: SIM118 - no mapping
 

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bidiffsr_cli.cli.app import main
-from bidiffsr_cli.runtime import torch_threads
 
 from .support import Finished, Run, environment, picture, tiny_checkpoint
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """As in `support.environment`: small tensors on busy cores are quickest in one thread."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="session")

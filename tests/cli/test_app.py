@@ -19,44 +19,6 @@ from bidiffsr_cli.errors import CheckpointError, InputError
 
 from .support import Run, environment, finish, is_one_sentence, spawn
 
-WITHOUT_TORCH = """
-import sys
-from bidiffsr_cli.cli.app import main
-code = main(sys.argv[1:])
-heavy = sorted({"torch", "PIL", "safetensors", "numpy"} & set(sys.modules))
-sys.exit(f"imported: {heavy}" if heavy else code)
-"""
-
-
-@pytest.mark.parametrize(
-    ("args", "code"),
-    [
-        (["--help"], 0),
-        (["-h"], 0),
-        (["--version"], 0),
-        (["upscale", "--help"], 0),
-        (["doctor", "-h"], 0),
-        (["bench", "-h"], 0),
-        (["compare", "-h"], 0),
-        (["models", "list"], 0),
-        (["models", "path", "fast"], 0),
-        ([], 2),
-        (["upscale"], 2),
-        (["upscale", "photo.png", "--steps", "0"], 2),
-        (["bench", "--json", "--markdown"], 2),
-        (["compare", "a.png", "b.png", "-o", "page.txt"], 2),
-        (["compare", "no-such-photo.png", "b.png", "-o", "page.html"], 4),
-        (["upscale", "there-is-no-such-file.png"], 4),
-        (["upscale", "no-such-photo.png", "--report", "run.txt"], 4),
-    ],
-)
-def test_what_needs_no_torch_does_not_wait_for_it(args: list[str], code: int) -> None:
-    command = [sys.executable, "-c", WITHOUT_TORCH, *args]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
-    finished = finish(process)
-    assert finished.code == code, finished.err
-    assert "Traceback" not in finished.err
-
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])
 def test_version(run: Run, flag: str) -> None:

@@ -311,7 +311,7 @@ def test_two_hundred_pictures_ten_of_them_bad(folder: Path, batch: Run) -> None:
     finished = batch("in", "-o", "out", "--json", "--report", "r.csv")
     assert finished.code == 3
     assert finished.json["counts"] == {"done": 190, "skipped": 0, "failed": 10, "left": 0}
-    assert "Error: 10 of 200 pictures failed: 000.png" in finished.err
+    assert "Error: 10 of 200 pictures failed: in/000.png" in finished.err
     assert len(contents(Path("out"))) == 190
     rows = list(csv.DictReader(Path("r.csv").read_text().splitlines()))
     assert sorted(row["status"] for row in rows) == ["done"] * 190 + ["failed"] * 10

@@ -93,7 +93,7 @@ def test_a_dry_run_writes_nothing(photos: Path, batch: Run, bucket: str, store: 
     assert planned.code == 0 and planned.json["left"] == ["a.png", "b.JPG"] and store.find(bucket) == []
 
 
-def test_what_is_refused(photos: Path, batch: Run, bucket: str, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused(photos: Path, batch: Run, bucket: str) -> None:
     for options, code, words in (
         ([f"s3://{bucket}/none"], 4, "no pictures"),
         (["s3://no-such-bucket/x"], 4, "s3://no-such-bucket/x"),
@@ -107,6 +107,10 @@ def test_what_is_refused(photos: Path, batch: Run, bucket: str, store: Any, monk
     ):
         refused = batch(*options)
         assert refused.code == code and words in told(refused) and "secret" not in refused.err, (options, refused.err)
+
+
+@pytest.mark.slow
+def test_a_store_that_cannot_be_reached(photos: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     unreachable = finish(spawn(["batch", "s3://x/y", "-o", "out"]))
     assert unreachable.code == 4 and "connect" in told(unreachable)
@@ -121,6 +125,7 @@ def test_without_the_package(photos: Path, batch: Run, monkeypatch: pytest.Monke
     assert refused.code == 2 and "pip install '.[s3]'" in told(refused)
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_ends_the_run(photos: Path, model: Path, bucket: str, store: Any) -> None:
     for index in range(60):
         picture().save(f"in/{index:02}.png")

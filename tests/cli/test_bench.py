@@ -108,6 +108,7 @@ def test_a_native_engine_that_is_asked_for_must_be_there(bench: Run) -> None:
     assert finished.code == 6 and is_one_sentence(finished.err)
 
 
+@pytest.mark.slow
 def test_the_reference_alone(bench: Run) -> None:
     finished = bench("--backend", "reference", "--only", "picture", "--threads", "1", "--json")
     assert finished.code == 0, finished.err

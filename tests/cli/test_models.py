@@ -18,33 +18,41 @@ from bidiffsr_cli.checkpoints.catalog import catalog
 from bidiffsr_cli.checkpoints.files import read_checkpoint, read_pth_checkpoint, serialize_packed
 from bidiffsr_cli.ops.array import Array
 
-from .support import Run, decoded, finish, is_one_sentence, spawn, tiny_checkpoint
+from .support import Finished, Run, decoded, finish, is_one_sentence, spawn, tiny_checkpoint
 
 TINY = tiny_checkpoint()
 
 
-def test_from_one_machine_over_the_hub_to_another(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """push -> (empty cache) pull -> verify -> upscale, each the real command in a process of its own."""
+@pytest.mark.filterwarnings("ignore:Use 'content")  # from within the client
+@pytest.mark.parametrize("alone", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_from_one_machine_over_the_hub_to_another(
+    hub: Hub, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """push -> (empty cache) pull -> verify -> upscale, here or each in a process of its own."""
+
+    def command(*words: str) -> Finished:
+        return finish(spawn(words)) if alone else run(*words)
+
     Path("mine.safetensors").write_bytes(TINY)
-    refused = finish(spawn(["models", "push", "me/mine", "-m", "mine.safetensors"]))
+    refused = command("models", "push", "me/mine", "-m", "mine.safetensors")
     assert refused.code == 5 and is_one_sentence(refused.err) and "token" in refused.err
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    pushed = finish(spawn(["models", "push", "me/mine", "-m", "mine.safetensors", "--json"]))
+    pushed = command("models", "push", "me/mine", "-m", "mine.safetensors", "--json")
     assert pushed.code == 0, pushed.err
     files = hub.repos["me/mine"].commits[pushed.json["commit"]]
     assert files["model.safetensors"] == TINY and "config.json" in files
     card = files["README.md"].decode()
     assert card.startswith("---\n") and "license: cc0-1.0" in card and "--model me/mine" in card
     monkeypatch.delenv("HF_TOKEN")
-    offline = finish(spawn(["models", "pull", "me/mine", "--offline"]))
+    offline = command("models", "pull", "me/mine", "--offline")
     assert offline.code == 5 and is_one_sentence(offline.err)
-    pulled = finish(spawn(["models", "pull", "me/mine"]))
+    pulled = command("models", "pull", "me/mine")
     assert pulled.code == 0 and "is here now" in pulled.err
     asked = len(hub.requests)
-    verified = finish(spawn(["models", "verify", "--json"]))
+    verified = command("models", "verify", "--json")
     assert verified.code == 0
     assert [model["ok"] for model in verified.json["models"]] == [True] * (1 + len(catalog()))  # the bundled ones too
-    enlarged = finish(spawn(["upscale", "photo.png", "--model", "me/mine", "--steps", "1", "--json"]))
+    enlarged = command("upscale", "photo.png", "--model", "me/mine", "--steps", "1", "--json")
     assert enlarged.code == 0, enlarged.err
     assert enlarged.json["model"]["name"] == "me/mine"
     assert enlarged.json["model"]["revision"] == pushed.json["commit"]

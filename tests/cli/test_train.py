@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.conftest import TINY
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.cli._signals import deferred
@@ -20,16 +21,7 @@ from bidiffsr_cli.ops.native import why_unavailable
 from .support import Run, decoded, environment, finish, is_one_sentence, picture, spawn
 
 PICTURES = Path(__file__).parent.parent / "pictures"
-TINY = [
-    "smoke",
-    *("--set", "model.network.inner_channel=4"),
-    *("--set", "model.network.norm_groups=1"),
-    *("--set", "model.tile={size=64,overlap=8}"),
-    *("--set", "data.crop=32"),
-    *("--set", "data.batch=4"),
-    *("--set", "loss.rollout={share=0.3, weave=60.0}"),
-    *("--set", "run.log_every=2"),
-]
+CHANGES = [*TINY, "loss.rollout={share=0.3, weave=60.0}"]
 
 
 @pytest.fixture
@@ -42,7 +34,8 @@ def photos(folder: Path) -> Path:
 
 @pytest.fixture
 def options(photos: Path) -> list[str]:
-    return [*TINY, "--data", "photos", "--cache", "cache", "-o", "run", "--threads", "1"]
+    changes = [word for change in CHANGES for word in ("--set", change)]
+    return ["smoke", *changes, "--data", "photos", "--cache", "cache", "-o", "run", "--threads", "1"]
 
 
 def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: list[str]) -> None:
@@ -133,13 +126,13 @@ def test_systems_that_are_refused(run: Run, options: list[str]) -> None:
     finished = run("train", *options, "--system", "no-such")
     assert finished.code == 2 and is_one_sentence(finished.err) and "reactnet" in finished.err
     assert run("train", *options, "--iterations", "1").code == 0
-    for change in (["--system", "bnn"], ["--set", "model.network.res_blocks=1"]):
+    for change in (["--system", "bnn"], ["--set", "model.network.res_blocks=2"]):
         finished = run("train", "--resume", "-o", "run", *change)
         assert finished.code == 2 and is_one_sentence(finished.err)
 
 
 def test_a_single_value_has_no_statistics(run: Run, options: list[str]) -> None:
-    small = ["--set", "data.crop=16", "--set", "data.batch=1"]
+    small = ["--set", "data.crop=16", "--set", "data.batch=1", "--set", "model.network.channel_mults=[1, 2, 4, 8]"]
     finished = run("train", *options, "--iterations", "2", "--system", "bnn", *small)
     assert finished.code == 2 and "Error: BatchNorm cannot work on a single value." in finished.err
 
@@ -218,7 +211,9 @@ def test_packing_what_is_no_run(run: Run, folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code: int) -> None:
     process = spawn(["train", *options, "--iterations", "100000"])
     wait_for_iteration(2)
@@ -244,6 +239,7 @@ def test_signals_are_only_noted_by_work_that_asks() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_killed_run_loses_what_was_not_saved_alone(run: Run, options: list[str]) -> None:
     process = spawn(["train", *options, "--iterations", "100000", "--set", "run.save_every=0"])
@@ -285,6 +281,7 @@ def wait_for_iteration(count: int) -> None:
     raise AssertionError("the run did not begin")
 
 
+@pytest.mark.slow
 def test_two_processes(options: list[str]) -> None:
     """As the README has it: decisions, the state and the words are those of one run."""
     launcher = [

@@ -9,26 +9,35 @@ import pytest
 from conftest import needs_native
 from PIL import Image, ImageCms
 
+from .support import environment
+
 PICTURES = Path(__file__).parents[1] / "pictures"
 PROGRAM = """
-import sys
-from pathlib import Path
+import json, sys
 from bidiffsr_cli import runtime
 from bidiffsr_cli.cli.app import main
 runtime.devices._may_have_accelerator = lambda: False  # on a machine that has one, torch is asked which
-code = main()
-print("torch" in sys.modules, file=sys.stderr)
-sys.exit(code)
+unwanted, commands = json.loads(sys.argv[1])
+for words, expected in commands:
+    code, imported = main(words), sorted({*unwanted} & {*sys.modules})
+    if code != expected or imported:
+        sys.exit(f"{words}: exit code {code}, imported {imported}")
 """
 
 
-def run(*words, folder) -> str:
-    """Run a command as its user does; its standard output."""
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
-    *said, imported = done.stderr.splitlines()
-    assert done.returncode == 0, said
-    assert imported == "False", f"{words} imported torch"
+def run(*lines, folder, unwanted=("torch",)) -> str:
+    """Run commands as their user does, one after the other in one process; its standard output.
+
+    Args:
+        lines: what is typed behind `bidiffsr`, or that and the exit code.
+        folder: where.
+        unwanted: modules that are not to be imported.
+    """
+    pairs = [(line, 0) if isinstance(line, str) else line for line in lines]
+    commands = [(line.split(), code) for line, code in pairs]
+    command = [sys.executable, "-c", PROGRAM, json.dumps([unwanted, commands])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), timeout=300)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     return done.stdout
 
 
@@ -50,46 +59,51 @@ def pictures(tmp_path):
 
 
 @needs_native
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("photo.jpg", "out.png"),
-        ("photo.jpg", "out.webp", "--scale", 4, "--color-fix", "lowfreq", "--model", "auto"),
-        ("grey.png", "out.jpg", "--sampler", "dpmpp-2m", "--steps", 3),
-        ("sixteen.png", "out.png", "--precision", "fp32"),
-        ("clear.png", "out.png"),
-        ("clear.png", "out.png", "--alpha", "model", "--tile", 32, "--long-side", 90),
-        ("tagged.tiff", "out.tiff", "--report", "report.json", "--json"),
-        ("photo.jpg", "--dry-run"),
-    ],
-    ids=lambda words: " ".join(map(str, words)),
-)
-def test_upscale(words, pictures):
-    run("upscale", *words, folder=pictures)
+def test_upscale(pictures):
+    run(
+        "upscale photo.jpg photo.png",
+        "upscale photo.jpg photo.webp --scale 4 --color-fix lowfreq --model auto",
+        "upscale grey.png grey.jpg --sampler dpmpp-2m --steps 3",
+        "upscale sixteen.png deep.png --precision fp32",
+        "upscale clear.png lanczos.png",
+        "upscale clear.png model.png --alpha model --tile 32 --long-side 90",
+        "upscale tagged.tiff big.tiff --report report.json --json",
+        "upscale photo.jpg --dry-run",
+        folder=pictures,
+    )
 
 
 @needs_native
 def test_batch(pictures):
-    told = run("batch", ".", "--json", folder=pictures)
-    assert json.loads(told)["counts"]["done"] == 5
+    assert json.loads(run("batch . --json", folder=pictures))["counts"]["done"] == 5
 
 
 @needs_native
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("--help",),
-        ("upscale", "--help"),
-        ("doctor",),
-        ("cost",),
-        ("cost", "--all"),
-        ("cost", "mine.toml"),
-        ("models", "list"),
-        ("models", "show", "fast"),
-        ("models", "verify"),
-    ],
-    ids=" ".join,
-)
-def test_what_computes_little(words, tmp_path):
+def test_what_computes_little(tmp_path):
     (tmp_path / "mine.toml").write_text('preset = "fast"')
-    run(*words, folder=tmp_path)
+    commands = "doctor", "cost", "cost --all", "cost mine.toml", "models show fast", "models verify"
+    run(*commands, folder=tmp_path)
+
+
+def test_what_computes_nothing_imports_nothing_large(tmp_path):
+    run(
+        "--help",
+        "-h",
+        "--version",
+        "upscale --help",
+        "doctor -h",
+        "bench -h",
+        "compare -h",
+        "models list",
+        "models path fast",
+        ("", 2),
+        ("upscale", 2),
+        ("upscale photo.png --steps 0", 2),
+        ("bench --json --markdown", 2),
+        ("compare a.png b.png -o page.txt", 2),
+        ("compare no-such-photo.png b.png -o page.html", 4),
+        ("upscale there-is-no-such-file.png", 4),
+        ("upscale no-such-photo.png --report run.txt", 4),
+        folder=tmp_path,
+        unwanted=("torch", "PIL", "safetensors", "numpy"),
+    )

@@ -223,4 +223,4 @@ def test_a_cluster_with_urls(nodes: Any, photos: Path, work: Work, bucket: str) 
     assert not thread.is_alive() and not any(item.error for item in outcomes), [item.error for item in outcomes]
     assert {job.name: target.read(job.result) for job in jobs} == expected
     assert outcomes[-1].job.name == "11.png" and outcomes[-1].result["tiles"]["count"] > 100
-    assert len(Ledger(target, {}, (1, 1), read_only=True).survey(jobs)[0]) == len(jobs)
+    assert len(Ledger(target, {}, (1, 1)).survey(jobs)[0]) == len(jobs)

@@ -199,7 +199,7 @@ def test_a_ledger_of_objects(bucket: str) -> None:
     for name in "abcd":
         folder.write(f"{name}.png", name.encode(), overwrite=False)
     jobs = jobs_of(folder, output)
-    assert Ledger(output, {}, (1, 1), read_only=True).survey(jobs) == ({}, [])
+    assert Ledger(output, {}, (1, 1)).survey(jobs) == ({}, [])
     assert output.statuses([".bidiffsr/opened"]) == {}  # nothing was written
     with Ledger(output, {}, (1, 1)) as ledger:
         finished(ledger, jobs[0], b"result")
@@ -210,7 +210,7 @@ def test_a_ledger_of_objects(bucket: str) -> None:
         output.write("d.png", b"foreign", overwrite=False)
     output.write("b.png", b"others", overwrite=True)  # of the same length
     folder.write("a.png", b"A", overwrite=True)
-    for ledger in (Ledger(output, {}, (2, 3)), Ledger(output, {}, (1, 1), read_only=True)):
+    for ledger in (Ledger(output, {}, (2, 3)), Ledger(output, {}, (1, 1))):
         done, foreign = ledger.survey(jobs)
         assert done == {jobs[0]: {"status": "done"}} and foreign == [jobs[1], jobs[3]]
         assert [ledger.is_ours(job) for job in jobs] == [True, False, True, False]
@@ -220,7 +220,7 @@ def test_a_ledger_of_objects(bucket: str) -> None:
         assert list(ledger.survey(jobs)[0]) == jobs[:2]
     (note, *_) = open_s3().glob(f"{bucket}/out/.bidiffsr/done/*.json")
     open_s3().pipe_file(note, b"[]")
-    with pytest.raises(OutputError, match="is no note of bidiffsr"):
+    with pytest.raises(OutputError, match="is not a journal's entry"):
         Ledger(output, {}, (1, 1))
 
 
@@ -247,6 +247,6 @@ def test_stores_that_fail(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     none = open_folder("s3://no-such-bucket-here/x")
     with pytest.raises(InputError, match=r"does not exist|no pictures"):
         jobs_of(none, open_folder(f"s3://{bucket}/out"))
-    with pytest.raises(StorageError, match="cannot be written") as refused:
+    with pytest.raises(StorageError, match="cannot be read") as refused:
         Ledger(none, {}, (1, 1))
     assert "\n" not in refused.value.message and refused.value.hint

@@ -297,7 +297,7 @@ def test_several_arrays_are_refused() -> None:
     "array", [Array((3,), "|u1", b"abc"), Array((1, 1), "<i8", bytes(8)), Array((0, 3), "|u1", b"")]
 )
 def test_arrays_that_are_no_pictures(array: Array) -> None:
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="not a picture"):
         read_picture(array)
 
 

@@ -56,6 +56,7 @@ def test_modes_and_sizes_that_do_not_fit_are_refused() -> None:
             render(Image.new(mode, (8, 8)), picture, alpha=given)
 
 
+@pytest.mark.slow
 def test_a_large_canvas_needs_no_copy_beside_the_result() -> None:
     code = f"""
 import resource, sys

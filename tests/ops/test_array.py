@@ -31,7 +31,7 @@ def test_gaps_are_closed():
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match="not known here"):
         Array.of(torch.zeros(2, dtype=torch.int32))
-    with pytest.raises(ValueError, match="are no float32"):
+    with pytest.raises(ValueError, match="do not make float32"):
         Array((2, 3), "float32", bytearray(20))
     with pytest.raises(ValueError, match="cannot become"):
         Array.empty((2, 3)).reshaped(7)

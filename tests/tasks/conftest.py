@@ -25,6 +25,7 @@ class Notes(Listener):
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
+        self.parts: list[Any] = []
         self.shares: list[float] = []
 
     def message(self, text: str) -> None:
@@ -35,6 +36,10 @@ class Notes(Listener):
 
     def warning(self, text: str) -> None:
         self.said.append(("warning", text))
+
+    def found(self, part: Any) -> None:
+        self.said.append(("found", type(part).__name__))
+        self.parts.append(part)
 
     def traceback(self, error: BaseException) -> None:
         self.said.append(("traceback", type(error).__name__))

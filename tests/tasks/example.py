@@ -26,3 +26,14 @@ print("evaluate", {summary.label: summary.count for summary in evaluation.summar
 
 comparison = bidiffsr_cli.compare([photo, photo], folder / "page.html", labels=["one", "two"])
 print("compare", comparison.versions)
+
+trained = bidiffsr_cli.train(
+    "smoke",
+    data=photo,
+    output=folder / "run",
+    cache=folder / "cache",
+    iterations=1,
+    changes=["data.crop=32", "data.batch=1", "loss.lpips=0.0", "loss.rollout={share=0.0}"],
+    machine=Machine("cpu", threads=1),
+)
+print("train", trained.done, (trained.folder / "model.safetensors").is_file())

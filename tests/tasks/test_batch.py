@@ -24,14 +24,18 @@ def test_a_folder_and_again(folder: Path, model: str, notes: Notes) -> None:
         [folder / "photos"], folder / "big", options=ONE_STEP, model=model, report=folder / "run.csv"
     )
     first = run(request, notes)
-    assert first.status == "failed" and first.failed == ["broken.png"] and keeps_the_contract(first.to_dict())
+    assert (
+        first.status == "failed"
+        and first.failed == [str(folder / "photos" / "broken.png")]
+        and keeps_the_contract(first.to_dict())
+    )
     assert first.counts == {"done": 2, "skipped": 0, "failed": 1, "left": 0}
     assert decoded(folder / "big" / "b.png").size == (80, 60)
     assert len((folder / "run.csv").read_text().splitlines()) == 4
     words = [word for word, _ in notes.said]
     assert words[:3] == ["progress", "message", "progress"] and sorted(words[3:6]) == ["progressed"] * 2 + ["warning"]
     assert notes.said[1][1] == f"3 pictures -> {folder / 'big'}"
-    assert notes.said[-1][1].startswith("2 done, 1 failed in ")
+    assert notes.said[-2][1].startswith("2 done, 1 failed in ") and notes.parts == [first]
     assert notes.shares[-1] == 1 and notes.shares == sorted(notes.shares)
 
     (folder / "photos" / "broken.png").unlink()
@@ -66,8 +70,7 @@ def test_what_is_refused(folder: Path, model: str) -> None:
         ({"engine": "slurm"}, UsageError),
         ({"ray_address": "auto"}, UsageError),
         ({"machine": Machine("cpu,cpu")}, UsageError),
-        ({"writing": Writing("gif")}, UsageError),
-        ({"writing": Writing(width=5, long_side=5)}, UsageError),
+        ({"jobs": 0}, UsageError),
         ({"output": folder / "photos"}, OutputError),
         ({"folders": [folder / "none"]}, InputError),
         ({"selection": Selection(include=["*.gif"])}, InputError),

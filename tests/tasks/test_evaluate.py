@@ -51,7 +51,12 @@ def test_scores_pictures_and_reports(originals: Path, model: str, notes: Notes, 
     assert saved is not None and decoded(kept / saved).size == (64, 48)
     white = "houses.png: It is transparent: it was laid on white."
     assert found["warnings"] == [white]
-    assert notes.said == [("progress", f"{model}: bytes"), ("progress", "Set5: scores"), ("warning", white)]
+    assert notes.said == [
+        ("progress", f"{model}: bytes"),
+        ("progress", "Set5: scores"),
+        ("warning", white),
+        ("found", "Evaluation"),
+    ]
     assert notes.shares[-1] == 1
 
     again = run(request)

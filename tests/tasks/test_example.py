@@ -14,15 +14,16 @@ EXAMPLE = Path(__file__).with_name("example.py")
 
 def test_the_example(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    picture().save(tmp_path / "photos" / "a.png")
+    picture(size=(48, 32)).save(tmp_path / "photos" / "a.png")
     command = [sys.executable, str(EXAMPLE), str(tmp_path)]
     ran = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
-        "upscale (48, 32) True",
+        "upscale (96, 64) True",
         "batch done {'done': 1, 'skipped': 0, 'failed': 0, 'left': 0}",
         "evaluate {'bicubic': 1, 'fast, 1 step': 1, 'fast, 2 steps': 1}",
         "compare ['one', 'two']",
+        "train True True",
     ]
     assert (tmp_path / "big.jpg").is_file() and (tmp_path / "big" / "a.png").is_file()
 

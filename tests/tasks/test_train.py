@@ -9,6 +9,7 @@ import pytest
 from training.conftest import TINY
 
 import bidiffsr_cli
+from bidiffsr_cli import Machine
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.errors import OutputError, UsageError
 from bidiffsr_cli.tasks import train
@@ -27,8 +28,7 @@ def request(folder: Path, **changes) -> TrainRequest:
         changes=CHANGES,
         output=folder / "run",
         cache=folder / "cache",
-        threads=1,
-        device="cpu",
+        machine=Machine("cpu", threads=1),
         **changes,
     )
 
@@ -55,13 +55,22 @@ def test_a_run_is_told_and_packed(tmp_path: Path, notes: Notes) -> None:
 def test_a_run_is_stopped_from_another_thread_and_resumed(tmp_path: Path, notes: Notes) -> None:
     stop = threading.Event()
     stop.set()
-    stopped = train.run(request(tmp_path, time_limit=3600, stop=stop.is_set), notes)
+    notes.stopped = stop.is_set  # type: ignore[method-assign]
+    stopped = train.run(request(tmp_path, time_limit=3600), notes)
     assert not stopped.done and stopped.iteration == 1
-    where = {"output": tmp_path / "run", "cache": tmp_path / "cache", "threads": 1, "device": "cpu"}
+    where = {"output": tmp_path / "run", "cache": tmp_path / "cache", "machine": Machine("cpu", threads=1)}
     resumed = bidiffsr_cli.train(resume=True, iterations=2, **where)
     assert resumed.done and resumed.iteration == 2
     with pytest.raises(UsageError, match="There is a run"):
         bidiffsr_cli.train("smoke", data=[PHOTO], changes=CHANGES, **where)
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "holiday.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds other files"):
+        train.run(request(tmp_path, iterations=1))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["holiday.txt"]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +82,19 @@ def test_a_run_is_stopped_from_another_thread_and_resumed(tmp_path: Path, notes:
         ({"magnitudes": "fast"}, "magnitudes"),
         ({"system": "no-such"}, "no-such"),
         ({"data": []}, "no pictures"),
-        ({"threads": -1}, "-1 threads"),
+        ({"machine": Machine("cpu", threads=-1)}, "-1 threads"),
+        ({"machine": Machine("cpu", "bf16")}, "device and threads alone"),
+        ({"iterations": 0}, "iterations=0"),
     ],
     ids=str,
 )
 def test_what_does_not_go_together(tmp_path: Path, fields: dict[str, object], word: str) -> None:
-    given = {"config": "smoke", "data": [PHOTO], "output": tmp_path / "run", "cache": tmp_path, "device": "cpu"}
+    given = {
+        "config": "smoke",
+        "data": [PHOTO],
+        "output": tmp_path / "run",
+        "cache": tmp_path,
+        "machine": Machine("cpu"),
+    }
     with pytest.raises(UsageError, match=word):
         bidiffsr_cli.train(**given | fields)

@@ -28,8 +28,9 @@ def test_from_file_to_file(folder: Path, model: str, notes: Notes) -> None:
     assert image["status"] == "done" and image["output"] == str(folder / "big.png")
     assert decoded(folder / "big.png").size == image["output_size"] == (48, 32)
     words = [word for word, _ in notes.said]
-    assert words == ["progress", "progress", "message"] and notes.shares[-1] == 1
-    assert notes.said[1] == ("progress", "a.png: windows") and notes.said[2][1].startswith("a.png 24x16 -> ")
+    assert words == ["progress", "progress", "found", "found"] and notes.shares[-1] == 1
+    assert notes.said[1] == ("progress", "a.png: windows") and notes.parts[1] is summary
+    assert notes.parts[0].to_dict() == image
     with pytest.raises(OutputError, match="exists"):
         run(request)
 
@@ -75,7 +76,7 @@ def test_of_several_one_fails_and_alone_it_raises(folder: Path, model: str, note
     assert summary.failed == [str(folder / "photos" / "broken.png")]
     assert summary.to_dict()["counts"] == {"done": 2, "failed": 1, "left": 0} and keeps_the_contract(summary.to_dict())
     assert sorted(path.name for path in (folder / "new").iterdir()) == ["a_x2.png", "b_x2.png"]
-    assert ("traceback", "InputError") in notes.said and notes.said[-1][0] == "warning"
+    assert ("traceback", "InputError") in notes.said and [word for word, _ in notes.said[-2:]] == ["warning", "found"]
     assert json.loads(report.read_text())["images"][2] == summary.images[2]
     with pytest.raises(InputError, match=r"broken\.png"):
         bidiffsr_cli.upscale(names[2], folder / "new" / "c.png", options=ONE_STEP, model=model)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.runtime import torch_threads
 from bidiffsr_cli.training.config import TrainConfig
 from bidiffsr_cli.training.config_files import read_config
 from bidiffsr_cli.training.crops import CropSampler
 from bidiffsr_cli.training.dataset import Dataset, open_dataset
 
+CPU = torch.device("cpu")
 PICTURES = Path(__file__).parent.parent / "pictures"
 TINY = [
     "model.network.inner_channel=4",
+    "model.network.channel_mults=[1, 2]",
+    "model.network.full_precision_levels=[0]",
+    "model.network.full_precision_blocks=[]",
+    "model.network.res_blocks=1",
     "model.network.norm_groups=1",
     "model.tile={size=64,overlap=8}",
     "data.crop=32",
@@ -36,11 +39,8 @@ TINY = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """Small tensors on busy cores are quickest in one thread."""
-    with torch_threads(1):
-        yield
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="session")
@@ -64,4 +64,4 @@ def pictures(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> D
 
 @pytest.fixture
 def sampler(pictures: Dataset, config: TrainConfig) -> CropSampler:
-    return CropSampler(pictures, config, torch.device("cpu"))
+    return CropSampler(pictures, config, CPU)

@@ -1,7 +1,7 @@
-"""What `test_two_processes` runs, alone and under torchrun: OUT, then changes of the config."""
+"""What both processes of `test_two_processes` do; the second one is python process.py FOLDER CHANGE..."""
 
-import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -15,41 +15,55 @@ from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-out, changes = Path(sys.argv[1]), sys.argv[2:]
-world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-torch.set_num_threads(1)
-if world > 1:
-    distributed.init_process_group("gloo")
-config = read_config("fast", changes)
-pictures = open_dataset(config.data, config.model.scales, out.parent / f"cache{rank}")
-sampler = CropSampler(pictures, config, CPU)
+LOSSES = ["loss.dropout=0.1", "loss.rollout={share=0.5, weave=60.0}"]
 
 
-def weights(trainer):
-    return {name: parameter.detach().clone() for name, parameter in trainer.network.named_parameters()}
+def train(folder: Path, changes: list[str]) -> None:
+    """Differentiate a batch, train straight on, and stop and go on; what comes of it is in the folder's out.RANK."""
+    config = read_config("fast", changes)
+    together = distributed.is_initialized()
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    pictures = open_dataset(config.data, config.model.scales, folder / f"cache{rank}")
+    sampler = CropSampler(pictures, config, CPU)
+
+    def weights(trainer):
+        return {name: parameter.detach().clone() for name, parameter in trainer.network.named_parameters()}
+
+    trainer = Trainer(config, sampler, CPU)
+    source = torch.Generator().manual_seed(1)
+    crops = sampler.draw(2, source)
+    whole = TrainingBatch(crops, torch.full((4,), 799), torch.randn(crops.hr.shape, generator=source))
+    part = whole.split(world)[rank]
+    trainer._differentiate([part], len(part.t))
+    result = {"gradients": {name: parameter.grad for name, parameter in trainer.network.named_parameters()}}
+
+    straight = Trainer(config, sampler, CPU)
+    straight.run(lambda _: None, lambda: False)
+    stopped = Trainer(config, sampler, CPU)
+    stopped.run(lambda _: None, lambda: rank == world - 1 and stopped.progress.iteration == 2)  # one process stops all
+    assert stopped.progress.iteration == 2
+    save_state(stopped, folder)
+    if together:
+        distributed.barrier()
+    again = Trainer(config, sampler, CPU)
+    assert load_state(again, folder)
+    again.run(lambda _: None, lambda: False)
+    result |= {"straight": weights(straight), "again": weights(again), "samples": again.progress.samples}
+    torch.save(result, folder / f"out.{rank}")
 
 
-trainer = Trainer(config, sampler, CPU)
-source = torch.Generator().manual_seed(1)
-crops = sampler.draw(2, source)
-whole = TrainingBatch(crops, torch.full((4,), 799), torch.randn(crops.hr.shape, generator=source))
-part = whole.split(world)[rank]
-trainer._differentiate([part], len(part.t))
-result = {"gradients": {name: parameter.grad for name, parameter in trainer.network.named_parameters()}}
+def train_together(rank: int, folder: Path, changes: list[str]) -> None:
+    """Train in two processes with each of the losses, in a folder by its number."""
+    meeting = f"file://{folder / 'meeting'}"
+    distributed.init_process_group("gloo", meeting, timedelta(minutes=2), world_size=2, rank=rank)
+    try:
+        for index, loss in enumerate(LOSSES):
+            train(folder / str(index), [*changes, loss])
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
 
-straight = Trainer(config, sampler, CPU)
-straight.run(lambda _: None, lambda: False)
-stopped = Trainer(config, sampler, CPU)
-stopped.run(lambda _: None, lambda: rank == world - 1 and stopped.progress.iteration == 2)  # one process stops all
-assert stopped.progress.iteration == 2
-save_state(stopped, out.parent)
-if world > 1:
-    distributed.barrier()
-again = Trainer(config, sampler, CPU)
-assert load_state(again, out.parent)
-again.run(lambda _: None, lambda: False)
-result |= {"straight": weights(straight), "again": weights(again), "samples": again.progress.samples}
-torch.save(result, f"{out}.{rank}")
-if world > 1:
-    distributed.barrier()
-    distributed.destroy_process_group()
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train_together(1, Path(sys.argv[1]), sys.argv[2:])

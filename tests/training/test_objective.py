@@ -12,11 +12,7 @@ from bidiffsr_cli.training.batches import TrainingBatch
 from bidiffsr_cli.training.config import LossConfig
 from bidiffsr_cli.training.objective import Objective
 
-CPU = torch.device("cpu")
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from .conftest import CPU, generator
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ from bidiffsr_cli.training.state import (
 )
 from bidiffsr_cli.training.trainer import Trainer
 
-CPU = torch.device("cpu")
+from .conftest import CPU, TINY
+from .process import LOSSES, train, train_together
 
 
 def weights_of(trainer):
@@ -49,36 +50,13 @@ def make(config, sampler):
     return make
 
 
-class OneBatch:
-    """A sampler that draws the same crops for ever."""
-
-    def __init__(self, sampler):
-        self.crops = sampler.draw(2, torch.Generator().manual_seed(0))
-
-    def draw(self, scale, generator):
-        return self.crops
-
-
-def test_it_learns_one_batch(config, sampler):
-    trainer = Trainer(
-        changed(
-            config, ["model.scales=[2]", "loss.last=1.0", "loss.grid=0.0", "run.iterations=60", "optimizer.lr=5e-3"]
-        ),
-        OneBatch(sampler),
-        CPU,
-    )
-    losses = []
-    trainer.run(lambda figures: losses.append(figures["loss"]), lambda: False)
-    assert len(losses) == 30 and losses[-1] < 0.7 * losses[0]
-
-
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "change",
+    ("threads", "change"),
     [
-        "loss.dropout=0.0",
-        "loss.times=uniform",
-        "loss.rollout={share=0.7, weave=60.0}",
+        (1, "loss.dropout=0.0"),
+        (2, "loss.times=uniform"),
+        (1, "loss.rollout={share=0.7, weave=60.0}"),
+        (2, "loss.rollout={share=0.7, weave=60.0}"),
     ],
 )
 def test_a_resumed_run_is_the_straight_run(make, tmp_path, threads, change):
@@ -157,8 +135,9 @@ def test_the_average_follows_the_weights(make):
     before = weights_of(trainer)
     trainer.step()
     decay = 2 / 11
+    after = weights_of(trainer)
     for name, mean in trainer.average().items():
-        expected = decay * before[name] + (1 - decay) * weights_of(trainer)[name]
+        expected = decay * before[name] + (1 - decay) * after[name]
         torch.testing.assert_close(mean, expected)
 
 
@@ -206,27 +185,26 @@ def test_a_compact_state_fits_and_goes_on(make, tmp_path):
     trainer.run(lambda _: None, lambda: trainer.progress.iteration == 3)
     sizes = []
     for bits in BIT_WIDTHS:
-        save_compact_state(trainer, tmp_path, bits, max_file=100_000)
+        save_compact_state(trainer, tmp_path, bits, max_file=20_000)
         sizes.append(size_of(tmp_path))
         assert has_state(tmp_path)
-        assert all(path.stat().st_size <= 100_000 for path in tmp_path.iterdir())
+        assert all(path.stat().st_size <= 20_000 for path in tmp_path.iterdir())
         again = make()
         assert load_state(again, tmp_path) is False and again.progress.samples == trainer.progress.samples == 12
         assert again.part_done() == 0 and again.learning_rate() == pytest.approx(again.config.optimizer.lr / 2)
+        kept = weights_of(trainer)
         for name, weight in weights_of(again).items():
-            peak = weights_of(trainer)[name].abs().max()
-            tolerance = 0.01 if bits[0] == 8 else 0.13
-            torch.testing.assert_close(weight, weights_of(trainer)[name], atol=tolerance * float(peak), rtol=0)
-            assert torch.equal(weight >= 0, weights_of(trainer)[name] >= 0) or name not in trainer.latent_names()
-        again.run(lambda _: None, lambda: False)
-        assert again.progress.iteration == 9
+            tolerance = (0.01 if bits[0] == 8 else 0.13) * float(kept[name].abs().max())
+            torch.testing.assert_close(weight, kept[name], atol=tolerance, rtol=0)
+            assert torch.equal(weight >= 0, kept[name] >= 0) or name not in trainer.latent_names()
+    again.run(lambda _: None, lambda: False)
+    assert again.progress.iteration == 9
     assert sorted(sizes, reverse=True) == sizes  # and no piece of a larger one was left over
 
 
-@pytest.mark.parametrize("bits", BIT_WIDTHS)
-def test_a_compact_state_loses_little(make, tmp_path, bits):
+def test_a_compact_state_loses_little(make, tmp_path):
     """The loss on batches that it was not trained on, of a network that has learned something."""
-    trainer = make("run.iterations=80", "optimizer.lr=5e-3", "model.scales=[2]", "loss.last=1.0", "loss.grid=0.0")
+    trainer = make("run.iterations=40", "optimizer.lr=2e-2", "model.scales=[2]", "loss.last=1.0", "loss.grid=0.0")
     source = torch.Generator().manual_seed(5)
     batches = [
         batch for _ in range(8) for batch in trainer.objective.draw(trainer.sampler.draw(2, source), source, source)
@@ -239,15 +217,16 @@ def test_a_compact_state_loses_little(make, tmp_path, bits):
     before = loss(trainer)
     trainer.run(lambda _: None, lambda: False)
     learned = loss(trainer)
-    save_compact_state(trainer, tmp_path, bits)
-    again = make("run.seed=3")
-    load_state(again, tmp_path)
     assert learned < 0.95 * before
-    assert abs(loss(again) - learned) < 0.1 * (before - learned)
+    for bits in BIT_WIDTHS:
+        save_compact_state(trainer, tmp_path, bits)
+        again = make("run.seed=3")
+        load_state(again, tmp_path)
+        assert abs(loss(again) - learned) < 0.1 * (before - learned), bits
 
 
 def test_the_bits_follow_the_budget(make, tmp_path):
-    trainer = make("model.network.inner_channel=16", "model.network.norm_groups=4")
+    trainer = make("model.network.inner_channel=32", "model.network.norm_groups=4")
     found = set()
     for budget in range(200_000, 12_000_000, 200_000):
         try:
@@ -363,27 +342,28 @@ def test_other_weights_to_begin_with(config, sampler, make):
     assert equal(weights_of(trainer), weights) and equal(trainer.average(), weights)
 
 
-@pytest.mark.parametrize("change", ["loss.dropout=0.1", "loss.rollout={share=0.5, weave=60.0}"])
-def test_two_processes(config, folder, tmp_path, change):
+@pytest.mark.filterwarnings("ignore:Grad strides")  # DDP's own
+def test_two_processes(folder, tmp_path):
     """They have the gradients of one with the joined batch, stay alike, and go on where they were stopped."""
-    script = Path(__file__).with_name("process.py")
-    changes = [
-        "model.network.inner_channel=4", "model.network.norm_groups=1", "data.crop=32", "data.batch=4",
-        "run.precision=fp32", f"data.pictures=['{folder}']", "model.tile={size=64,overlap=8}",
-        "run.iterations=4", "run.seconds=null", "loss.lpips=0.0", "loss.rollout.share=0.0", "data.plain=0.0",
-        "data.synthetic={}", change,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name == "two" else []
-        command = [sys.executable, "-W", "ignore", *launcher, str(script), str(tmp_path / name / "out")]
-        done = subprocess.run([*command, *changes], env=environment, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()[-3000:]
-    one = torch.load(tmp_path / "one" / "out.0", weights_only=True)
-    first, second = (torch.load(tmp_path / "two" / f"out.{rank}", weights_only=True) for rank in (0, 1))
-    assert one["samples"] == 16 and first["samples"] == 32
-    assert equal(first["gradients"], second["gradients"])
-    assert equal(first["straight"], second["straight"]) and not equal(first["straight"], one["straight"])
-    for result in (one, first, second):
-        assert equal(result["straight"], result["again"])
+    changes = [*TINY, f"data.pictures=['{folder}']", "run.iterations=4"]
+    places = [tmp_path / alone / str(index) for alone in ("one", "two") for index in range(len(LOSSES))]
+    for place in places:
+        place.mkdir(parents=True)
+    for loss, place in zip(LOSSES, places, strict=False):
+        train(place, [*changes, loss])
+    script, environment = Path(__file__).with_name("process.py"), {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", script, tmp_path / "two", *changes]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path) as other:
+        train_together(0, tmp_path / "two", changes)
+    assert other.returncode == 0
+    for loss, alone, together in zip(LOSSES, places[:2], places[2:], strict=True):
+        outs = alone / "out.0", together / "out.0", together / "out.1"
+        one, first, second = (torch.load(out, weights_only=True) for out in outs)
+        assert one["samples"] == 16 and first["samples"] == 32
+        assert equal(first["gradients"], second["gradients"])
+        for name, gradient in one["gradients"].items():
+            apart = (gradient - first["gradients"][name]).norm() / gradient.norm()
+            assert apart < 0.1 or "dropout" in loss, name  # sums of another order flip a few signs
+        assert equal(first["straight"], second["straight"]) and not equal(first["straight"], one["straight"])
+        for result in (one, first, second):
+            assert equal(result["straight"], result["again"])

@@ -110,7 +110,7 @@ def explained(name: HubFile) -> Iterator[None]:
     except BidiffsrError:
         raise
     except errors.HFValidationError:
-        raise ModelError(f"'{name.repo}' is no name of a repository.", "Write it as ORG/REPO.") from None
+        raise ModelError(f"'{name.repo}' is not the name of a repository.", "Write it as ORG/REPO.") from None
     except errors.OfflineModeIsEnabled:
         raise offline_error(name) from None
     except errors.RevisionNotFoundError:

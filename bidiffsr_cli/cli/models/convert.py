@@ -28,27 +28,23 @@ if TYPE_CHECKING:
 SCHEMA = "bidiffsr-convert/1"
 
 
+@o.expanded
 def convert(
+    *,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, or a checkpoint.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Its suffix says what: .safetensors or .pth.")
-    ],
+    output: Annotated[Path, o.option("FILE", "Its suffix says what: .safetensors or .pth.", "--output", "-o")],
     scale: Annotated[
-        int | None,
-        typer.Option("--scale", "-s", metavar="2|4", help="What a .pth enlarges by.", show_default="its name's x2, x4"),
+        int | None, o.option("2|4", "What a .pth enlarges by.", "--scale", "-s", show_default="its name's x2, x4")
     ] = None,
     norm_groups: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Groups of its GroupNorm.", show_default="16, or what divides"),
+        int | None, o.option("N", "Groups of its GroupNorm.", min=1, show_default="16, or what divides")
     ] = None,
-    license: Annotated[str | None, typer.Option(metavar="TEXT", help="Of its weights.", show_default="unknown")] = None,
+    license: Annotated[str | None, o.option("TEXT", "Of its weights.", show_default="unknown")] = None,
     overwrite: o.OverwriteOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
     """Read, convert, test, write."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     of_torch = source.suffix in (".pth", ".pt", ".ckpt")
     if (of_torch, output.suffix) not in ((True, ".safetensors"), (False, ".pth")):
         raise UsageError("One of the two files must be a .pth, and the other a .safetensors.", "Name them so.")

@@ -18,17 +18,14 @@ from .._output import out
 SCHEMA = "bidiffsr-models/1"
 
 
-def list_models(
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
-) -> None:
+@o.expanded
+def list_models(*, messages: o.Brief) -> None:
     """Gather, then show."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     from ...checkpoints.listing import known_models
 
     known = known_models()
-    if quiet:
+    if messages.quiet:
         out.names(item.name for item in known)
     out.table(
         "Models",

@@ -24,13 +24,9 @@ from .._output import out
 def pack(
     source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="A training run, or a checkpoint.")],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The packed file.")],
-    license: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Licence of the weights.", show_default="the source's")
-    ] = None,
-    origin: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="How the weights came about.", show_default="the source's")
-    ] = None,
+    output: Annotated[Path, o.option("FILE", "The packed file.", "--output", "-o")],
+    license: Annotated[str | None, o.option("TEXT", "Licence of the weights.", show_default="the source's")] = None,
+    origin: Annotated[str | None, o.option("TEXT", "How the weights came about.", show_default="the source's")] = None,
     overwrite: o.OverwriteOption = False,
     messages: o.Brief,
 ) -> None:

@@ -25,7 +25,7 @@ SCHEMA = "bidiffsr-pull/1"
 
 def pull(
     names: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="As --model takes them.")] = None,
-    all: Annotated[bool, typer.Option("--all", metavar=o.FLAG, help="All of the catalog.")] = False,
+    all: Annotated[bool, o.option(o.FLAG, "All of the catalog.", "--all")] = False,
     offline: o.OfflineOption = False,
     json: o.JsonOption = False,
     quiet: o.QuietOption = False,

@@ -24,26 +24,26 @@ from .._output import out
 SCHEMA = "bidiffsr-push/1"
 
 
+@o.expanded
 def push(
+    *,
     repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="Made if it is not there.")],
-    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME|PATH", help="The model to share.")],
-    private: Annotated[bool, typer.Option("--private", metavar=o.FLAG, help="If it is made: for you alone.")] = False,
-    message: Annotated[str, typer.Option(metavar="TEXT", help="Of the commit.")] = "Upload a model of bidiffsr",
-    dry_run: Annotated[bool, typer.Option("--dry-run", metavar=o.FLAG, help="Show what would be sent.")] = False,
+    model: Annotated[str, o.option("NAME|PATH", "The model to share.", "--model", "-m")],
+    private: Annotated[bool, o.option(o.FLAG, "If it is made: for you alone.", "--private")] = False,
+    message: Annotated[str, o.option("TEXT", "Of the commit.")] = "Upload a model of bidiffsr",
+    dry_run: Annotated[bool, o.option(o.FLAG, "Show what would be sent.", "--dry-run")] = False,
     offline: o.OfflineOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
     """Read, check, describe, send."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     from ...checkpoints import hub
     from ...checkpoints.models import find_model
     from ...reports.model_card import config_json, model_card
 
     target = hub.HubFile.parse(repo)
     if target is None or str(target) != target.repo:
-        raise UsageError(f"{repo!r} is no name of a repository.", "Write it as ORG/REPO.")
+        raise UsageError(f"{repo!r} is not the name of a repository.", "Write it as ORG/REPO.")
     found = find_model(model)
     path = found.local_path() or found.fetch(offline=offline)
     checkpoint = found.read(path)

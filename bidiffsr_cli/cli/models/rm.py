@@ -21,14 +21,14 @@ from .._output import out
 SCHEMA = "bidiffsr-rm/1"
 
 
+@o.expanded
 def rm(
+    *,
     name: Annotated[str, typer.Argument(metavar="MODEL", help=r"ORG/REPO\[@REV], or a remote one of the catalog.")],
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
     """Find its revisions, remove them, say what became free."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     from ...checkpoints import hub
     from ...checkpoints.models import find_model
 

@@ -12,7 +12,7 @@ machine is downloaded.
 
 from __future__ import annotations
 
-import json as jsons
+import json
 import textwrap
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 SCHEMA = "bidiffsr-model/1"
 
 
+@o.expanded
 def show(
+    *,
     model: Annotated[
         str | None,
         typer.Argument(metavar="MODEL", help="As --model takes it.", show_default="the first of the catalog"),
     ] = None,
     offline: o.OfflineOption = False,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
     """Find, read, count, show."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     from ...checkpoints.catalog import default_model
     from ...checkpoints.header import read_header
     from ...checkpoints.models import find_model
@@ -77,7 +77,7 @@ def show(
                 "sha256": checkpoint.sha256,
                 "license": checkpoint.license,
                 "origin": checkpoint.origin,
-                "config": jsons.loads(checkpoint.config.to_json()),
+                "config": json.loads(checkpoint.config.to_json()),
                 "params": cost.params,
                 "ops": cost.ops,
                 "ops_size": cost.size,

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 SCHEMA = "bidiffsr-verify/1"
 
 
+@o.expanded
 def verify(
+    *,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="MODEL...", help="As --model takes them.", show_default="all that are here"),
     ] = None,
-    json: o.JsonOption = False,
-    quiet: o.QuietOption = False,
-    debug: o.DebugOption = False,
+    messages: o.Brief,
 ) -> None:
     """Read one after the other, and say at the end whether all are sound."""
-    out.configure(quiet=quiet, json=json, debug=debug)
+    messages.configure()
     from ...checkpoints.listing import known_models
 
     if names:
