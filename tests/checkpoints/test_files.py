@@ -287,7 +287,7 @@ def test_missing_file_and_foreign_suffix_are_told_apart(tmp_path, golden):
         read_checkpoint(golden / "tiny_official_format.pth")
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(2500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
 def test_hostile_files_are_refused_at_once_and_in_little_memory(count):
     script = Path(__file__).with_name("hostile.py")

@@ -50,6 +50,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_load", lambda: (None, "it was taken away"))
 
 
+@pytest.mark.slow
 def test_everything_as_json(bench: Run) -> None:
     finished = bench("--json", "--against-upstream-style")
     assert finished.code == 0, finished.err

@@ -210,10 +210,9 @@ def test_packing_what_is_no_run(run: Run, folder: Path) -> None:
     assert not Path("packed.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code: int) -> None:
     process = spawn(["train", *options, "--iterations", "100000"])
     wait_for_iteration(2)

@@ -48,7 +48,8 @@ def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multipli
 
 
 @needs_native
-@pytest.mark.parametrize("isa", ["AVX2", pytest.param("SSE41", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["AVX2", "SSE41"])
 def test_torch_is_not_asked_for_bf16_where_it_is_kept_from_it(isa):
     code = (
         "import torch; from bidiffsr_cli.runtime import multiplies_bfloat16; "

@@ -55,6 +55,7 @@ def test_a_torch_that_states_nothing_is_asked(text, tmp_path):
     assert done.stdout.strip() == "{'cuda': '?', 'xpu': '?'} unknown"
 
 
+@pytest.mark.slow
 def test_torch_is_bound_to_one_thread_while_a_model_is_prepared(tmp_path):
     """Also by the process that imports it for that."""
     program = """

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cli.support import environment, picture
 
 import bidiffsr_cli
@@ -12,6 +13,7 @@ import bidiffsr_cli
 EXAMPLE = Path(__file__).with_name("example.py")
 
 
+@pytest.mark.slow
 def test_the_example(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     picture(size=(48, 32)).save(tmp_path / "photos" / "a.png")

@@ -50,7 +50,9 @@ def pixels_of(pictures, item):
 def with_synthetic(config, tmp_path_factory):
     """The photos, and the pictures that are made in code, small ones of all scales."""
     data = dataclasses.replace(config.data, synthetic={"flats": 1.0})
-    return open_dataset(data, (2, 3, 4), tmp_path_factory.mktemp("synthetic"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bidiffsr_cli.training.synthetic.OF_EACH_KIND", 6)
+        return open_dataset(data, (2, 3, 4), tmp_path_factory.mktemp("synthetic"))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -241,7 +243,7 @@ def test_plain_crops_are_taken_as_they_come(pictures, config):
 
 def test_synthetic_pictures_have_their_share(config, pictures, with_synthetic):
     made = [item for item in with_synthetic.pictures if item.synthetic]
-    assert len(with_synthetic.pictures) - len(made) == 3 and len(made) == len(KINDS) * OF_EACH_KIND
+    assert len(with_synthetic.pictures) - len(made) == 3 and len(made) == len(KINDS) * 6
     side = made[0].height
     assert side == 516  # which all scales divide
     for item, (kind, index, picture) in zip(made[:5], synthetic_pictures(side), strict=False):

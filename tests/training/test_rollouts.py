@@ -235,6 +235,7 @@ def test_threads_share_the_work(rolling, pictures):
         torch.testing.assert_close(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_straight_run(rolling, pictures, tmp_path):
     config = changed(rolling, ["loss.rollout.share=0.7", "data.plain=0.3", "data.batch=16", "run.iterations=4"])
 

@@ -204,7 +204,7 @@ def test_a_compact_state_fits_and_goes_on(make, tmp_path):
 
 def test_a_compact_state_loses_little(make, tmp_path):
     """The loss on batches that it was not trained on, of a network that has learned something."""
-    trainer = make("run.iterations=40", "optimizer.lr=2e-2", "model.scales=[2]", "loss.last=1.0", "loss.grid=0.0")
+    trainer = make("run.iterations=24", "optimizer.lr=2e-2", "model.scales=[2]", "loss.last=1.0", "loss.grid=0.0")
     source = torch.Generator().manual_seed(5)
     batches = [
         batch for _ in range(8) for batch in trainer.objective.draw(trainer.sampler.draw(2, source), source, source)
