@@ -6,10 +6,17 @@ Each error carries one sentence saying what is wrong, a hint saying what to do, 
 """
 
 import contextlib
+import re
 from pathlib import Path
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
 LFS_HINT = "Fetch that: git lfs pull"
+NO_MEMORY = re.compile(
+    r"out of memory|out_of_(host|device)_memory|out_of_resources|allocate memory|alloc(ation)?_?failed|bad_alloc"
+    r"|invalid buffer size",
+    re.IGNORECASE,
+)
+"""How torch's allocators say so, and what computes for it: C++, CUDA, cuDNN, cuBLAS, AMD's twins of them, SYCL, MPS."""
 
 
 class BidiffsrError(Exception):
@@ -85,7 +92,7 @@ def check_no_pointer(path: Path) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, in any of the ways in which Python and torch say so."""
-    told_by_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    told_by_torch = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
     return isinstance(error, MemoryError) or told_by_torch or type(error).__name__ == "OutOfMemoryError"
 
 
@@ -99,6 +106,9 @@ def explained(error: BaseException) -> BidiffsrError:
         return out_of_threads()
     detail = " ".join(str(error).split())  # one line, whatever the library wrote
     name = type(error).__name__
+    if name == "AcceleratorError":  # torch's: the device is busy or lost, or the driver fails
+        first_line = str(error).partition("\n")[0]
+        return DeviceError(f"The device fails ({first_line}).", "Add --device cpu to do without it.")
     sentence = f"Something unexpected happened ({f'{name}: {detail}' if detail else name})."
     return BidiffsrError(sentence, "Run it again with --debug for the traceback.")
 

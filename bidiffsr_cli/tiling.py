@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from .configs import TileConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -74,6 +75,20 @@ class Grid:
         """Likewise for the columns."""
         return _weights(self.lefts, self.tile_width, self.overlap)
 
+    def weights_on(self, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+        """`row_weights` and `column_weights` on a device, which they are copied to once."""
+        if device.type == "cpu":
+            return self.row_weights, self.column_weights
+        if device not in self._copies:
+            both = self.row_weights, self.column_weights
+            rows, columns = ([weights.to(device) for weights in of_axis] for of_axis in both)
+            self._copies[device] = rows, columns
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, tuple[list[Tensor], list[Tensor]]]:
+        return {}
+
     def crop(self, canvas: Tensor, tile: Tile) -> Tensor:
         """The window's part of a ...×H×W canvas; a view."""
         return canvas[..., tile.top : tile.top + self.tile_height, tile.left : tile.left + self.tile_width]
@@ -110,26 +125,26 @@ def blend(grid: Grid, predictions: Iterable[tuple[Tile, Tensor]]) -> Tensor:
 
     Args:
         grid: the grid; every one of its tiles must come once.
-        predictions: (tile, C×tile_height×tile_width) in any order.
+        predictions: (tile, C×tile_height×tile_width) in any order, all on one device.
 
     Returns:
-        C×height×width, on the CPU.
+        C×height×width, where the predictions are.
     """
-    import torch
-
     canvas: Tensor | None = None
     open_rows: dict[int, tuple[Tensor, set[int]]] = {}
     for tile, prediction in predictions:
         channels = prediction.shape[0]
+        row_weights, column_weights = grid.weights_on(prediction.device)
         if tile.row not in open_rows:
-            open_rows[tile.row] = (torch.zeros(channels, grid.tile_height, grid.width), set(range(len(grid.lefts))))
+            band = prediction.new_zeros(channels, grid.tile_height, grid.width)
+            open_rows[tile.row] = band, set(range(len(grid.lefts)))
         band, missing = open_rows[tile.row]
-        band[..., tile.left : tile.left + grid.tile_width] += prediction * grid.column_weights[tile.column]
+        band[..., tile.left : tile.left + grid.tile_width] += prediction * column_weights[tile.column]
         missing.remove(tile.column)
         if not missing:
             if canvas is None:
-                canvas = torch.zeros(channels, grid.height, grid.width)
-            band *= grid.row_weights[tile.row][:, None]
+                canvas = prediction.new_zeros(channels, grid.height, grid.width)
+            band *= row_weights[tile.row][:, None]
             canvas[:, tile.top : tile.top + grid.tile_height] += band
             del open_rows[tile.row], band
     assert canvas is not None and not open_rows, "a tile is missing"

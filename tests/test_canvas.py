@@ -169,15 +169,17 @@ def test_progress_counts_every_window_of_every_step():
     assert len(done) == made.plan.evaluations > 6
 
 
-@needs_native
-def test_numbers_that_are_none_are_refused():
+@pytest.mark.parametrize("where", EITHER)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(where, value):
     low_res = torch.rand(3, 16, 16)
 
     def network(x, condition, t, step):
-        return torch.full_like(x, float("nan"))
+        return torch.full_like(x, value if step > 1000 else 0.0)
 
+    made = where(diffusion(CONFIGS["clipped"], low_res))
     with pytest.raises(BidiffsrError, match="not finite"):
-        enlarge(diffusion(RESIDUAL, low_res, network=network), planes(low_res))
+        enlarge(dataclasses.replace(made, network=network), planes(low_res))
 
 
 @pytest.mark.parametrize("where", EITHER)

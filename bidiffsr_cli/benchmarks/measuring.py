@@ -23,7 +23,9 @@ import torch
 from ..ops import native
 from ..runtime import Machine, Runtime, choose_runtime, environment, find_devices
 
-NATIVE, REFERENCE, UPSTREAM_STYLE = "native", "reference", "upstream-style"
+NATIVE, REFERENCE, EAGER, UPSTREAM_STYLE = "native", "reference", "eager", "upstream-style"
+WARM = ", warm"
+"""Ends the name of a picture that is enlarged in a process which has done so before."""
 SHORTEST = 0.02
 """Seconds that a measurement takes at least; what is quicker is called several times."""
 REST = 0.005
@@ -35,7 +37,7 @@ class Candidate:
     """One way to compute what is measured.
 
     Attributes:
-        what: native, reference or upstream-style.
+        what: native, reference, eager (the reference without CUDA graphs) or upstream-style.
         dtype: of the full-precision layers.
         isa: the native engine's instruction set.
         threads: how many compute.
@@ -125,15 +127,19 @@ class Conditions:
 def choose_runtimes(machine: Machine, why_not_packed: str = "") -> list[Runtime]:
     """The runtimes to measure: the native engine in each precision that it may run in, and the reference in float32.
 
+    On another device than the CPU it is the reference in float16 and in float32.
+
     Args:
-        machine, why_not_packed: as `choose_runtime` takes them; but a precision of auto is float32, and bfloat16 too
-            where the CPU multiplies it.
+        machine, why_not_packed: as `choose_runtime` takes them; but a precision of auto is all of these: float32, and
+            bfloat16 where the CPU multiplies it.
 
     Raises:
         UsageError, DeviceError: as `choose_runtime`.
     """
     chosen = choose_runtime(machine, why_not_packed=why_not_packed)
     reference = choose_runtime(Machine(chosen.device, "fp32", "reference", chosen.threads))
+    if chosen.kind != "cpu" and machine.precision == "auto":
+        return [replace(reference, dtype="float16"), reference]
     if chosen == reference:
         return [reference]
     if chosen.isa is None or machine.precision != "auto":
@@ -148,11 +154,11 @@ def look_at_conditions(runtimes: Sequence[Runtime], backend: str, repeats: int) 
     missing = f"the backend is {backend}" if backend == REFERENCE else native.why_unavailable()
     if first.kind != "cpu":
         missing = f"it runs on the CPU, not on {first.kind}"
-    name = first.device
+    name, devices = first.device, find_devices().usable
     return Conditions(
         started=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        device=f"{name} ({find_devices().get(name) or find_devices().get(f'{name}:0', 'unknown')})",
+        device=f"{name} ({devices.get(name) or devices.get(f'{name}:0', 'unknown')})",
         threads=first.threads,
         torch_threads=torch.get_num_threads(),
         isa=first.isa,

@@ -1,4 +1,7 @@
-"""A whole picture: `bidiffsr upscale` in a process of its own, so that its peak memory is that of nothing else."""
+"""A whole picture: `bidiffsr upscale` in a process of its own, so that its peak memory is that of nothing else.
+
+On another device than the CPU it is enlarged in this process too, as each but the first one of a folder is.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ from PIL import Image
 
 from ..checkpoints.files import Checkpoint
 from ..errors import BidiffsrError
+from ..pipeline import SuperResolver
 from ..runtime import Runtime
-from .measuring import NATIVE, REFERENCE, Candidate, Row, describe, with_ratios
+from .measuring import EAGER, NATIVE, REFERENCE, WARM, Candidate, Row, describe, time_candidates, with_ratios
 
 SIZE = 512
 MOST_REPEATS = 3
@@ -57,9 +61,32 @@ def measure_picture(
                 with ThreadPoolExecutor(jobs) as pool, _children() as children:
                     enlarge = partial(_upscale, children, source, [*common, "--backend", backend, "--precision", dtype])
                     runs.append(list(pool.map(enlarge, range(jobs))))
-    name = f"{checkpoint.name} {SIZE}x{SIZE} -> {SIZE * scale}x{SIZE * scale}"
+    name = _name(checkpoint)
     *alone, two = results
     return [*with_ratios([_row(name, runs) for runs in alone]), _row(f"two at once: {checkpoint.name}", two)]
+
+
+def measure_warm_picture(
+    checkpoint: Checkpoint, runtimes: Sequence[Runtime], repeats: int, *, eager: bool = False
+) -> list[Row]:
+    """Rows of that picture in this process, where everything is warm; decoding and encoding are left out.
+
+    Args:
+        checkpoint: of the model.
+        runtimes: where; in plain torch.
+        repeats: pictures on each, at most 3; they alternate.
+        eager: whether each runtime is also measured without CUDA graphs, which the others use.
+    """
+    candidates, source = list[Candidate](), benchmark_picture(SIZE)
+    for runtime in runtimes:
+        resolver = SuperResolver(checkpoint, runtime)
+        ways = {REFERENCE: resolver}
+        if eager:
+            ways[EAGER] = resolver.elsewhere(runtime, runtime.in_torch(checkpoint.build_packed(), graphs=False))
+        for what, way in ways.items():
+            run = partial(way.upscale, source, scale=checkpoint.config.scales[0])
+            candidates.append(Candidate(what, runtime.dtype, None, runtime.threads, run, MOST_REPEATS))
+    return time_candidates("picture", _name(checkpoint) + WARM, candidates, repeats)
 
 
 def benchmark_picture(size: int) -> Image.Image:
@@ -109,6 +136,12 @@ def _upscale(children: list[subprocess.Popen[bytes]], source: Path, options: Seq
     if result["status"] != "done":
         raise BidiffsrError(f"Enlarging the picture failed: {result['error']['message']}", result["error"]["hint"])
     return result
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    """Of the rows of a model."""
+    large = SIZE * checkpoint.config.scales[0]
+    return f"{checkpoint.name} {SIZE}x{SIZE} -> {large}x{large}"
 
 
 def _row(name: str, runs: Sequence[Sequence[dict[str, Any]]]) -> Row:

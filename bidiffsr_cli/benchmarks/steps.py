@@ -1,7 +1,8 @@
-"""One step of a network at one window: native, reference and, where asked for, in the style of the authors' code.
+"""One step of a network: native, reference and, where asked for, in the style of the authors' code.
 
-Native and reference may use all threads of the runtime on the one window, the upstream style all that torch takes by
-itself, as its users get them. A profile says where the time of a native step goes.
+On a CPU it computes one window. Native and reference may use all threads of the runtime on that, the upstream style all
+that torch takes by itself, as its users get them. A profile says where the time of a native step goes. On another
+device a step computes one window or several, and the reference also runs without CUDA graphs.
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ from torch import Tensor
 
 from ..checkpoints.files import Checkpoint
 from ..configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
+from ..errors import is_out_of_memory
+from ..networks.graphs import WORTH_A_GRAPH
 from ..networks.native import NativeUNet
 from ..networks.packed import pack, unpack
 from ..networks.unet import UNet
 from ..ops.threads import using_threads
 from ..runtime import Runtime, torch_threads
-from .measuring import NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, time_candidates
+from .measuring import EAGER, NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, time_candidates
 from .upstream_style import UpstreamStyleUNet
 
 PUBLISHED_SIZE = 256
 UPSTREAM_REPEATS = 3
 STEP = 900
+BATCHES = (1, 2, 4, 8, 16)
+"""Windows in a call, on another device than the CPU."""
+Way = Callable[[int], Candidate]
+"""What computes a step on so many windows."""
 
 ORDER = (
     "stem",
@@ -68,12 +75,12 @@ class Workload:
         config = ModelConfig(network.config, diffusion, (2,), TileConfig(self.size, 0))
         return Checkpoint.of_tensors(config, pack(network).state_dict(), "", "", storage="packed")
 
-    def inputs(self, device: str) -> tuple[Tensor, Tensor, Tensor]:
-        """(x_t, condition, t) of one window."""
-        generator = torch.Generator().manual_seed(0)
-        maps = (torch.randn(1, c, self.size, self.size, generator=generator) for c in (3, self.condition_channels))
+    def inputs(self, device: str, windows: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """(x_t, condition, t) of so many windows."""
+        generator, channels = torch.Generator().manual_seed(0), (3, self.condition_channels)
+        maps = (torch.randn(windows, c, self.size, self.size, generator=generator) for c in channels)
         x_t, condition = (drawn.to(device) for drawn in maps)
-        return x_t, condition, torch.tensor([self.step], device=device)
+        return x_t, condition, torch.full((windows,), self.step, device=device)
 
 
 def published() -> Workload:
@@ -100,36 +107,67 @@ def of_model(checkpoint: Checkpoint) -> Workload:
 
 
 def measure_steps(
-    workload: Workload, runtimes: Sequence[Runtime], repeats: int, *, against_upstream_style: bool = False
+    workload: Workload,
+    runtimes: Sequence[Runtime],
+    repeats: int,
+    *,
+    against_upstream_style: bool = False,
+    batches: Sequence[int] = (1,),
+    eager: bool = False,
 ) -> list[Row]:
     """Rows of one step on every runtime, and in the upstream style.
+
+    Args:
+        workload: network and window.
+        runtimes: where.
+        repeats: measurements of each.
+        against_upstream_style: whether that is measured.
+        batches: numbers of windows in a step, from the least on; left out from where memory does not suffice.
+        eager: whether each runtime is also measured without CUDA graphs, which the others use.
 
     Raises:
         UsageError: the network has no upstream style.
     """
-    network = workload.build()
-    candidates = [step_on(runtime, workload, copy.deepcopy(network)) for runtime in runtimes]
+    network, ways = workload.build(), list[Way]()
+    for runtime in runtimes:
+        for graphs in (True, False) if eager else (True,):
+            ways.append(step_on(runtime, workload, copy.deepcopy(network), graphs=graphs))
     if against_upstream_style:
-        candidates.append(upstream_step(workload, network, runtimes[0].device))
-    return time_candidates("step", workload.name, candidates, repeats)
+        ways.append(upstream_step(workload, network, runtimes[0].device))
+    rows: list[Row] = []
+    for windows in batches:
+        name = workload.name if windows == 1 else f"{workload.name} x{windows}"
+        try:
+            rows += time_candidates("step", name, [way(windows) for way in ways], repeats)
+        except (MemoryError, RuntimeError) as error:
+            if not (rows and is_out_of_memory(error)):
+                raise
+            break
+    return rows
 
 
-def step_on(runtime: Runtime, workload: Workload, network: UNet) -> Candidate:
+def step_on(runtime: Runtime, workload: Workload, network: UNet, *, graphs: bool = True) -> Way:
     """A step on a runtime, by all of its threads; `network` is used up."""
-    prepared = runtime.prepare(workload.packed(network))
-    inputs = workload.inputs(runtime.device)
+    prepared = runtime.prepare(workload.packed(network)) if graphs else runtime.in_torch(network, graphs=False)
+    what = NATIVE if runtime.isa else REFERENCE if graphs else EAGER
 
-    def run() -> None:
-        with running(runtime):
-            prepared(*inputs)
-            finish(runtime.device)
+    def way(windows: int) -> Candidate:
+        inputs = workload.inputs(runtime.device, windows)
 
-    what = REFERENCE if runtime.isa is None else NATIVE
-    return Candidate(what, runtime.dtype, runtime.isa, runtime.threads, run)
+        def run() -> None:
+            with running(runtime):
+                prepared(*inputs, workload.step)
+                finish(runtime.device)
+
+        for _ in range(WORTH_A_GRAPH if runtime.kind == "cuda" else 0):
+            run()
+        return Candidate(what, runtime.dtype, runtime.isa, runtime.threads, run)
+
+    return way
 
 
-def upstream_step(workload: Workload, network: UNet, device: str) -> Candidate:
-    """A step as the authors' code computes it.
+def upstream_step(workload: Workload, network: UNet, device: str) -> Way:
+    """A step as the authors' code computes it; on CUDA in TF32, which is torch's default.
 
     How the process allocates memory (`runtime.keep_freed_memory`) serves it too.
 
@@ -137,14 +175,18 @@ def upstream_step(workload: Workload, network: UNet, device: str) -> Candidate:
         UsageError: the network has no upstream style.
     """
     style = UpstreamStyleUNet(network).to(device)
-    inputs = workload.inputs(device)
 
-    @torch.no_grad()
-    def run() -> None:
-        style(*inputs)
-        finish(device)
+    def way(windows: int) -> Candidate:
+        inputs = workload.inputs(device, windows)
 
-    return Candidate(UPSTREAM_STYLE, "float32", None, torch.get_num_threads(), run, UPSTREAM_REPEATS)
+        def run() -> None:
+            with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+                style(*inputs)
+                finish(device)
+
+        return Candidate(UPSTREAM_STYLE, "float32", None, torch.get_num_threads(), run, UPSTREAM_REPEATS)
+
+    return way
 
 
 def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
@@ -178,5 +220,5 @@ def running(runtime: Runtime) -> Iterator[None]:
 
 def finish(device: str) -> None:
     """Wait until the device has computed everything."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    if device != "cpu":
+        torch.accelerator.synchronize(device)

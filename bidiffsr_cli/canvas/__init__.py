@@ -52,7 +52,7 @@ def values(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Array:
     width, height = diffusion.plan.output_size
     if diffusion.runtime.isa is not None:
         return Array((3, height, width), "float32", _on_engine(diffusion, planes, engine.FLOATS))
-    return Array.of(_in_torch(diffusion, planes))
+    return Array.of(_in_torch(diffusion, planes).cpu())
 
 
 def _on_engine(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -> bytearray:

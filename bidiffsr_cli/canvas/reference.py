@@ -11,35 +11,54 @@ from PIL import Image
 from torch import Tensor
 
 from ..diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain, residual_gain
-from ..diffusion.samplers import BAND, SAMPLERS, parameterization
+from ..diffusion.samplers import SAMPLERS, band_rows, parameterization
 from ..diffusion.schedule import NoiseLevel
 from ..images.pixels import to_float, to_image
 from ..images.planes import bands
 from ..ops import native, reference
 from ..ops.canvas import NotFiniteError
-from ..tiling import Tile, blend
+from ..tiling import Grid, Tile, blend
 from .diffusion import Diffusion
 
 
 def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
-    """The whole reverse diffusion: planes of h×w to 3×(scale·h)×(scale·w) in [0, 1].
+    """The whole reverse diffusion: planes of h×w to 3×(scale·h)×(scale·w) in [0, 1], where the canvas lies.
 
     Raises:
         NotFiniteError: the network predicts something that is no number.
     """
     low_res = torch.cat([to_float(plane) for plane in planes]).expand(3, -1, -1)
+    grid = diffusion.plan.grid
+    result, total = draw(diffusion, low_res.to(diffusion.runtime.canvas_device(grid.height * grid.width)))
+    if not math.isfinite(float(total)):
+        raise NotFiniteError
+    return result
+
+
+@torch.inference_mode()
+def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from 3×h×w in [0, 1], where that lies; and the sum of all that the network predicted, which is finite.
+
+    The canvas stays there, and nothing waits for what is computed: a device is asked for all steps at once.
+    """
     config, plan, options, grid = diffusion.config, diffusion.plan, diffusion.options, diffusion.plan.grid
     up = Enlarged(low_res, plan.scale, grid.height, grid.width, config)
+    kept = None if low_res.device.type == "cpu" else conditions(up, grid)  # which would be twice the canvas's memory
+    total = low_res.new_zeros(())
+
+    def seen(tile: Tile) -> Tensor:
+        if kept is not None:
+            return grid.crop(kept, tile)
+        return condition(up, tile.top, tile.left, grid.tile_height, grid.tile_width)
 
     def predict(x: Tensor, level: NoiseLevel) -> Tensor:
-        with contextlib.closing(_predict_windows(diffusion, x, up, level)) as windows:
+        with contextlib.closing(_predict_windows(diffusion, x, seen, level)) as windows:
             prediction = blend(grid, _counted(windows, diffusion.advance))
-        if not math.isfinite(float(prediction.sum())):  # a sum needs no second canvas, as isfinite() would
-            raise NotFiniteError
+        total.add_(prediction.sum())  # which needs no second canvas, as isfinite() would
         return prediction
 
     def noise(draw: int) -> Tensor:
-        field = noise_field(grid.height, grid.width, options.seed, draw, diffusion.runtime.threads_here)
+        field = noise_field(grid.height, grid.width, options.seed, draw, diffusion.runtime.threads_here, low_res.device)
         if config.noise_by_detail is not None:
             _put_where_detail_is(field, up)
         return field
@@ -56,42 +75,57 @@ def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
         _add_to_residual(x0, up)
     width, height = plan.output_size
     result = x0.clamp_(0, 1)[:, :height, :width]
-    return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result
+    return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result, total
 
 
 def rounded(values: Tensor, mode: str) -> Image.Image:
-    """An RGB image of 3×H×W in [0, 1]; an L or I;16 image of the mean of the three channels."""
+    """An RGB image of 3×H×W in [0, 1] on any device; an L or I;16 image of the mean of the three channels."""
     _, height, width = values.shape
     image, sixteen = Image.new(mode, (width, height)), mode == "I;16"
     for top, bottom in bands(width, height):
         band = values[:, top:bottom] if mode == "RGB" else values[:, top:bottom].mean(0, keepdim=True)
         levels = (band * (65535 if sixteen else 255)).round_().to(torch.uint16 if sixteen else torch.uint8)
-        image.paste(to_image(levels, mode), (0, top))
+        image.paste(to_image(levels.cpu(), mode), (0, top))
     return image
 
 
-def noise_field(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor:
-    """`ops.reference.noise`, by the engine where it is there: 3×height×width."""
-    if native.why_unavailable() is None:
+def noise_field(height: int, width: int, seed: int, draw: int, threads: int, device: torch.device) -> Tensor:
+    """`ops.reference.noise`, on a CPU by the engine where it is there: 3×height×width."""
+    if device.type == "cpu" and native.why_unavailable() is None:
         return native.noise(height, width, seed, draw, threads)
-    return reference.noise(height, width, seed, draw)
+    return reference.noise(height, width, seed, draw, device)
+
+
+def conditions(up: Enlarged, grid: Grid) -> Tensor:
+    """What the network sees beside x_t, of the whole canvas: C×height×width, of which every window sees its part."""
+    whole = up.low_res.new_empty(3 * len(up.config.condition), grid.height, grid.width)
+    for top, band in _high_bands(whole):
+        band.copy_(condition(up, top, 0, *band.shape[1:]))
+    return whole
 
 
 def _predict_windows(
-    diffusion: Diffusion, x: Tensor, up: Enlarged, level: NoiseLevel
+    diffusion: Diffusion, x: Tensor, seen: Callable[[Tile], Tensor], level: NoiseLevel
 ) -> Generator[tuple[Tile, Tensor]]:
     """(tile, the network's prediction there) for every tile, in the order in which they are finished."""
     grid, runtime = diffusion.plan.grid, diffusion.runtime
     gain = level.alpha if diffusion.config.input_gain == "alpha" else 1.0
 
     def evaluate(tiles: Sequence[Tile]) -> Tensor:
-        size = grid.tile_height, grid.tile_width
         x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
-        seen = torch.stack([condition(up, tile.top, tile.left, *size) for tile in tiles])
+        beside = torch.stack([seen(tile) for tile in tiles])
         t = torch.full((len(tiles),), level.t, device=runtime.device)
-        return diffusion.network(x_t.to(runtime.device), seen.to(runtime.device), t, level.t).float().cpu()
+        x_t, beside = (_brought(part, runtime.device) for part in (x_t, beside))
+        return diffusion.network(x_t, beside, t, level.t).float().to(x.device)
 
     return runtime.run(evaluate, grid.tiles, diffusion.plan.concurrent)
+
+
+def _brought(x: Tensor, device: str) -> Tensor:
+    """x on a device; from a CPU to CUDA the copy does not keep the caller."""
+    if x.device.type == "cpu" and device.startswith("cuda"):
+        x = x.pin_memory()
+    return x.to(device, non_blocking=x.is_pinned())
 
 
 def _counted(predictions: Iterator[tuple[Tile, Tensor]], advance: Callable[[], None]) -> Iterator[tuple[Tile, Tensor]]:
@@ -118,5 +152,5 @@ def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
 
 def _high_bands(canvas: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(first row, view) of bands so high that what is looked at around them matters little."""
-    height = 4 * BAND
+    height = 4 * band_rows(canvas)
     return ((top, canvas[:, top : top + height]) for top in range(0, canvas.shape[1], height))

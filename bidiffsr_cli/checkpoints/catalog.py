@@ -29,6 +29,7 @@ class CatalogEntry:
         summary: One sentence.
         license: Of the weights.
         bf16_psnr: Of pictures in bf16 against those in fp32, dB: the least over the test set's pictures, scales, steps.
+        fp16_psnr: Likewise of fp16 in plain torch, after one step; see `networks/README.md`.
         scores: test set -> scale -> steps -> metric -> value.
         sources: where the file is to be had, the best first: "bundled", or ORG/REPO@COMMIT:FILE on the Hub.
         suits: "compressed" if it is made for pictures that are visibly compressed; empty for others.
@@ -43,6 +44,7 @@ class CatalogEntry:
     summary: str
     license: str
     bf16_psnr: float
+    fp16_psnr: float
     scores: dict[str, Any]
     sources: tuple[str, ...]
     suits: str = ""

@@ -45,7 +45,7 @@ class Checkpoint:
         storage: "float" or "packed", as the file was.
         sha256: Of the file, in hexadecimal; empty for a checkpoint that came from no file.
         name, revision: What it is called; empty where it has no name.
-        bf16_psnr: How near its pictures in bf16 are to those in fp32, dB; None where nobody measured it.
+        bf16_psnr, fp16_psnr: How near its pictures in these are to those in fp32, dB; None where nobody measured it.
     """
 
     config: ModelConfig
@@ -57,6 +57,7 @@ class Checkpoint:
     name: str = ""
     revision: str = ""
     bf16_psnr: float | None = None
+    fp16_psnr: float | None = None
 
     @classmethod
     def of_tensors(
@@ -74,7 +75,8 @@ class Checkpoint:
     @property
     def runtime_facts(self) -> dict[str, Any]:
         """What `choose_runtime` wants to know of a model."""
-        return {"bf16_psnr": self.bf16_psnr, "why_not_packed": self.config.network.why_not_packed}
+        psnrs = {"bf16_psnr": self.bf16_psnr, "fp16_psnr": self.fp16_psnr}
+        return psnrs | {"why_not_packed": self.config.network.why_not_packed}
 
     def build(self) -> UNet:
         """The network in the form that is trained, on the CPU, in float32; it shares its memory with `state`.

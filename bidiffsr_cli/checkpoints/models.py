@@ -83,7 +83,8 @@ class Model:
         if checkpoint.sha256 != entry.sha256:
             whence, hint = ("bundled", "Install bidiffsr again.") if self.file else ("cached", self.pull_hint)
             raise CheckpointError(f"The {whence} {entry.file} is not the one of the catalog.", hint)
-        return dataclasses.replace(checkpoint, name=entry.name, revision=entry.revision, bf16_psnr=entry.bf16_psnr)
+        facts = {name: getattr(entry, name) for name in ("name", "revision", "bf16_psnr", "fp16_psnr")}
+        return dataclasses.replace(checkpoint, **facts)
 
     @property
     def pull_hint(self) -> str:

@@ -11,6 +11,7 @@ Nothing here imports torch or Pillow: a command does, when it runs.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -79,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> int:
     out.configure()
     if not os.environ.get("COLUMNS", "1").isdecimal() or os.environ.get("COLUMNS") == "0":
         del os.environ["COLUMNS"]  # no terminal is that wide
-    with _python_warnings_kept(), stoppable() as signals:
+    with _log_told(), _python_warnings_kept(), stoppable() as signals:
         try:
             _check_folder()
             code = app(args=args, prog_name="bidiffsr", standalone_mode=False) or 0
@@ -104,6 +105,24 @@ def _check_folder() -> None:
         Path.cwd()
     except OSError:
         raise UsageError("The current folder does not exist any more.", "Change to another one.") from None
+
+
+class _Told(logging.Handler):
+    """Says what is logged, as a warning of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        out.warning(record.getMessage())
+
+
+@contextlib.contextmanager
+def _log_told() -> Iterator[None]:
+    """Tell what the library logs, such as that a device cannot be used."""
+    logger, told = logging.getLogger("bidiffsr"), _Told()
+    logger.addHandler(told)
+    try:
+        yield
+    finally:
+        logger.removeHandler(told)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ Examples:
 
 Times binary layers, one step of the network and a whole picture on the
 native engine and in plain torch, in turn within one run, and says the
-conditions that the figures depend on. Ratios are of medians.
+conditions that the figures depend on. Ratios are of medians. On a GPU it
+times plain torch in fp16 and fp32, on 1 to 16 windows at once and, of CUDA,
+with and without graphs.
 """
 
 from __future__ import annotations

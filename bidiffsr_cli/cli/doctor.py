@@ -6,7 +6,8 @@ Examples:
 
 Shows versions, devices and what computes the 1-bit layers, checks the
 bundled models against their sha256, and runs a self-test: the network as it
-runs by default against a plainer form of it, and one thread against several.
+runs on the CPU against a plainer form of it, one thread against several, and
+the default device against the CPU.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def machine() -> list[Check]:
     """Devices, backends, memory and disk."""
     from ..runtime import Machine, choose_runtime, find_devices, usable_cores
 
-    checks = [Check(name, what) for name, what in find_devices().items()]
+    devices = find_devices()
+    checks = [Check(name, what) for name, what in devices.usable.items()]
+    checks += [Check(name, f"cannot be used: {why}") for name, why in devices.unusable.items()]
     checks.append(Check("cores", str(usable_cores())))
     device = _checked("default device", lambda: str(choose_runtime(Machine()).device))
     return [*checks, device, *_backends(), _memory(), _disk()]
@@ -111,13 +114,16 @@ def models() -> list[Check]:
 
 def self_test() -> list[Check]:
     """Enlarge a small picture in ways that must agree."""
+    from ..runtime import Machine, choose_runtime
     from ..tasks.selftest import SelfTest
 
     try:
         test = SelfTest()
     except Exception as error:
         return [_failed("default model", error)]
-    return [_checked("inference form", test.inference_form), _checked("threads", test.threads)]
+    checks = [_checked("inference form", test.inference_form), _checked("threads", test.threads)]
+    default = choose_runtime(Machine(), **test.checkpoint.runtime_facts)
+    return checks if default.kind == "cpu" else [*checks, _checked(default.device, partial(test.device, default))]
 
 
 def _backends() -> list[Check]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -47,19 +50,18 @@ class Enlarged:
 
     def crop(self, top: int, left: int, height: int, width: int) -> Tensor:
         """3×height×width of the canvas; beyond the canvas its edge is repeated."""
-        rows = self._rows[torch.arange(top, top + height).clamp_(0, len(self._rows) - 1)]
-        columns = self._columns[torch.arange(left, left + width).clamp_(0, len(self._columns) - 1)]
+        rows, columns = _shown(self._rows, top, height), _shown(self._columns, left, width)
         above, before = self._first(rows), self._first(columns)
         low_res = self.low_res[:, above : self._last(rows), before : self._last(columns)]
-        up = upsample(low_res, self.scale, self.config)
-        return _take(_take(up, rows - self.scale * above, dim=1), columns - self.scale * before, dim=2)
+        up = _take(upsample(low_res, self.scale, self.config), rows, self.scale * above, dim=1)
+        return _take(up, columns, self.scale * before, dim=2)
 
-    def _first(self, sources: Tensor) -> int:
+    def _first(self, sources: Sequence[int]) -> int:
         """The first pixel of the small picture that these rows or columns depend on; cubics reach two pixels far."""
-        return max(0, int(sources.min()) // self.scale - 3)
+        return max(0, min(sources) // self.scale - 3)
 
-    def _last(self, sources: Tensor) -> int:
-        return int(sources.max()) // self.scale + 4
+    def _last(self, sources: Sequence[int]) -> int:
+        return max(sources) // self.scale + 4
 
 
 def condition(up: Enlarged, top: int, left: int, height: int, width: int) -> Tensor:
@@ -164,9 +166,14 @@ def _around(up: Enlarged, top: int, left: int, height: int, width: int, radius: 
 def _detail(around: Tensor, scale: int) -> Tensor:
     """What a Gaussian takes away: …×(H+2r)×(W+2r) -> …×H×W, r its radius."""
     radius = _detail_radius(scale)
-    kernel = gaussian(torch.tensor(_deviation(scale)), radius).tolist()
+    kernel = _detail_kernel(scale)
     window = around[..., radius : around.shape[-2] - radius, radius : around.shape[-1] - radius]
     return window - convolve(convolve(around, kernel, dim=-2), kernel, dim=-1)
+
+
+@cache
+def _detail_kernel(scale: int) -> list[float]:
+    return gaussian(torch.tensor(_deviation(scale)), _detail_radius(scale)).tolist()
 
 
 def _detail_radius(scale: int) -> int:
@@ -206,19 +213,24 @@ def _deviation(scale: int) -> float:
     return 0.75 * scale
 
 
-def _take(x: Tensor, indices: Tensor, dim: int) -> Tensor:
-    """Rows or columns of x; a view where they follow one another, as they do inside of a picture."""
-    first, count = int(indices[0]), len(indices)
-    if int(indices[-1]) - first == count - 1 and bool((indices.diff() == 1).all()):
-        return x.narrow(dim, first, count)
-    return x.index_select(dim, indices)
+def _take(x: Tensor, sources: Sequence[int], first: int, dim: int) -> Tensor:
+    """Rows or columns of x, which begins with number `first`; a view where they follow one another, as most do."""
+    start, count = sources[0] - first, len(sources)
+    if all(there == here + 1 for here, there in pairwise(sources)):
+        return x.narrow(dim, start, count)
+    return x.index_select(dim, torch.tensor(sources, device=x.device) - first)
 
 
-def _sources(length: int, picture: int, mirror: bool) -> Tensor:
+def _sources(length: int, picture: int, mirror: bool) -> list[int]:
     """Which row (or column) of the enlarged picture each one of the canvas shows."""
-    sources = torch.arange(length)
-    beyond = 2 * (picture - 1) - sources if mirror else torch.full_like(sources, picture - 1)
-    return torch.where(sources < picture, sources, beyond)
+    inside = range(min(length, picture))
+    beyond = [2 * (picture - 1) - place if mirror else picture - 1 for place in range(picture, length)]
+    return [*inside, *beyond]
+
+
+def _shown(sources: Sequence[int], first: int, count: int) -> list[int]:
+    """`sources` of so many rows or columns; beyond the canvas its edge is repeated."""
+    return [sources[min(max(place, 0), len(sources) - 1)] for place in range(first, first + count)]
 
 
 def match_low_frequencies(result: Tensor, low_res: Tensor) -> Tensor:

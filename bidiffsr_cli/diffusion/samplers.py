@@ -2,7 +2,7 @@
 
 Every sampler is `sample_*(predict, x, levels, to_x0_eps, ...)`, where `predict(x, level)` is what the network says of x
 at that level and `to_x0_eps` turns it into (x_0, epsilon). x is overwritten. All updates are element-wise, and are made
-band by band, so that a large canvas needs no more memory than itself and one prediction (dpmpp-2m: two).
+band by band, so that a large canvas needs little more memory than itself and one prediction (dpmpp-2m: two).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Noise = Callable[[int], Tensor]
 """(index of the step) -> fresh N(0, 1) of x_t's shape."""
 
 BAND = 32
-"""Rows that are updated at once."""
+"""Rows that are updated at once on a CPU."""
+BAND_PIXELS = 2**20
+"""Pixels that are updated at once on another device, which is slow to start and fast to compute."""
 
 
 def parameterization(config: DiffusionConfig) -> Parameterization:
@@ -129,7 +131,13 @@ def _clip(x0: Tensor, limits: tuple[float, float] | None) -> Tensor:
     return x0 if limits is None else x0.clamp_(*limits)
 
 
+def band_rows(x: Tensor) -> int:
+    """How many rows of x are updated at once."""
+    return BAND if x.device.type == "cpu" else max(BAND, BAND_PIXELS // x.shape[-1])
+
+
 def _bands(x: Tensor) -> Iterator[tuple[EllipsisType, slice, slice]]:
     """Indices of x's bands of rows."""
-    for top in range(0, x.shape[-2], BAND):
-        yield ..., slice(top, top + BAND), slice(None)
+    rows = band_rows(x)
+    for top in range(0, x.shape[-2], rows):
+        yield ..., slice(top, top + rows), slice(None)

@@ -82,9 +82,8 @@ class FrozenBIConv(nn.Module):
         self.identity, self.stride = source.identity, source.stride
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # sums of signs do not fit the few bits of bfloat16
-            signs = binarize(x.float(), self.tar(ctx)).to(self.weight.dtype)
-            y = binary_conv(signs, self.weight, self.alpha, self.stride)
+        signs = binarize(x, self.tar(ctx), self.weight.dtype)
+        y = binary_conv(signs, self.weight, self.alpha, self.stride)
         if self.identity == "before":
             y = y.add_(x)
         y = self.taa(y, ctx)

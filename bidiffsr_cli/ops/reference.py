@@ -17,16 +17,19 @@ from torch import Tensor
 from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, Program, TimeEmbedding
 from .packing import unpack_signs
 
+CPU = torch.device("cpu")
 
-def binarize(x: Tensor, shift: Tensor) -> Tensor:
+
+def binarize(x: Tensor, shift: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Sign(x + shift) as +1.0 and -1.0 (paper, eq. 5-7).
 
     Args:
         x: B×C×H×W.
         shift: broadcastable to x, TaR's bias; free of -0.0, so that no sum is -0.0 and `copysign` keeps the rule.
+        dtype: of the result; rounding to it keeps every sign.
     """
-    y = x + shift
-    return torch.copysign(torch.ones((), dtype=y.dtype, device=y.device), y, out=y)
+    y = torch.add(x, shift, out=torch.empty_like(x, dtype=dtype))
+    return torch.copysign(torch.ones((), dtype=dtype, device=y.device), y, out=y)
 
 
 def channel_scales(weight: Tensor) -> Tensor:
@@ -51,7 +54,9 @@ def binary_conv(signs: Tensor, weight: Tensor, alpha: Tensor, stride: int = 1) -
     Returns:
         B×O×H×W, float32.
     """
-    return F.conv2d(signs, weight, stride=stride, padding=weight.shape[-1] // 2).float().mul_(alpha.view(-1, 1, 1))
+    sums = F.conv2d(signs, weight, stride=stride, padding=weight.shape[-1] // 2)
+    scales = alpha.view(-1, 1, 1)
+    return sums.mul_(scales) if sums.dtype == scales.dtype else sums * scales  # float32 either way
 
 
 def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
@@ -65,7 +70,7 @@ def rprelu(x: Tensor, shift: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     return F.prelu(x.add_(shift), slope).add_(offset)
 
 
-def noise(height: int, width: int, seed: int, draw: int = 0) -> Tensor:
+def noise(height: int, width: int, seed: int, draw: int = 0, device: torch.device = CPU) -> Tensor:
     """N(0, 1) noise that depends on the seed and on the place alone, not on the canvas's size, the device or threads.
 
     Philox 4×32-10 (Salmon et al., SC 2011) counts by column, row and draw, and is keyed by the seed; of its four words
@@ -76,23 +81,25 @@ def noise(height: int, width: int, seed: int, draw: int = 0) -> Tensor:
         height, width: of the canvas.
         seed: any integer >= 0, of which the lowest 64 bits count.
         draw: which of a run's fields; 0 is the start noise.
+        device: where it is computed and stays.
 
     Returns:
         3×height×width, float32.
     """
-    field = torch.empty(3, height, width)
-    for top in range(0, height, NOISE_ROWS):
-        rows = torch.arange(top, min(top + NOISE_ROWS, height))[:, None].expand(-1, width)
-        columns = torch.arange(width).expand_as(rows)
+    field = torch.empty(3, height, width, device=device)
+    band = max(1, (NOISE_PIXELS if device.type == "cpu" else 32 * NOISE_PIXELS) // width)
+    for top in range(0, height, band):
+        rows = torch.arange(top, min(top + band, height), device=device)[:, None].expand(-1, width)
+        columns = torch.arange(width, device=device).expand_as(rows)
         words = _philox([columns, rows, torch.full_like(rows, draw), torch.zeros_like(rows)], seed)
-        part = field[:, top : top + NOISE_ROWS]
+        part = field[:, top : top + band]
         part[0], part[1] = _normal(words[0], words[1])
         part[2], _ = _normal(words[2], words[3])
     return field
 
 
-NOISE_ROWS = 64
-"""Rows that are drawn at once: the words of one counter take sixteen times the memory of its value."""
+NOISE_PIXELS = 2**16
+"""Pixels that are drawn at once on a CPU: the words of one counter take sixteen times the memory of its value."""
 
 
 def _philox(counter: list[Tensor], seed: int) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..benchmarks.measuring import NATIVE, REFERENCE, UPSTREAM_STYLE, Conditions, Row
+from ..benchmarks.measuring import EAGER, NATIVE, REFERENCE, UPSTREAM_STYLE, WARM, Conditions, Row
 from .markdown import tables_with_conditions
 from .tables import Table
 from .terminal import Rows
@@ -83,6 +83,8 @@ def steps(rows: Sequence[Row]) -> Table:
     ]
     header: tuple[str, ...] = ("step", "computed by", "ms", "min", "ratio")
     note = "reference is plain torch, channels last, weights binarized once; ratios are to it."
+    if any(row.what == EAGER for row in rows):
+        note += " eager is that without CUDA graphs; x4 computes 4 windows at once."
     if any(row.what == UPSTREAM_STYLE for row in rows):
         header = (*header, "to upstream")
         cells = [(*line, _ratio(row.ratio_upstream_style)) for line, row in zip(cells, rows, strict=True)]
@@ -109,15 +111,18 @@ def pictures(rows: Sequence[Row]) -> Table:
         (
             row.name,
             _way(row),
-            f"{row.median:.2f}",
-            f"{row.min:.2f}",
+            _seconds(row.median),
+            _seconds(row.min),
             _ratio(row.ratio),
             NONE if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 1e6:.0f}",
         )
         for row in rows
     ]
     header = ("picture", "computed by", "s", "min", "ratio", "peak MB")
-    return Table("A whole picture, in a process of its own", header, cells, "Default steps; without loading the model.")
+    note = "Default steps; without loading the model."
+    if any(row.name.endswith(WARM) for row in rows):
+        note += " warm is in a process that has enlarged it before, without its files."
+    return Table("A whole picture, in a process of its own", header, cells, note)
 
 
 def as_markdown(conditions: Conditions, rows: Sequence[Row]) -> str:
@@ -136,6 +141,11 @@ def _milliseconds(seconds: float | None) -> str:
         return NONE
     milliseconds = seconds * 1e3
     return f"{milliseconds:.{2 if milliseconds < 10 else 1 if milliseconds < 100 else 0}f}"
+
+
+def _seconds(seconds: float) -> str:
+    """Two digits at least."""
+    return f"{seconds:.{2 if seconds >= 0.1 else 3}f}"
 
 
 def _median(row: Row | None) -> str:

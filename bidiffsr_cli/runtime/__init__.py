@@ -9,7 +9,7 @@ threads and the memory change the speed of a run and never a byte of its result.
 The native engine needs no torch, whose import takes a second and 200 MB: here it is imported by what needs it.
 """
 
-from .devices import find_devices, multiplies_bfloat16
+from .devices import Devices, find_devices, multiplies_bfloat16
 from .facts import cpu_name, environment
 from .machine import LEAST_PSNR, Machine, choose_runtime
 from .memory import (
@@ -34,6 +34,7 @@ __all__ = [
     "LEAST_PSNR",
     "PRECISIONS",
     "Backend",
+    "Devices",
     "Machine",
     "Precision",
     "Runtime",

@@ -21,7 +21,7 @@ class Machine:
     Attributes:
         device: auto, cpu, cuda, cuda:N, mps or xpu. auto takes the first of cuda, xpu, mps and cpu that is there.
         precision: auto, fp32, bf16 or fp16. auto is bf16 where the native engine runs on a CPU that multiplies it, and
-            the model is known to bear it; else fp32.
+            fp16 on NVIDIA's tensor cores, both where the model is known to bear it; else fp32.
         backend: auto, native or reference. auto is native on a CPU, if it is there.
         threads: How many of the CPU; None takes OMP_NUM_THREADS, or all cores that the process may use.
     """
@@ -32,12 +32,14 @@ class Machine:
     threads: int | None = None
 
 
-def choose_runtime(machine: Machine, *, bf16_psnr: float | None = None, why_not_packed: str = "") -> Runtime:
+def choose_runtime(
+    machine: Machine, *, bf16_psnr: float | None = None, fp16_psnr: float | None = None, why_not_packed: str = ""
+) -> Runtime:
     """Turn what is asked for into a `Runtime`; nothing falls back silently.
 
     Args:
         machine: what is asked for.
-        bf16_psnr: how near the model's pictures in bf16 are to those in fp32, dB, as far as that is known.
+        bf16_psnr, fp16_psnr: how near the model's pictures in these are to those in fp32, dB, as far as that is known.
         why_not_packed: what of the model the native engine cannot compute (`UNetConfig.why_not_packed`).
 
     Raises:
@@ -58,6 +60,8 @@ def choose_runtime(machine: Machine, *, bf16_psnr: float | None = None, why_not_
         dtype = PRECISIONS[machine.precision]
     elif isa and native.multiplies_bfloat16(isa) and (bf16_psnr or 0.0) >= LEAST_PSNR:
         dtype = "bfloat16"
+    elif chosen.startswith("cuda") and (fp16_psnr or 0.0) >= LEAST_PSNR and _has_tensor_cores(chosen):
+        dtype = "float16"
     else:
         dtype = "float32"
     return Runtime(chosen, dtype, "native" if isa else "reference", isa, machine.threads or default_threads())
@@ -77,3 +81,9 @@ def _choose_isa(backend: str, device: str, precision: str) -> str | None:
     if backend == "native":
         raise DeviceError(f"The native engine is not here: {why}.", "Use --backend reference, or leave it out.")
     return None
+
+
+def _has_tensor_cores(device: str) -> bool:
+    import torch
+
+    return torch.cuda.get_device_capability(device) >= (7, 0)

@@ -76,21 +76,36 @@ def require_memory(needed: int, limit: int | None) -> float:
 
 
 def device_free_memory(device: str) -> int:
-    """Memory that is free on the device, bytes; a careful 1 GB where it does not tell."""
-    if not device.startswith("cuda"):
-        return 10**9
+    """Memory that torch can still take on a device, bytes; a careful 1 GB where the device does not tell.
+
+    What torch holds in its cache for later is free too. Of an Apple GPU, what Metal recommends at most counts.
+    """
     import torch
 
-    return torch.cuda.mem_get_info(device)[0]
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    kind = torch.get_device_module(device)
+    try:
+        free, _ = kind.mem_get_info(device)
+    except RuntimeError:  # some GPUs of Intel
+        return 10**9
+    return free + kind.memory_reserved(device) - kind.memory_allocated(device)
 
 
 def device_peak_memory(device: str) -> int | None:
     """The most memory torch ever had allocated on the device; None on a CPU and where it is not counted."""
-    if not device.startswith("cuda"):
+    if device.partition(":")[0] not in ("cuda", "xpu"):
         return None
     import torch
 
-    return torch.cuda.max_memory_allocated(device)
+    return torch.get_device_module(device).max_memory_allocated(device)
+
+
+def empty_device_cache(device: str) -> None:
+    """Give what torch keeps of the device's memory for later back to the driver, which others take theirs from."""
+    import torch
+
+    torch.get_device_module(device).empty_cache()
 
 
 def keep_freed_memory() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ..checkpoints.files import Checkpoint
@@ -17,6 +16,7 @@ from ..networks.native import native_network
 from ..networks.program import Engine
 from ..ops.threads import using_threads
 from . import memory
+from .batches import Batches
 from .threads import in_threads, one_torch_thread, shares
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ Backend = Literal["auto", "native", "reference"]
 PRECISIONS: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """What users say -> what torch calls it."""
 LARGEST_BATCH = 64
+CANVAS_BYTES = 100
+"""For each pixel of a canvas that lies on a device: x_t, predictions, noise and conditions, and what makes them."""
 Item = TypeVar("Item")
 
 
@@ -41,6 +43,7 @@ class Runtime:
         backend: What computes the network: "native" is the 1-bit engine, "reference" is plain torch.
         isa: The instruction set of the native backend, None elsewhere.
         threads: How many may compute on a CPU.
+        batches: What gives windows to a device, as many at once as its memory turned out to suffice for.
     """
 
     device: str
@@ -48,6 +51,7 @@ class Runtime:
     backend: Backend
     isa: str | None
     threads: int
+    batches: Batches = field(default_factory=Batches, init=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         """In words, such as "cpu, 2 threads, native AVX2, fp32"."""
@@ -78,19 +82,25 @@ class Runtime:
                 return self.in_torch(checkpoint.build_packed())
             return native_network(checkpoint.config, checkpoint.packed_arrays(), Engine(self.isa, self.dtype))
 
-    def in_torch(self, network: UNet) -> Callable[..., Tensor]:
-        """A network, packed or not, in the form that torch runs here; the given one is used up."""
+    def in_torch(self, network: UNet, *, graphs: bool = True) -> Callable[..., Tensor]:
+        """A network, packed or not, in the form that torch runs here: as CUDA graphs on CUDA, but if `graphs` is false.
+
+        The given one is used up.
+        """
         import torch
 
-        from ..networks.graphs import GraphedUNet
+        from ..networks.graphs import CudaGraphs, GraphedUNet
         from ..networks.packed import freeze
+        from ..networks.precision import in_precision
 
-        if self.kind == "cuda" and self.dtype == "float32":
-            torch.backends.cudnn.allow_tf32 = False  # else fp32 convolutions would keep 10 bits of each scale
-        half = self.kind == "cuda" and self.dtype != "float32"  # tensor cores add up in float32
-        network = freeze(network, torch.float16 if half else torch.float32)
+        cuda = self.kind == "cuda"
+        if cuda:
+            torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions would keep 10 bits of each number
+        network = freeze(network, torch.float16 if cuda else torch.float32)  # its tensor cores add up in float32
+        if self.kind != "cpu" or self.dtype != "float32":
+            network = in_precision(network, getattr(torch, self.dtype))
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return GraphedUNet(network) if self.kind == "cuda" else network
+        return GraphedUNet(network, CudaGraphs(network.stem.weight.device)) if cuda and graphs else network
 
     def threads_bound(self) -> contextlib.AbstractContextManager[None]:
         """Keep torch to one thread in each of ours, where the CPU computes the windows."""
@@ -98,11 +108,10 @@ class Runtime:
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
-        """Gradients off and precision set, for the calling thread; the native engine knows its own."""
+        """Gradients off, for the calling thread."""
         import torch
 
-        reduced = self.dtype != "float32" and self.isa is None
-        with torch.inference_mode(), torch.autocast(self.kind, getattr(torch, self.dtype), enabled=reduced):
+        with torch.inference_mode():
             yield
 
     def run(
@@ -129,8 +138,7 @@ class Runtime:
                 return list(zip(batch, evaluate(batch), strict=True))
 
         if self.kind != "cpu":
-            for batch in _batched(items, concurrent):
-                yield from task(batch)
+            yield from self.batches.run(task, items, concurrent, self.device)
             return
         last_round = len(items) % concurrent or concurrent  # fewer windows, for each of which there are more threads
         full_rounds = (len(items) - last_round) // concurrent
@@ -152,6 +160,18 @@ class Runtime:
         """
         maps = {"bi_diffsr": (8, 20), "sr3": (33, 25)}[config.type][self.isa is None]
         return maps * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
+
+    def canvas_device(self, pixels: int) -> str:
+        """Where a canvas of so many pixels lies: on a CUDA device that has four times the memory for it, else the CPU.
+
+        What is free at the moment does not count, so that it changes no pixel.
+        """
+        if self.kind != "cuda":
+            return "cpu"
+        import torch
+
+        memory_there = torch.cuda.get_device_properties(self.device).total_memory
+        return self.device if 4 * CANVAS_BYTES * pixels <= memory_there else "cpu"
 
     def share_memory(self, fixed: int, window: int, windows: int, limit: int | None) -> tuple[int, int]:
         """How many windows to compute at once.
@@ -178,9 +198,3 @@ class Runtime:
         if most < math.inf:
             concurrent = min(concurrent, int(most - needed) // window)
         return concurrent, memory.resident_memory() + needed + concurrent * window
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
-    iterator = iter(items)
-    while batch := tuple(islice(iterator, size)):
-        yield batch

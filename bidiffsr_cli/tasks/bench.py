@@ -1,5 +1,7 @@
 """Measure the speed of this machine: binary layers, one step of the network, and a whole picture.
 
+On another device than the CPU: steps of one window and of several, and pictures; on CUDA with graphs and without.
+
 result = bench(only="steps", network="model")
 result.conditions.clock, [(row.name, row.what, row.median) for row in result.rows]
 """
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 from ..benchmarks.layers import measure_layers
 from ..benchmarks.measuring import Conditions, Row, choose_runtimes, look_at_conditions
-from ..benchmarks.picture import measure_picture
-from ..benchmarks.steps import measure_steps, of_model, profile_step, published
+from ..benchmarks.picture import measure_picture, measure_warm_picture
+from ..benchmarks.steps import BATCHES, measure_steps, of_model, profile_step, published
 from ..benchmarks.upstream_style import check_blocks
 from ..checkpoints.catalog import default_model
 from ..checkpoints.files import Checkpoint
@@ -38,7 +41,8 @@ class BenchRequest:
         repeats: measurements of each figure; 3 at most of what takes long.
         model: a name of the catalog, ORG/REPO[@REV][:FILE] on the Hugging Face Hub, or the path of a file; None is the
             first of the catalog.
-        machine: where to run. A precision of auto is fp32, and bf16 too where the CPU multiplies it.
+        machine: where to run. A precision of auto is fp32, and bf16 too where the CPU multiplies it; on another device
+            it is fp32 and fp16.
     """
 
     _: KW_ONLY
@@ -105,19 +109,28 @@ def _sections(
 ) -> Iterator[list[Row]]:
     """The rows of each section: layers, steps, profiles of the steps, picture."""
     only, repeats = request.only, request.repeats
+    on_device, eager = runtimes[0].kind != "cpu", runtimes[0].kind == "cuda"
     with out_of_memory_explained():
-        if only in ("all", "layers") and runtimes[0].kind == "cpu":
+        if only in ("all", "layers") and not on_device:
             yield measure_layers(runtimes[0], repeats, port_limit)
         if only in ("all", "steps"):
             workloads = [published()] if request.network != "model" else []
             workloads += [of_model(checkpoint)] if request.network != "published" else []
-            style = request.against_upstream_style
-            steps = (measure_steps(load, runtimes, repeats, against_upstream_style=style) for load in workloads)
-            yield [row for rows in steps for row in rows]
+            measure = partial(
+                measure_steps,
+                runtimes=runtimes,
+                repeats=repeats,
+                against_upstream_style=request.against_upstream_style,
+                batches=BATCHES if on_device else (1,),
+                eager=eager,
+            )
+            yield [row for load in workloads for row in measure(load)]
             profiles = (profile_step(load, runtime, repeats) for load in workloads for runtime in runtimes)
             yield [row for rows in profiles for row in rows]
         if only in ("all", "picture"):
             yield measure_picture(checkpoint, name, runtimes, request.machine.precision, repeats)
+            if on_device:
+                yield measure_warm_picture(checkpoint, runtimes, repeats, eager=eager)
 
 
 bench = as_function(BenchRequest, run)

@@ -20,6 +20,8 @@ from ..pipeline import SuperResolver
 from ..runtime import LEAST_PSNR, Machine, Runtime, choose_runtime, usable_cores
 
 WIDTH, HEIGHT, WINDOW, OVERLAP = 48, 32, 64, 16
+LEAST_PSNR_OF_DEVICES = 40.0
+"""Each may be in reduced precision; a device that computes wrongly is far below."""
 
 
 class TrainedForm(Runtime):
@@ -78,6 +80,20 @@ class SelfTest:
         if many.tobytes() != self.enlarged.tobytes():
             raise BidiffsrError(f"1 and {several} threads do not give the same bytes.")
         return f"1 and {several} threads give the same bytes"
+
+    def device(self, runtime: Runtime) -> str:
+        """Compare another device with the CPU.
+
+        Returns:
+            How well they agree, in words.
+
+        Raises:
+            BidiffsrError: they differ visibly.
+        """
+        psnr = _psnr(self.enlarged, self.enlarge(runtime))
+        if psnr < LEAST_PSNR_OF_DEVICES:
+            raise BidiffsrError(f"Pictures from {runtime.device} are at {psnr:.1f} dB to those from the CPU.")
+        return f"{psnr:.1f} dB to the CPU"
 
     def enlarge(self, runtime: Runtime) -> Image.Image:
         """The picture enlarged on a runtime, in several windows."""

@@ -5,8 +5,8 @@ crops = CropSampler(dataset, config, device).draw(scale, generator)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from ..runtime import device_free_memory
 from .config import TrainConfig
 from .dataset import Dataset
 from .degradations import degrade
+from .transfer import sent
 
 MARGIN = 6
 """Pixels of the small picture that a crop is given beyond its edges: two for the bicubic, the rest for the detail."""
@@ -54,28 +55,33 @@ class Crops:
         return Crops(self.hr[which], self.up[which], self.condition[which], self.scale, *gains)
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where crops are cut out.
+class _Places(NamedTuple):
+    """Where crops are cut out, B integers each, where the pixels are.
 
     Attributes:
-        which: index of the picture, B.
-        tops, lefts: pixels of the original, B.
-        flips: whether a crop is mirrored vertically, mirrored horizontally, transposed, 3×B.
+        original, small: the first pixel of the original in the dataset, and of its low-resolution picture.
+        height, width: of the original.
+        top, left: in the original, pixels.
+        upturned, mirrored, transposed: 1 where a crop is.
     """
 
-    which: Tensor
-    tops: Tensor
-    lefts: Tensor
-    flips: Tensor
+    original: Tensor
+    small: Tensor
+    height: Tensor
+    width: Tensor
+    top: Tensor
+    left: Tensor
+    upturned: Tensor
+    mirrored: Tensor
+    transposed: Tensor
 
     def at(self, chosen: Tensor) -> _Places:
         """Some of them."""
-        return _Places(self.which[chosen], self.tops[chosen], self.lefts[chosen], self.flips[:, chosen])
+        return _Places(*torch.stack(self)[:, chosen])
 
 
 class CropSampler:
-    """Draws crops and the low-resolution pixels around them, on any device.
+    """Draws crops and the low-resolution pixels around them: places on the CPU, everything else on any device.
 
     Args:
         dataset: what to draw from; kept on the device if it takes less than a third of the free memory there.
@@ -88,7 +94,7 @@ class CropSampler:
         fits = device.type == "cpu" or dataset.pixels.nbytes < device_free_memory(str(device)) // 3
         self.pixels = dataset.pixels.to(device) if fits else dataset.pixels
         pictures = dataset.pictures
-        self.heights, self.widths, self.offsets = torch.tensor(
+        self.heights, self.widths, self.originals = torch.tensor(
             [[item.height, item.width, item.offset // 3] for item in pictures]
         ).T
         self.small = {
@@ -109,7 +115,7 @@ class CropSampler:
         up = self._enlarged(self._small(places, scale, MARGIN), scale)
         if config.candidates > 1:
             chosen = self._most_detailed(hr, _trimmed(up, border), plain)
-            hr, up, places = hr[chosen], up[chosen], places.at(chosen.cpu())
+            hr, up, places = hr[chosen], up[chosen], places.at(sent(chosen, self.pixels.device))
         if config.degrades:
             wide = MARGIN + CONTEXT
             originals = self._originals(places, wide * scale) if any(config.kernels.values()) else None
@@ -142,55 +148,61 @@ class CropSampler:
             plain |= synthetic
         at = torch.rand(2, count, generator=generator, dtype=torch.float64)
         flips = torch.randint(2, (3, count), generator=generator, dtype=torch.bool) & config.augment
-        tops, lefts = (
-            (place * ((sides[which] - config.crop) // scale + 1)).long() * scale
-            for place, sides in zip(at, (self.heights, self.widths), strict=True)
+        height, width = self.heights[which], self.widths[which]
+        top, left = (
+            (place * ((side - config.crop) // scale + 1)).long() * scale
+            for place, side in zip(at, (height, width), strict=True)
         )
-        return _Places(which, tops, lefts, flips), plain
+        drawn = torch.stack([self.originals[which], self.small[scale][which], height, width, top, left, *flips])
+        return _Places(*sent(drawn, self.pixels.device)), sent(plain, self.device)
 
     def _most_detailed(self, hr: Tensor, up: Tensor, plain: Tensor) -> Tensor:
         """Index of each crop's best candidate: the one that enlarging takes most from; the first where it is plain."""
         config = self.config
         detail = (hr - up).square().mean((1, 2, 3)).view(config.candidates, config.batch)
-        best = torch.where(plain.to(self.device), 0, detail.argmax(0))
+        best = torch.where(plain, 0, detail.argmax(0))
         return best * config.batch + torch.arange(config.batch, device=self.device)
 
     def _originals(self, places: _Places, around: int) -> Tensor:
         """Crops of the originals, with so many pixels around them; beyond a picture its edge pixels are repeated."""
-        return self._crops(self.offsets, self.heights, self.widths, places, 1, around)
+        return self._crops(places.original, places, 1, around)
 
     def _small(self, places: _Places, scale: int, around: int) -> Tensor:
         """Likewise crops of the low-resolution pictures."""
-        return self._crops(self.small[scale], self.heights // scale, self.widths // scale, places, scale, around)
+        return self._crops(places.small, places, scale, around)
 
-    def _crops(
-        self, offsets: Tensor, heights: Tensor, widths: Tensor, places: _Places, scale: int, around: int
-    ) -> Tensor:
-        which, side = places.which, self.config.crop // scale + 2 * around
-        grid = self._grid(places.tops // scale - around, places.lefts // scale - around, side, places.flips)
-        sides = (side_lengths[which].view(-1, 1, 1) for side_lengths in (heights, widths))
-        inside = [at.clamp(torch.zeros_like(n), n - 1) for at, n in zip(grid, sides, strict=True)]
-        return self._gather(offsets[which], widths[which], inside)
+    def _crops(self, picture: Tensor, places: _Places, scale: int, around: int) -> Tensor:
+        """B×3×side×side in [0, 1], from pictures that begin at pixel `picture` and are `scale` times smaller."""
+        side, width = self.config.crop // scale + 2 * around, places.width // scale
+        down = torch.stack([places.top // scale - around, places.height // scale, width])
+        across = torch.stack([places.left // scale - around, width, torch.ones_like(width)])
+        transposed = places.transposed > 0  # its rows lie along the picture's columns
+        rows = _steps(torch.where(transposed, across, down), places.upturned, side)
+        columns = _steps(torch.where(transposed, down, across), places.mirrored, side)
+        at = (picture[:, None] + rows)[:, :, None] + columns[:, None]  # B×side×side
+        pixels = self.pixels.index_select(0, at.flatten()).view(*at.shape, 3)
+        return sent(pixels, self.device).permute(0, 3, 1, 2) / 255
 
     def _enlarged(self, small: Tensor, scale: int) -> Tensor:
         """up(LR)."""
+        small = small.contiguous()  # torch enlarges planes of one colour in half of the time
         up = F.interpolate(small, scale_factor=scale, mode="bicubic", align_corners=False)
+        up = up.contiguous(memory_format=torch.channels_last)
         return up.clamp_(0, 1) if self.diffusion.upsample == "bicubic_075_clipped" else up
 
-    def _grid(self, tops: Tensor, lefts: Tensor, size: int, flips: Tensor) -> tuple[Tensor, Tensor]:
-        """The row and column that each pixel of a mirrored and transposed crop is taken from, B×size×size each."""
-        at = torch.arange(size)
-        down, right, transposed = flips[:, :, None]
-        rows, columns = torch.where(down, size - 1 - at, at)[:, :, None], torch.where(right, size - 1 - at, at)[:, None]
-        transposed = transposed[:, :, None]
-        y, x = torch.where(transposed, columns, rows), torch.where(transposed, rows, columns)
-        return tops.view(-1, 1, 1) + y, lefts.view(-1, 1, 1) + x
 
-    def _gather(self, offsets: Tensor, widths: Tensor, grid: Sequence[Tensor]) -> Tensor:
-        """B×3×size×size in [0, 1]."""
-        y, x = grid
-        at = offsets.view(-1, 1, 1) + y * widths.view(-1, 1, 1) + x
-        return self.pixels[at.to(self.pixels.device)].to(self.device).permute(0, 3, 1, 2) / 255
+def _steps(way: Tensor, backwards: Tensor, side: int) -> Tensor:
+    """How far each row, or column, of a crop is from the first pixel of its picture: B×side.
+
+    Args:
+        way: where the first one is, how many the picture has, and how far one is from the next, 3×B.
+        backwards: 1 where the last one comes first, B.
+        side: of the crop, pixels.
+    """
+    first, length, step = way[:, :, None]
+    at = torch.arange(side, device=way.device)
+    at = first + torch.where(backwards[:, None] > 0, side - 1 - at, at)
+    return at.clamp(min=0).minimum(length - 1) * step
 
 
 def _trimmed(x: Tensor, by: int) -> Tensor:

@@ -20,6 +20,7 @@ from ..images.degrading import (
 )
 from ..images.kernels import KERNELS
 from .config import DataConfig
+from .transfer import sent
 
 SOMETIMES = 0.3
 """Share of the crops that each term but the kernel and compression takes part in."""
@@ -57,7 +58,7 @@ def degrade(small: Tensor, hr: Tensor | None, scale: int, config: DataConfig, ge
     if config.blur:
         x = blurred(x, drawn(0, config.blur))
     if config.noise:
-        numbers = torch.randn(x.shape, generator=generator).to(x.device)
+        numbers = sent(torch.randn(x.shape, generator=generator), x.device)
         by_light, grey, coarse = whether[6] < 0.5, whether[7] < 0.4, whether[8] < 0.4
         noise = noise_of(x, numbers, by_light=by_light, grey=grey, coarse=coarse)
         x = x + noise * drawn(1, config.noise / 255).view(-1, 1, 1, 1).to(x.device)
@@ -77,7 +78,7 @@ def _kernels(small: Tensor, hr: Tensor | None, scale: int, config: DataConfig, d
     small, low = small.clone(), 0.0
     for kernel in KERNELS:
         high = low + config.kernels.get(kernel, 0.0)
-        which = ((drawn >= low) & (drawn < high)).nonzero().flatten().to(small.device)
+        which = sent(((drawn >= low) & (drawn < high)).nonzero().flatten(), small.device)
         if len(which):
             small[which] = shrunk(hr[which], scale, kernel)
         low = high
@@ -104,4 +105,4 @@ def _compressions(pictures: Tensor, config: DataConfig, which: Tensor, generator
                     shift=(shifts[time][index][0], shifts[time][index][1]),
                 )
         result.append(picture)
-    return torch.stack(result).to(pictures.device)
+    return sent(torch.stack(result), pictures.device)

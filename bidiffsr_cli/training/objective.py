@@ -24,6 +24,7 @@ from . import penalties
 from .batches import Rollout, TrainingBatch, View
 from .config import SPECTRUM, LossConfig
 from .crops import Crops
+from .transfer import sent
 
 Predictor = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(x_t, condition, t, step) -> prediction, like `UNet.forward`."""
@@ -172,7 +173,7 @@ class Objective:
         scaled = alpha * x if self.diffusion.input_gain == "alpha" else x
         cell = int(t[0]) * self.cells // self.diffusion.total_steps
         step = -(-self.diffusion.total_steps * cell // self.cells)  # names the group: its first t, always the same one
-        return network(scaled, crops.condition, t.to(x.device), step).float()
+        return network(scaled, crops.condition, sent(t, x.device), step).float()
 
     def clean(self, crops: Crops) -> Tensor:
         """x_0: the picture, or the residual in units of s."""
@@ -213,7 +214,7 @@ class Objective:
 
     def _signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at t, B×1×1×1 each."""
-        alpha, sigma = (table[t.to(table.device)].view(-1, 1, 1, 1) for table in (self.alphas, self.sigmas))
+        alpha, sigma = (table[sent(t, table.device)].view(-1, 1, 1, 1) for table in (self.alphas, self.sigmas))
         return alpha, sigma
 
     def _scale(self, crops: Crops) -> float:

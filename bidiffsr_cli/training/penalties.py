@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import SPECTRUM
+from .transfer import sent
 
 GROUP = 8
 """Crops whose statistics are taken together."""
@@ -100,7 +101,7 @@ def _axes(power: Tensor) -> Tensor:
 def _hann(device: torch.device) -> Tensor:
     """64×64."""
     window = torch.hann_window(SPECTRUM, periodic=False)
-    return (window[:, None] * window).to(device)
+    return sent(window[:, None] * window, device)
 
 
 @cache
@@ -118,7 +119,7 @@ def _parts(device: torch.device) -> Tensor:
     axes, diagonals = (degrees < 8) | (degrees > 82), (degrees > 30) & (degrees < 60)
     rings = torch.stack([(radius >= first) & (radius < first + RINGS.step) for first in RINGS])
     parts = torch.stack([rings & axes, rings & diagonals]).float()
-    return (parts / parts.sum((2, 3), keepdim=True)).to(device)
+    return sent(parts / parts.sum((2, 3), keepdim=True), device)
 
 
 def _blocks(x: Tensor) -> Tensor:

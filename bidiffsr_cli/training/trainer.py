@@ -106,7 +106,10 @@ class Trainer:
             torch.backends.cudnn.allow_tf32 = False  # as it is when the model is validated
         self.progress = TrainingProgress()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train") if threads > 1 else None
-        self._forward: Any = torch.compile(self.network) if config.run.compile else self.network
+        self._forward: Any = self.network
+        if config.run.compile:
+            torch.compiler.config.dynamic_sources = "L['step']"  # else the first step would be compiled for itself
+            self._forward = torch.compile(self.network)
         if self.world > 1:
             self._forward = DistributedDataParallel(self._forward)
         named = dict(self.network.named_parameters())

@@ -17,7 +17,7 @@ from bidiffsr_cli.errors import BidiffsrError, UsageError
 from bidiffsr_cli.ops import native
 from bidiffsr_cli.ops.threads import using_threads
 from bidiffsr_cli.reports.bench import as_markdown, tables
-from bidiffsr_cli.runtime import Machine, Runtime, one_torch_thread
+from bidiffsr_cli.runtime import Machine, Runtime, devices, one_torch_thread
 
 REFERENCE = Runtime("cpu", "float32", "reference", None, 1)
 SMALL = [Layer(3, 32, 8), Layer(1, 32, 8)]
@@ -125,6 +125,42 @@ def test_rows_of_steps(monkeypatch):
     assert all(found.ratio_upstream_style > 0 and found.min <= found.median for found in rows)
 
 
+def test_rows_of_steps_on_several_windows_with_graphs_and_without():
+    rows = steps.measure_steps(workload(), [REFERENCE], 1, batches=(1, 2), eager=True, against_upstream_style=True)
+    names = ["tiny 16x16"] * 3 + ["tiny 16x16 x2"] * 3
+    assert [found.name for found in rows] == names
+    assert [found.what for found in rows] == ["reference", "eager", "upstream-style"] * 2
+    assert all(found.ratio > 0 for found in rows if found.what == "eager")
+    assert "eager is that without CUDA graphs" in as_markdown(look_at_conditions([REFERENCE], "reference", 1), rows)
+
+
+def test_more_windows_than_memory_suffices_for_are_left_out(monkeypatch):
+    inputs = steps.Workload.inputs
+
+    def most(self, device: str, windows: int = 1):
+        if windows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return inputs(self, device, windows)
+
+    monkeypatch.setattr(steps.Workload, "inputs", most)
+    rows = steps.measure_steps(workload(), [REFERENCE], 1, batches=(1, 2, 4, 8))
+    assert [found.name for found in rows] == ["tiny 16x16", "tiny 16x16 x2"]
+    with pytest.raises(torch.OutOfMemoryError):
+        steps.measure_steps(workload(), [REFERENCE], 1, batches=(4,))
+
+
+def test_the_upstream_style_has_torchs_own_precision(monkeypatch):
+    seen = []
+    monkeypatch.setattr(steps.UpstreamStyleUNet, "forward", lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False  # as a runtime leaves it
+    try:
+        steps.upstream_step(workload(), workload().build(), "cpu")(1).run()
+        assert seen == [True] and not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def test_a_step_leaves_torch_its_threads():
     before = torch.get_num_threads()
     with steps.running(dataclasses.replace(REFERENCE, threads=3)):
@@ -155,10 +191,31 @@ def test_runtimes_end_with_the_reference():
         choose_runtimes(Machine("cpu", "fp16", "native", 1))
 
 
+def test_another_device_is_measured_in_fp16_and_fp32(monkeypatch):
+    monkeypatch.setattr(devices, "find_devices", lambda: devices.Devices({"xpu:0": "GPU", "cpu": "CPU"}))
+    for precision, dtypes in (
+        ("auto", ["float16", "float32"]),
+        ("bf16", ["bfloat16", "float32"]),
+        ("fp32", ["float32"]),
+    ):
+        runtimes = choose_runtimes(Machine("xpu", precision))
+        assert [runtime.dtype for runtime in runtimes] == dtypes
+        assert {(runtime.device, runtime.backend) for runtime in runtimes} == {("xpu", "reference")}
+
+
 def test_the_picture_is_the_same_everywhere():
     made = picture.benchmark_picture(64)
     assert (made.size, made.mode) == ((64, 64), "RGB")
     assert made.getpixel((63, 63)) == (255, 128, 255) and made.getpixel((0, 63)) == (0, 128, 128)
+
+
+def test_a_picture_that_was_enlarged_before(fast, monkeypatch):
+    monkeypatch.setattr(picture, "SIZE", 16)
+    graphed, eager = picture.measure_warm_picture(fast, [REFERENCE], 1, eager=True)
+    assert graphed.name == eager.name == "fast 16x16 -> 32x32, warm"
+    assert (graphed.what, eager.what) == ("reference", "eager") and eager.ratio > 0
+    (table,) = tables([graphed, eager])
+    assert "a process that has enlarged it before" in table.note
 
 
 def test_a_picture_that_fails_is_told(fast, monkeypatch):
@@ -201,9 +258,12 @@ def test_tables_fit_80_columns_and_say_their_conditions():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_steps_on_cuda():
-    rows = steps.measure_steps(workload(), choose_runtimes(Machine("cuda", "fp16")), 1, against_upstream_style=True)
-    assert [(found.what, found.dtype) for found in rows] == [
+    runtimes = choose_runtimes(Machine("cuda"))
+    rows = steps.measure_steps(workload(), runtimes, 1, batches=(1, 4), eager=True, against_upstream_style=True)
+    assert [(found.what, found.dtype) for found in rows] == 2 * [
         ("reference", "float16"),
+        ("eager", "float16"),
         ("reference", "float32"),
+        ("eager", "float32"),
         ("upstream-style", "float32"),
     ]

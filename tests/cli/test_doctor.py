@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from bidiffsr_cli import runtime
 from bidiffsr_cli.checkpoints import catalog as catalogs
 from bidiffsr_cli.cli import doctor
+from bidiffsr_cli.runtime import Machine, Runtime
 from bidiffsr_cli.tasks import selftest
 
-from .support import Run
+from .support import Run, is_one_sentence
 
 
 def test_all_is_well(run: Run) -> None:
@@ -63,6 +67,71 @@ def test_forms_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     form, threads = doctor.self_test()
     assert form.exit_code == 1 and "31.4 dB" in form.found
     assert threads.ok
+
+
+class Pretended(Runtime):
+    """The CPU in the part of a GPU that is there by default."""
+
+    @property
+    def kind(self) -> str:
+        return "xpu"
+
+    def in_torch(self, network: Any, *, graphs: bool = True) -> Any:
+        return Runtime("cpu", "float32", "reference", None, 1).in_torch(network)
+
+
+class Failing(Pretended):
+    """It has no code for what is to be computed."""
+
+    def in_torch(self, network: Any, *, graphs: bool = True) -> Any:
+        raise torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device\nCompile")
+
+
+class Wrong(Pretended):
+    """It computes something else."""
+
+    def in_torch(self, network: Any, *, graphs: bool = True) -> Any:
+        return lambda x_t, *_: torch.zeros_like(x_t)
+
+
+@pytest.mark.parametrize(
+    ("kind", "exit_code", "found"),
+    [(Pretended, 0, " dB to the CPU"), (Wrong, 1, " dB to those from the CPU"), (Failing, 6, "no kernel image")],
+)
+def test_the_default_device_is_tried(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Runtime], exit_code: int, found: str
+) -> None:
+    choose = runtime.choose_runtime
+
+    def chosen(machine: Machine, **facts: Any) -> Runtime:
+        return choose(machine, **facts) if machine.device == "cpu" else kind("cpu", "float32", "reference", None, 1)
+
+    monkeypatch.setattr(runtime, "choose_runtime", chosen)
+    monkeypatch.setattr(runtime.memory, "device_free_memory", lambda device: 10**9)
+    *on_the_cpu, device = doctor.self_test()
+    assert all(check.ok for check in on_the_cpu)
+    assert device.exit_code == exit_code and found in device.found and "\n" not in device.found
+
+
+def test_a_device_that_cannot_be_used(run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, model: Path) -> None:
+    """The CPU computes, and a sentence says so, once; who asks for the device is refused."""
+
+    def name(device: str) -> str:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12040). Please update it.")
+
+    monkeypatch.setattr(runtime.devices, "_may_have_accelerator", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", name)
+    why = "cuda:0 cannot be used: The NVIDIA driver on your system is too old (found version 12040)."
+    for command in (("doctor",), ("upscale", "photo.png", "-m", model)):
+        runtime.devices._warn.cache_clear()
+        finished = run(*command)
+        assert finished.code == 0 and finished.err.splitlines()[0] == f"Warning: The CPU computes, for {why}"
+        assert finished.err.count("Warning") == 1
+    finished = run("upscale", "photo.png", "again.png", "-m", model, "--device", "cuda")
+    assert finished.code == 6 and is_one_sentence(finished.err) and why in finished.err
+    runtime.devices._warn.cache_clear()
+    assert run("upscale", "photo.png", "quiet.png", "-m", model, "--quiet").err == ""
 
 
 def test_the_test_picture_is_the_same_everywhere() -> None:

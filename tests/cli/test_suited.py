@@ -30,7 +30,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
             (weights / f"{name}.safetensors").write_bytes(data)
             entry = {"name": name, "revision": "1", "file": f"{name}.safetensors", "size": len(data), "scales": [2, 4]}
             entry |= {"sha256": hashlib.sha256(data).hexdigest(), "summary": "", "license": "CC0-1.0", "scores": {}}
-            entry |= {"bf16_psnr": 0.0, "sources": ["bundled"]}
+            entry |= {"bf16_psnr": 0.0, "fp16_psnr": 0.0, "sources": ["bundled"]}
             entries.append(entry | ({"suits": "compressed"} if name == "photo" else {}))
         (weights / "catalog.json").write_text(json.dumps({"models": entries}))
         forget()

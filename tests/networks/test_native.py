@@ -56,9 +56,9 @@ def inputs_without_close_calls(frozen, monkeypatch, margin=5e-6):
     """Inputs for which no value before a sign is so small that the order of a sum could decide it."""
     smallest = []
 
-    def recorded(x, shift):
+    def recorded(x, shift, dtype):
         smallest.append((x + shift).abs().min().item())
-        return reference.binarize(x, shift)
+        return reference.binarize(x, shift, dtype)
 
     with monkeypatch.context() as patch:
         patch.setattr(forms, "binarize", recorded)

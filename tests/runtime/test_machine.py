@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import needs_native
 
 from bidiffsr_cli.errors import DeviceError, UsageError
 from bidiffsr_cli.ops import native
-from bidiffsr_cli.runtime import Machine, choose_runtime
+from bidiffsr_cli.runtime import Machine, choose_runtime, machine
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,18 @@ def test_bf16_is_chosen_where_the_processor_and_the_model_bear_it(psnr, multipli
     assert choose_runtime(Machine("cpu"), bf16_psnr=psnr).dtype == dtype
     assert choose_runtime(Machine("cpu"), bf16_psnr=None).dtype == "float32"
     assert choose_runtime(Machine("cpu", backend="reference"), bf16_psnr=psnr).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("psnr", "capability", "dtype"),
+    [(57, (7, 0), "float16"), (57, (6, 1), "float32"), (49, (9, 0), "float32"), (None, (9, 0), "float32")],
+)
+def test_fp16_is_chosen_where_there_are_tensor_cores_and_the_model_bears_it(psnr, capability, dtype, monkeypatch):
+    monkeypatch.setattr(machine, "choose_device", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_runtime(Machine("cuda:1"), bf16_psnr=60, fp16_psnr=psnr).dtype == dtype
+    assert choose_runtime(Machine("cuda:1", "fp32"), fp16_psnr=psnr).dtype == "float32"
+    assert choose_runtime(Machine("mps"), fp16_psnr=psnr).dtype == "float32"
 
 
 @needs_native

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,6 +73,15 @@ chosen.prepare(load_checkpoint("fast"))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["1"]
+
+
+@pytest.mark.parametrize(("pixels", "place"), [(10**7, "cuda:1"), (3 * 10**7, "cpu")])
+def test_a_canvas_lies_on_a_device_that_has_four_times_the_memory_for_it(pixels, place, monkeypatch):
+    properties = SimpleNamespace(total_memory=8 * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert runtime.Runtime("cuda:1", "float32", "reference", None, 1).canvas_device(pixels) == place
+    for device in ("cpu", "mps"):
+        assert runtime.Runtime(device, "float32", "reference", None, 1).canvas_device(pixels) == "cpu"
 
 
 @needs_native

@@ -6,7 +6,9 @@ import pytest
 
 import bidiffsr_cli
 from bidiffsr_cli import Machine
+from bidiffsr_cli.benchmarks import picture
 from bidiffsr_cli.errors import UsageError
+from bidiffsr_cli.runtime import Runtime, memory
 from bidiffsr_cli.tasks import bench
 
 from .conftest import Notes, keeps_the_contract
@@ -26,6 +28,30 @@ def test_steps_of_a_model(model: str, notes: Notes) -> None:
     assert {row.kind for row in result.rows} <= {"step", "profile"} and result.rows[0].name == "tiny 32x32"
     assert result.conditions.threads == 1 and keeps_the_contract(result.to_dict())
     assert [text for word, text in notes.said if word != "found"] == [f"{model}: bytes"]
+
+
+class Pretended(Runtime):
+    """The CPU in the part of another device."""
+
+    @property
+    def kind(self) -> str:
+        return "xpu"
+
+
+def test_another_device_is_measured_on_several_windows(
+    model: str, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtimes = [Pretended("cpu", dtype, "reference", None, 1) for dtype in ("float16", "float32")]
+    monkeypatch.setattr(bench, "choose_runtimes", lambda *_: runtimes)
+    monkeypatch.setattr(memory, "device_free_memory", lambda device: 10**9)
+    monkeypatch.setattr(picture, "SIZE", 32)
+    result = bench.run(bench.BenchRequest(network="model", repeats=1, model=model), notes)
+    steps = [(row.name, row.dtype) for row in result.rows if row.kind == "step"]
+    sizes = ("", " x2", " x4", " x8", " x16")
+    assert steps == [(f"tiny 32x32{size}", dtype) for size in sizes for dtype in ("float16", "float32")]
+    pictures = [(row.name, row.dtype) for row in result.rows if row.name.endswith(", warm")]
+    assert pictures == [("tiny 32x32 -> 64x64, warm", dtype) for dtype in ("float16", "float32")]
+    assert {row.kind for row in result.rows} == {"step", "picture"} and keeps_the_contract(result.to_dict())
 
 
 def test_what_does_not_go_together(model: str) -> None:
