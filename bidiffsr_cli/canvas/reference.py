@@ -17,6 +17,7 @@ from ..images.pixels import to_float, to_image
 from ..images.planes import bands
 from ..ops import native, reference
 from ..ops.canvas import NotFiniteError
+from ..runtime import sent
 from ..tiling import Grid, Tile, blend
 from .diffusion import Diffusion
 
@@ -115,17 +116,9 @@ def _predict_windows(
         x_t = torch.stack([grid.crop(x, tile) for tile in tiles]).mul_(gain)
         beside = torch.stack([seen(tile) for tile in tiles])
         t = torch.full((len(tiles),), level.t, device=runtime.device)
-        x_t, beside = (_brought(part, runtime.device) for part in (x_t, beside))
-        return diffusion.network(x_t, beside, t, level.t).float().to(x.device)
+        return diffusion.network(sent(x_t, t.device), sent(beside, t.device), t, level.t).float().to(x.device)
 
     return runtime.run(evaluate, grid.tiles, diffusion.plan.concurrent)
-
-
-def _brought(x: Tensor, device: str) -> Tensor:
-    """x on a device; from a CPU to CUDA the copy does not keep the caller."""
-    if x.device.type == "cpu" and device.startswith("cuda"):
-        x = x.pin_memory()
-    return x.to(device, non_blocking=x.is_pinned())
 
 
 def _counted(predictions: Iterator[tuple[Tile, Tensor]], advance: Callable[[], None]) -> Iterator[tuple[Tile, Tensor]]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 SHOW_CURSOR = "\x1b[?25h"
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 """Rich puts in what it is told and nothing else."""
-WIDEST_TEXT, WIDEST_PIPE = 80, 1000
+WIDEST_TEXT = 80
+WIDEST_PIPE = 1000
 """Columns; nothing of a table is cut off on its way to another program."""
 
 
@@ -134,8 +135,9 @@ class Output(Listener):
 
     def details(self, rows: Iterable[tuple[str, str]]) -> None:
         """A small table that only --verbose shows."""
-        for row in _aligned(list(rows)) if self.verbose else ():
-            self._print(row)
+        if self.verbose:
+            for row in _aligned(list(rows)):
+                self._print(row)
 
     def error(self, text: str, hint: str = "") -> None:
         """One sentence saying what is wrong, and a line saying what to do."""

@@ -135,8 +135,9 @@ def carry_out(request: BatchRequest) -> None:
     from ..tasks.batch import run
 
     def show(found: BatchResult) -> None:
-        for line in found.folders if request.dry_run else ():
-            out.answer(f"{line} (dry run: nothing is written)")
+        if request.dry_run:
+            for line in found.folders:
+                out.answer(f"{line} (dry run: nothing is written)")
         if found.failed:
             out.error(some_failed(found.failed, sum(found.counts.values())), "Run it again when they are mended.")
 

@@ -27,6 +27,7 @@ from .memory import (
 )
 from .runtime import PRECISIONS, Backend, Precision, Runtime
 from .threads import bind_torch, default_threads, one_torch_thread, shares, torch_threads, usable_cores
+from .transfer import sent
 
 __all__ = [
     "BYTES_TO_DECODE",
@@ -55,6 +56,7 @@ __all__ = [
     "require_memory",
     "resident_memory",
     "return_freed_memory",
+    "sent",
     "shares",
     "torch_threads",
     "usable_cores",

@@ -20,11 +20,10 @@ from ..diffusion.conditioning import (
     residual_gain_of,
     residual_radius,
 )
-from ..runtime import device_free_memory
+from ..runtime import device_free_memory, sent
 from .config import TrainConfig
 from .dataset import Dataset
 from .degradations import degrade
-from .transfer import sent
 
 MARGIN = 6
 """Pixels of the small picture that a crop is given beyond its edges: two for the bicubic, the rest for the detail."""

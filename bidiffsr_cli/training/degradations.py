@@ -19,8 +19,8 @@ from ..images.degrading import (
     shrunk,
 )
 from ..images.kernels import KERNELS
+from ..runtime import sent
 from .config import DataConfig
-from .transfer import sent
 
 SOMETIMES = 0.3
 """Share of the crops that each term but the kernel and compression takes part in."""

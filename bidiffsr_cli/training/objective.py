@@ -20,11 +20,11 @@ from torch import Tensor
 from ..configs import ModelConfig
 from ..diffusion.samplers import parameterization, sample_ddim
 from ..diffusion.schedule import NoiseLevel, noise_levels, signal_and_noise
+from ..runtime import sent
 from . import penalties
 from .batches import Rollout, TrainingBatch, View
 from .config import SPECTRUM, LossConfig
 from .crops import Crops
-from .transfer import sent
 
 Predictor = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(x_t, condition, t, step) -> prediction, like `UNet.forward`."""

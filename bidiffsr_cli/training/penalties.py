@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..runtime import sent
 from .config import SPECTRUM
-from .transfer import sent
 
 GROUP = 8
 """Crops whose statistics are taken together."""

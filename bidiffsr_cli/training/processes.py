@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as distributed
 
-from ..runtime import Machine, choose_runtime
+from ..runtime import Machine, choose_runtime, find_devices
 
 TIMEOUT = timedelta(hours=12)
 """How long the others wait while one decodes pictures or validates the model."""
@@ -42,7 +42,7 @@ def joined(machine: Machine) -> Iterator[torch.device]:
     if not launched():
         yield torch.device(choose_runtime(machine).device)
         return
-    cuda = machine.device in ("auto", "cuda") and torch.cuda.is_available()
+    cuda = machine.device in ("auto", "cuda") and "cuda:0" in find_devices().usable
     if not cuda:
         machine = replace(machine, device=machine.device.replace("auto", "cpu"))
     device = torch.device(f"cuda:{_local_rank()}" if cuda else choose_runtime(machine).device)

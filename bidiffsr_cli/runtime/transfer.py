@@ -1,7 +1,12 @@
-"""From the CPU, where everything is drawn, to the device, where it is used."""
+"""From the CPU to the device that computes."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:
