@@ -33,7 +33,7 @@ needs_native = pytest.mark.skipif(
 
 def pytest_configure(config: pytest.Config) -> None:
     """No deadlines, as the machine may be busy; and the quick run draws a quarter of the examples."""
-    quick = config.option.markexpr == "not slow"
+    quick = "not slow" in config.option.markexpr
     settings.register_profile("bidiffsr", deadline=None, max_examples=25 if quick else 100)
     settings.load_profile("bidiffsr")
 

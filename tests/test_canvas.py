@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bidiffsr_cli.canvas import Diffusion, enlarge, values
+from bidiffsr_cli.canvas import Diffusion, enlarge, reference, values
 from bidiffsr_cli.configs import DiffusionConfig, TileConfig
+from bidiffsr_cli.diffusion.conditioning import Enlarged, condition
 from bidiffsr_cli.errors import BidiffsrError
 from bidiffsr_cli.images.pixels import to_image
 from bidiffsr_cli.options import UpscaleOptions
@@ -97,11 +98,11 @@ def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, 
     result, expected = (values(one, planes(low_res)).tensor() for one in (here, there))
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=2e-4)
     assert len(here.network.seen) == len(there.network.seen)
-    for (x, condition, *times), (wanted, known, *expected_times) in zip(
+    for (x, beside, *times), (wanted, known, *expected_times) in zip(
         here.network.seen, there.network.seen, strict=True
     ):
         assert times == expected_times
-        torch.testing.assert_close(condition, known, rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(beside, known, rtol=1e-4, atol=2e-4)
         torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-2)  # epsilon divides by a small alpha
 
 
@@ -203,3 +204,12 @@ def test_levels_are_read_as_the_floats_that_they_stand_for(where):
     floats = [plane.convert("F").point(lambda value: value / 255) for plane in levels]
     made = where(diffusion(CONFIGS["by detail"], torch.rand(3, 14, 20)))
     assert torch.allclose(values(made, levels).tensor(), values(made, floats).tensor(), atol=1e-5)
+
+
+def test_the_conditions_of_the_canvas_are_those_of_its_windows():
+    grid = make_grid(300, 150, TileConfig(64, 16), multiple_of=8)
+    up = Enlarged(torch.rand(3, 150, 75), 2, 300, 150, RESIDUAL)
+    whole = reference.conditions(up, grid)
+    for tile in grid.tiles:
+        alone = condition(up, tile.top, tile.left, grid.tile_height, grid.tile_width)
+        torch.testing.assert_close(grid.crop(whole, tile), alone, rtol=1e-5, atol=1e-5)

@@ -20,11 +20,23 @@ from PIL import Image
 from bidiffsr_cli.checkpoints.files import Checkpoint, serialize_packed
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from bidiffsr_cli.networks.unet import UNet
+from bidiffsr_cli.runtime import Runtime
 
 from .contract import mistakes
 
 COMMAND = [sys.executable, "-m", "bidiffsr_cli"]
 WIDTH, HEIGHT = 24, 16
+
+
+class Pretended(Runtime):
+    """The CPU playing the part of another device."""
+
+    @property
+    def kind(self) -> str:
+        return "xpu"
+
+    def in_torch(self, network: Any, *, graphs: bool = True) -> Any:
+        return Runtime("cpu", self.dtype, "reference", None, 1).in_torch(network)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bidiffsr_cli.cli import doctor
 from bidiffsr_cli.runtime import Machine, Runtime
 from bidiffsr_cli.tasks import selftest
 
-from .support import Run, is_one_sentence
+from .support import Pretended, Run, is_one_sentence
 
 
 def test_all_is_well(run: Run) -> None:
@@ -67,17 +67,6 @@ def test_forms_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     form, threads = doctor.self_test()
     assert form.exit_code == 1 and "31.4 dB" in form.found
     assert threads.ok
-
-
-class Pretended(Runtime):
-    """The CPU in the part of a GPU that is there by default."""
-
-    @property
-    def kind(self) -> str:
-        return "xpu"
-
-    def in_torch(self, network: Any, *, graphs: bool = True) -> Any:
-        return Runtime("cpu", "float32", "reference", None, 1).in_torch(network)
 
 
 class Failing(Pretended):

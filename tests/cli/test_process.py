@@ -38,7 +38,7 @@ def test_stopped_in_the_middle(large: Path, model: Path, number: int, code: int,
     process = spawn(["upscale", "large.png", "--model", model, *LONG])
     wait_until_busy(process)
     process.send_signal(number)
-    finished = finish(process)
+    finished = finish(process, seconds=15)  # of the minutes that it would take
     assert finished.code == code and finished.out == b""
     assert finished.err.splitlines() == [f"Error: {word}.", "No partial result is left behind."]
     assert [path.name for path in large.iterdir()] == ["large.png"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.conftest import TINY
+from training.support import TINY
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.cli._signals import deferred

@@ -14,27 +14,22 @@ CUDA = "cuda:0"
 
 
 class Watch(TorchDispatchMode):
-    """Remembers what crosses between devices.
+    """Remembers what crosses between devices. To ask for a value, for which a host waits, is an error: there is none.
 
     Attributes:
         copies: bytes of each copy from one device to another; each waits where its memory is not pinned.
-        waits: operations whose result the host waits for.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.copies: list[int] = []
-        self.waits: list[str] = []
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **kwargs or {})
-        name = operation.overloadpacket.__name__
-        if name in ("_to_copy", "copy_"):
+        if operation.overloadpacket.__name__ in ("_to_copy", "copy_"):
             tensors = [leaf for leaf in (*tree_leaves(args), result) if isinstance(leaf, torch.Tensor)]
             if len({tensor.device.type for tensor in tensors}) > 1:
                 self.copies.append(result.nbytes)
-        elif name in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
-            self.waits.append(name)
         return result
 
 

@@ -166,17 +166,19 @@ def test_a_full_precision_fusion_is_joined_quickly(fusion):
         for conv in plan.convs
         for name, shape in blueprint.tensors(conv, config).items()
     }
-    lines = itertools.count()
+    events = itertools.count()
 
     def count(*_):
-        next(lines)
+        next(events)
         return count
 
     before = sys.gettrace()
     sys.settrace(count)
-    operation = Writer(config, arrays).fusion(plan, 0, 1)
-    sys.settrace(before)
-    assert next(lines) < 20_000  # of Python: not one for each of half a million weights
+    try:
+        operation = Writer(config, arrays).fusion(plan, 0, 1)
+    finally:
+        sys.settrace(before)
+    assert next(events) < 20_000  # lines of Python: not one for each of half a million weights
     block, maps = FUSION[fusion](plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
     block.load_state_dict({name.removeprefix("f."): array.tensor() for name, array in arrays.items()})
     expected = block(*maps, TimestepContext(torch.zeros(1, 1), 0, 2000))

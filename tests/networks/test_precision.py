@@ -45,26 +45,25 @@ def test_every_network_runs_in_float16_with_its_weights_cast_once(name):
     assert half.stem.weight.dtype == torch.float32 and {conv.weight.dtype for conv in full} == {HALF}
     result = half(x, condition, t)
     assert result.dtype == HALF
-    assert (result - expected).square().mean() < 0.5 * expected.square().mean()  # rounding tips signs
+    closest = 1e-4 if "full_precision" in name else 0.5  # else rounding tips signs
+    assert (result - expected).square().mean() < closest * expected.square().mean()
 
 
-def difference(one, other):
-    return psnr(*(to_tensor(result.image) for result in (one, other)))
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_in_float32_the_form_changes_nothing(name):
+    network = freeze(randomized(NETWORKS[name], condition_channels=6))
+    inputs = torch.randn(2, 3, 16, 16), torch.randn(2, 6, 16, 16), torch.tensor([900, 900])
+    expected = network(*inputs)
+    torch.testing.assert_close(in_precision(network, torch.float32)(*inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["fast", "photo"])
-def test_fp16_is_as_near_to_float32_as_float32_in_another_order_of_sums(model, small):
-    """A last bit tips signs, and every step multiplies what differs: only that fp16 adds nothing to it can be asked."""
-    checkpoint = load_checkpoint(model)
-    plain, half, reordered = (
+def test_fp16_costs_little_in_one_step(model, small):
+    plain, half = (
         SuperResolver.from_pretrained(model, device="cpu", backend="reference", precision=precision)
-        for precision in ("fp32", "fp16", "fp32")
+        for precision in ("fp32", "fp16")
     )
-    reordered.network = in_precision(freeze(checkpoint.build_packed()), torch.float32)
-    for steps in (1, 2):
-        expected, ours, theirs = (
-            resolver.upscale(small, scale=4, steps=steps) for resolver in (plain, half, reordered)
-        )
-        if steps == 1:
-            assert difference(ours, expected) >= checkpoint.fp16_psnr >= 50
-        assert difference(ours, expected) >= difference(theirs, expected) - 1
+    expected, ours = (to_tensor(resolver.upscale(small, scale=4, steps=1).image) for resolver in (plain, half))
+    assert psnr(ours, expected) >= 50
+    assert load_checkpoint(model).fp16_psnr >= 50

@@ -114,7 +114,7 @@ def test_a_batch_that_is_too_large_is_halved_for_good(device: str, monkeypatch: 
     assert len(list(place.run(network, range(3), 3))) == 3 and network.batches == [3]
 
 
-def test_a_window_that_is_too_large_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_that_is_too_large_alone() -> None:
     place, network = Runtime("cuda", "float32", "reference", None, 1), Network(most=0)
     with pytest.raises(DeviceError, match="Memory ran out"):
         list(place.run(network, range(5), 5))

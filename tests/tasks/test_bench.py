@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from cli.support import Pretended
 
 import bidiffsr_cli
 from bidiffsr_cli import Machine
 from bidiffsr_cli.benchmarks import picture
 from bidiffsr_cli.errors import UsageError
-from bidiffsr_cli.runtime import Runtime, memory
+from bidiffsr_cli.runtime import memory
 from bidiffsr_cli.tasks import bench
 
 from .conftest import Notes, keeps_the_contract
@@ -28,14 +29,6 @@ def test_steps_of_a_model(model: str, notes: Notes) -> None:
     assert {row.kind for row in result.rows} <= {"step", "profile"} and result.rows[0].name == "tiny 32x32"
     assert result.conditions.threads == 1 and keeps_the_contract(result.to_dict())
     assert [text for word, text in notes.said if word != "found"] == [f"{model}: bytes"]
-
-
-class Pretended(Runtime):
-    """The CPU in the part of another device."""
-
-    @property
-    def kind(self) -> str:
-        return "xpu"
 
 
 def test_another_device_is_measured_on_several_windows(

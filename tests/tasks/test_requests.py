@@ -46,7 +46,7 @@ def test_what_cannot_be_meant(make: Callable[[], object], word: str) -> None:
     assert word in refused.value.message and refused.value.message.endswith(".") and refused.value.hint
 
 
-def test_what_can() -> None:
+def test_what_is_accepted() -> None:
     assert Writing("jpg", 100, width=1, height=1).for_file(None).format == "JPEG"
     assert str(Degradation("area", 10.0, 100.0, jpeg=1, webp=100)) == "kernel=area,blur=10,noise=100,jpeg=1,webp=100"
     assert Selection(limit=1, shard=(3, 3)).shard == (3, 3)

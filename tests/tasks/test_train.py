@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from training.conftest import TINY
+from training.support import TINY
 
 import bidiffsr_cli
 from bidiffsr_cli import Machine

@@ -17,7 +17,7 @@ from bidiffsr_cli.training.dataset import open_dataset
 from bidiffsr_cli.training.degradations import COMPRESSED, SOMETIMES, degrade
 from bidiffsr_cli.training.synthetic import OF_EACH_KIND, synthetic_pictures
 
-from .conftest import CPU, generator
+from .support import CPU, generator
 
 
 def fail(*_):
@@ -103,12 +103,16 @@ def test_candidates_have_more_detail(pictures, config):
     assert detail(4) > 1.2 * detail(1)
 
 
-def test_pictures_are_decoded_once(config, folder, tmp_path):
+def test_pictures_are_decoded_once(config, folder, tmp_path, monkeypatch):
     told = []
     first = open_dataset(config.data, (2, 4), tmp_path, lambda done, count: told.append((done, count)))
     assert told == [(0, 3), (1, 3), (2, 3)] and len(first.pictures) == 3 and not first.skipped
     second = open_dataset(config.data, (2, 4), tmp_path, fail)
     assert torch.equal(first.pixels, second.pixels) and first.sha256 == second.sha256
+    monkeypatch.setattr("bidiffsr_cli.training.synthetic.OF_EACH_KIND", 1)
+    more = open_dataset(dataclasses.replace(config.data, synthetic={"text": 1.0}), (2, 4), tmp_path)
+    assert len(more.pictures) == 3 + len(KINDS)
+    assert open_dataset(config.data, (2, 4), tmp_path, fail).pictures == first.pictures
     assert [path.name for path in tmp_path.iterdir() if "." in path.name] == []  # nothing half-made is left
 
 

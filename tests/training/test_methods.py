@@ -14,8 +14,7 @@ from bidiffsr_cli.training.dataset import Dataset
 from bidiffsr_cli.training.objective import Objective
 from bidiffsr_cli.training.trainer import Trainer
 
-from .conftest import CPU
-from .test_trainer import equal, weights_of
+from .support import CPU, equal, weights_of
 
 TABLE_2 = [system.name for system in SYSTEMS if system.table == "2"]
 QUICK = {"bi-diffsr", "irnet"}
@@ -51,7 +50,7 @@ def test_it_learns_one_batch(config: TrainConfig, sampler: CropSampler, system: 
     before = weights_of(trainer)
     losses: list[float] = []
     trainer.run(lambda figures: losses.append(figures["loss"]), lambda: False)
-    assert len(losses) == 20 and losses[-1] < 0.75 * losses[0], losses
+    assert len(losses) == 20 and losses[-1] < 0.6 * losses[0], losses
     assert all(not torch.equal(before[name], now) for name, now in weights_of(trainer).items())
 
 

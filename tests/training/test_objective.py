@@ -12,7 +12,7 @@ from bidiffsr_cli.training.batches import TrainingBatch
 from bidiffsr_cli.training.config import LossConfig
 from bidiffsr_cli.training.objective import Objective
 
-from .conftest import CPU, generator
+from .support import CPU, generator
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from bidiffsr_cli.training.run import checkpoint_of
 from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
 
-from .conftest import CPU, generator
+from .support import CPU, generator
 
 WHOLE = View(0, 0, 64, 1.0, 0)
 ALL = [
@@ -218,7 +218,8 @@ def test_precision_goes_by_the_processor(rolling, pictures, monkeypatch, multipl
 
 def test_threads_share_the_work(rolling, pictures):
     """Eight crops are judged together, so that any number of threads comes to the same."""
-    config = changed(rolling, ["data.batch=16"])
+    no_signs = "model.network.full_precision_levels=[0, 1]"  # sums of another order would tip some
+    config = changed(rolling, ["data.batch=16", no_signs])
     sampler = CropSampler(pictures, config, CPU)
     perceptual = load_lpips()
     one, two, many = (Trainer(config, sampler, CPU, perceptual, threads=threads) for threads in (1, 2, 5))
@@ -229,7 +230,7 @@ def test_threads_share_the_work(rolling, pictures):
     for trainer in (one, two):
         losses[trainer] = trainer._differentiate(trainer._split(batch), len(batch.t))
     for (name, a), b in zip(one.network.named_parameters(), two.network.parameters(), strict=True):
-        assert (a.grad - b.grad).norm() < 0.1 * a.grad.norm(), name  # sums of another order flip a few signs
+        torch.testing.assert_close(a.grad, b.grad, rtol=2e-3, atol=2e-5, msg=lambda why, name=name: f"{name}: {why}")
     whole, halves = losses[one][0].parts, [loss.parts for loss in losses[two]]
     for name, value in whole.items():
         torch.testing.assert_close(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-4, atol=1e-6)

@@ -28,16 +28,8 @@ from bidiffsr_cli.training.state import (
 )
 from bidiffsr_cli.training.trainer import Trainer
 
-from .conftest import CPU, TINY
 from .process import LOSSES, train, train_together
-
-
-def weights_of(trainer):
-    return {name: parameter.detach().clone() for name, parameter in trainer.network.named_parameters()}
-
-
-def equal(one, two):
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+from .support import CPU, TINY, equal, weights_of
 
 
 @pytest.fixture
@@ -349,7 +341,7 @@ def test_two_processes(folder, tmp_path):
     places = [tmp_path / alone / str(index) for alone in ("one", "two") for index in range(len(LOSSES))]
     for place in places:
         place.mkdir(parents=True)
-    for loss, place in zip(LOSSES, places, strict=False):
+    for loss, place in zip(LOSSES, places[:2], strict=True):
         train(place, [*changes, loss])
     script, environment = Path(__file__).with_name("process.py"), {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", script, tmp_path / "two", *changes]
@@ -363,7 +355,7 @@ def test_two_processes(folder, tmp_path):
         assert equal(first["gradients"], second["gradients"])
         for name, gradient in one["gradients"].items():
             apart = (gradient - first["gradients"][name]).norm() / gradient.norm()
-            assert apart < 0.1 or "dropout" in loss, name  # sums of another order flip a few signs
+            assert apart < 1e-3 or "dropout" in loss, name
         assert equal(first["straight"], second["straight"]) and not equal(first["straight"], one["straight"])
         for result in (one, first, second):
             assert equal(result["straight"], result["again"])

@@ -13,7 +13,7 @@ from bidiffsr_cli.training.crops import CropSampler
 from bidiffsr_cli.training.objective import Objective
 
 META = torch.device("meta")
-"""Who asks for a value there, which on a GPU is to wait for it, is given an error."""
+"""Asking for a value there is an error; on a GPU it would wait."""
 BATCH = 16
 
 
