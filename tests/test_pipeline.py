@@ -103,8 +103,7 @@ def test_odd_sizes_with_the_models_own_window(resolver, size):
     ("backend", "options"),
     [
         *(pytest.param("native", options, marks=needs_native) for options in EVERY_SAMPLER),
-        *(pytest.param("reference", options, marks=pytest.mark.slow) for options in EVERY_SAMPLER[:-1]),
-        ("reference", EVERY_SAMPLER[-1]),
+        *(pytest.param("reference", options, marks=pytest.mark.slow) for options in EVERY_SAMPLER),
     ],
 )
 def test_threads_and_memory_do_not_change_a_byte(small, backend, options):

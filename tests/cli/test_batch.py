@@ -297,6 +297,7 @@ def test_what_is_refused(photos: Path, batch: Run) -> None:
     assert clash.code == 2 and "a.jpg and a.png" in clash.err and not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_two_hundred_pictures_ten_of_them_bad(folder: Path, batch: Run) -> None:
     draw = random.Random(0)
     Path("in").mkdir()

@@ -41,6 +41,7 @@ def told(finished: Finished) -> str:
     return finished.err
 
 
+@pytest.mark.slow
 def test_from_bucket_to_bucket_as_from_folder_to_folder(photos: Path, batch: Run, bucket: str, store: Any) -> None:
     assert batch("in", "-r", "-o", "local").code == 0
     expected = contents(Path("local"))

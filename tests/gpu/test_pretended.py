@@ -46,6 +46,7 @@ def test_no_step_copies_or_waits(name, sampler):
     assert max(once.copies, default=0) <= 1024  # weights of blending, and where edges are
 
 
+@pytest.mark.slow
 def test_the_network_computes_on_the_device_alone():
     network = in_precision(freeze(randomized(TINY, condition_channels=6), torch.float16), torch.float16)
     assert max(draw(RESIDUAL, 2, network=network).copies) <= 1024

@@ -31,20 +31,31 @@ def test_steps_of_a_model(model: str, notes: Notes) -> None:
     assert [text for word, text in notes.said if word != "found"] == [f"{model}: bytes"]
 
 
-def test_another_device_is_measured_on_several_windows(
-    model: str, notes: Notes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another device, which is the one that is measured; and small pictures."""
     runtimes = [Pretended("cpu", dtype, "reference", None, 1) for dtype in ("float16", "float32")]
     monkeypatch.setattr(bench, "choose_runtimes", lambda *_: runtimes)
     monkeypatch.setattr(memory, "device_free_memory", lambda device: 10**9)
     monkeypatch.setattr(picture, "SIZE", 32)
-    result = bench.run(bench.BenchRequest(network="model", repeats=1, model=model), notes)
+
+
+@pytest.mark.usefixtures("device")
+def test_another_device_is_measured_on_several_windows(model: str, notes: Notes) -> None:
+    result = bench.run(bench.BenchRequest(only="steps", network="model", repeats=1, model=model), notes)
     steps = [(row.name, row.dtype) for row in result.rows if row.kind == "step"]
     sizes = ("", " x2", " x4", " x8", " x16")
     assert steps == [(f"tiny 32x32{size}", dtype) for size in sizes for dtype in ("float16", "float32")]
+    assert {row.kind for row in result.rows} == {"step"} and keeps_the_contract(result.to_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("device")
+def test_pictures_on_another_device(model: str, notes: Notes) -> None:
+    result = bench.run(bench.BenchRequest(only="picture", repeats=1, model=model), notes)
     pictures = [(row.name, row.dtype) for row in result.rows if row.name.endswith(", warm")]
     assert pictures == [("tiny 32x32 -> 64x64, warm", dtype) for dtype in ("float16", "float32")]
-    assert {row.kind for row in result.rows} == {"step", "picture"} and keeps_the_contract(result.to_dict())
+    assert {row.kind for row in result.rows} == {"picture"} and keeps_the_contract(result.to_dict())
 
 
 def test_what_does_not_go_together(model: str) -> None:

@@ -334,6 +334,7 @@ def test_other_weights_to_begin_with(config, sampler, make):
     assert equal(weights_of(trainer), weights) and equal(trainer.average(), weights)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Grad strides")  # DDP's own
 def test_two_processes(folder, tmp_path):
     """They have the gradients of one with the joined batch, stay alike, and go on where they were stopped."""

@@ -32,7 +32,10 @@ class Watch(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("loss", ["{lpips=1.0}", "{rollout={share=1.0, lpips=1.0, comb=1.0, cross=1.0, weave=1.0}}"])
+ROLLOUT = "{rollout={share=1.0, lpips=1.0, comb=1.0, cross=1.0, weave=1.0}}"
+
+
+@pytest.mark.parametrize("loss", ["{lpips=1.0}", pytest.param(ROLLOUT, marks=pytest.mark.slow)])
 def test_a_step_sends_few_numbers_and_waits_for_none(config, pictures, monkeypatch, loss):
     monkeypatch.setattr(crops, "device_free_memory", lambda _: 10**12)
     gains = ["model.diffusion.noise_by_detail=0.03", "model.diffusion.residual_by_detail=0.002"]
