@@ -65,6 +65,7 @@ def test_packed_network_computes_what_the_float_network_computes(tmp_path):
         assert torch.equal(freeze(read_checkpoint(tmp_path / "p.safetensors").build())(x, x, t), expected)
 
 
+@pytest.mark.slow
 def test_published_network_takes_at_most_12_5_megabytes():
     published = random_checkpoint(ModelConfig(UNetConfig(), DiffusionConfig(), (2,)))
     assert sum(tensor.numel() for tensor in published.state.values()) == 51_280_387

@@ -141,6 +141,7 @@ def test_fail_fast_tells_of_all_that_was_done(photos: Path, threads: int) -> Non
     assert {item.job.name for item in outcomes if not item.error} == set(contents(jobs))
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run(photos: Path) -> None:
     """On a disk of 60 kB; what fitted on it is known, and a later run goes on from there."""
     for index in range(12, 60):

@@ -17,7 +17,6 @@ from bidiffsr_cli.training.trainer import Trainer
 from .support import CPU, equal, weights_of
 
 TABLE_2 = [system.name for system in SYSTEMS if system.table == "2"]
-QUICK = {"bi-diffsr", "irnet"}
 
 
 class OneBatch:
@@ -37,7 +36,7 @@ def trainer_of(config: TrainConfig, sampler: CropSampler | OneBatch, system: str
 @pytest.mark.parametrize(
     ("system", "changes"),
     [
-        *(pytest.param(name, [], marks=[] if name in QUICK else pytest.mark.slow) for name in TABLE_2),
+        *(pytest.param(name, [], marks=[] if name == "bi-diffsr" else pytest.mark.slow) for name in TABLE_2),
         *(
             pytest.param("bnn", [f"model.network.method={method}"], marks=pytest.mark.slow)
             for method in ("dorefa_01", "xnor_map")  # which cannot be packed
