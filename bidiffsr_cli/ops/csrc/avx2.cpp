@@ -39,8 +39,10 @@ alignas(64) const uint8_t T[16][16] = {
 // Bytes become 16 bits within each half of a register, so the second and the third eight outputs change places.
 void store_weights(const uint32_t* words, uint8_t* out) {
   static const int order[4] = {0, 2, 1, 3};
-  for (int nibble = 0; nibble < 8; nibble++)
-    for (int i = 0; i < 32; i++) *out++ = words[order[i / 8] * 8 + i % 8] >> (4 * nibble) & 15;
+  uint32_t ordered[32];
+  for (int i = 0; i < 32; i++) ordered[i] = words[order[i / 8] * 8 + i % 8];
+  for (int nibble = 0; nibble < 8; nibble++, out += 32)
+    for (int i = 0; i < 32; i++) out[i] = ordered[i] >> (4 * nibble) & 15;
 }
 
 void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits) {

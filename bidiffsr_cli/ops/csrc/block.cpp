@@ -169,6 +169,14 @@ class Branch {
   std::unique_ptr<int32_t[]> biases[COLUMNS];
 };
 
+// Bits [first, first + count) of a row, at most 32 of them, low ones first.
+uint32_t bits_of(const uint8_t* row, int64_t first, int64_t count) {
+  uint64_t found = 0;
+  for (int64_t byte = first / 8; byte <= (first + count - 1) / 8; byte++)
+    found |= uint64_t(row[byte]) << (8 * (byte - first / 8));
+  return uint32_t(found >> first % 8 & (uint64_t(1) << count) - 1);
+}
+
 // Two rows of C channels -> one of half the width and 4C channels.
 void unshuffle_row(const float* upper, const float* lower, int64_t width, int64_t channels, float* out) {
   for (int64_t x = 0; x < width; x += 2, upper += 2 * channels, lower += 2 * channels, out += 4 * channels)
@@ -294,12 +302,9 @@ int32_t prepare(int32_t isa, const uint8_t* signs, int64_t row_bytes, int32_t ou
       for (int64_t word = 0; word < words; word++, out += k->word_bytes * k->block) {
         uint32_t column[64] = {};
         for (int64_t o = 0; o < k->block && block + o < outputs; o++) {
-          const uint8_t* row = signs + (block + o) * row_bytes;
-          for (int64_t i = 0; i < 32 && word * 32 + i < inputs; i++) {
-            const int64_t bit = tap * inputs + word * 32 + i;
-            column[o] |= uint32_t(row[bit / 8] >> (bit % 8) & 1) << i;
-          }
-          for (uint32_t set = column[o]; set; set &= set - 1) tap_counts[tap * padded + block + o]++;
+          const int64_t left = inputs - word * 32;
+          column[o] = bits_of(signs + (block + o) * row_bytes, tap * inputs + word * 32, left < 32 ? left : 32);
+          tap_counts[tap * padded + block + o] += __builtin_popcount(column[o]);
         }
         k->store_weights(column, out);
       }
