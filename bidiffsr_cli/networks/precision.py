@@ -38,15 +38,20 @@ class ChannelsLastGroupNorm(nn.Module):
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
-        self.groups, self.eps = norm.num_groups, norm.eps
+        self.channels, self.groups, self.eps = norm.num_channels, norm.num_groups, norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
         x, (batch, channels) = x.float(), x.shape[:2]
-        variance, mean = torch.var_mean(x.unflatten(1, (self.groups, -1)), (2, 3, 4), correction=0)  # B×G each
+        mean, variance = self.statistics(x)
         scale = (variance + self.eps).rsqrt_()[..., None] * self.weight.view(self.groups, -1)  # B×G×C/G
         shift = self.bias.view(self.groups, -1) - mean[..., None] * scale
         of_channels = batch, channels, 1, 1
         return torch.addcmul(shift.view(of_channels), x, scale.view(of_channels))
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, variance) of the groups of x, B×G each, float32."""
+        variance, mean = torch.var_mean(x.float().unflatten(1, (self.groups, -1)), (2, 3, 4), correction=0)
+        return mean, variance
 
 
 def _in_its_type(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

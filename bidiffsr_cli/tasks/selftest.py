@@ -85,15 +85,17 @@ class SelfTest:
         """Compare another device with the CPU.
 
         Returns:
-            How well they agree, in words.
+            How well they agree, in words, and on CUDA what Triton's pair computed.
 
         Raises:
             BidiffsrError: they differ visibly.
         """
+        from ..networks import fused
+
         psnr = _psnr(self.enlarged, self.enlarge(runtime))
         if psnr < LEAST_PSNR_OF_DEVICES:
             raise BidiffsrError(f"Pictures from {runtime.device} are at {psnr:.1f} dB to those from the CPU.")
-        return f"{psnr:.1f} dB to the CPU"
+        return ", ".join(filter(None, (f"{psnr:.1f} dB to the CPU", fused.in_words())))
 
     def enlarge(self, runtime: Runtime) -> Image.Image:
         """The picture enlarged on a runtime, in several windows."""

@@ -12,6 +12,7 @@ import torch
 from bidiffsr_cli import runtime
 from bidiffsr_cli.checkpoints import catalog as catalogs
 from bidiffsr_cli.cli import doctor
+from bidiffsr_cli.networks import fused
 from bidiffsr_cli.runtime import Machine, Runtime
 from bidiffsr_cli.tasks import selftest
 
@@ -100,6 +101,13 @@ def test_the_default_device_is_tried(
     *on_the_cpu, device = doctor.self_test()
     assert all(check.ok for check in on_the_cpu)
     assert device.exit_code == exit_code and found in device.found and "\n" not in device.found
+
+
+def test_a_device_tells_what_tritons_pair_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = selftest.SelfTest()
+    found = {fused.Size(torch.device("cuda:0"), channels, 8, 64): fused.Choice(True, "") for channels in (64, 32)}
+    monkeypatch.setattr(fused, "choices", found)
+    assert test.device(test.runtime).endswith(" dB to the CPU, Triton's pair in blocks of 32, 64 channels")
 
 
 def test_a_device_that_cannot_be_used(run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, model: Path) -> None:
