@@ -18,7 +18,7 @@ from .errors import DiskFullError, OutputError
 TEMPORARY = ".bidiffsr-"
 A_DAY = 86_400
 """Seconds after which nobody is still at work on a temporary file."""
-FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -219,7 +219,7 @@ def _exists(path: Path) -> OutputError:
 
 def cannot_write(path: Path, error: Exception) -> OutputError:
     """What an error of the system becomes."""
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return DiskFullError(f"The disk is full: '{path}' was not written.", "Free some space, or choose another disk.")
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"'{path}' cannot be written: {reason}.", "Choose another name or folder.")

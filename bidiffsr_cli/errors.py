@@ -102,8 +102,8 @@ def explained(error: BaseException) -> BidiffsrError:
         return error
     if is_out_of_memory(error):
         return out_of_memory()
-    if is_out_of_threads(error):
-        return out_of_threads()
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):  # such as under `ulimit -u`
+        return DeviceError("The system gives this process no more threads.", "Raise the limit: ulimit -u")
     detail = " ".join(str(error).split())  # one line, whatever the library wrote
     name = type(error).__name__
     if name == "AcceleratorError":  # torch's: the device is busy or lost, or the driver fails
@@ -111,16 +111,6 @@ def explained(error: BaseException) -> BidiffsrError:
         return DeviceError(f"The device fails ({first_line}).", "Add --device cpu to do without it.")
     sentence = f"Something unexpected happened ({f'{name}: {detail}' if detail else name})."
     return BidiffsrError(sentence, "Run it again with --debug for the traceback.")
-
-
-def is_out_of_threads(error: BaseException) -> bool:
-    """Whether the system gives no more threads, such as under `ulimit -u`."""
-    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
-
-
-def out_of_threads() -> DeviceError:
-    """What that becomes."""
-    return DeviceError("The system gives this process no more threads.", "Raise the limit: ulimit -u")
 
 
 def out_of_memory() -> DeviceError:

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,13 +13,14 @@ from PIL import Image
 
 from . import canvas
 from . import runtime as runtimes
-from .canvas import Diffusion, Network
+from .canvas import Diffusion
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
+from .ops.canvas import Network
 from .options import OptionChanges, UpscaleOptions
 from .planning import Plan, Planner
-from .results import ModelInfo, PeakMemory, Seconds, TileInfo, UpscaleResult
+from .results import ModelInfo, PeakMemory, Progress, Seconds, TileInfo, UpscaleResult
 from .runtime import Backend, Machine, Precision, Runtime, choose_runtime
 from .tiling import Grid
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     import os
 
     from torch import Tensor
-
-Progress = Callable[[int, int], None]
-"""(windows done, windows in all), over all steps; of a download (bytes here, bytes in all)."""
 
 
 class SuperResolver:

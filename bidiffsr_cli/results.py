@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ SCHEMA = "bidiffsr/1"
 """Of one picture, and of a failure; commands that tell something else have names of their own."""
 MANY = "bidiffsr-batch/1"
 """Of several pictures."""
+Progress = Callable[[int, int], None]
+"""Is told how far it is: (windows done, windows in all), over all steps; of a download (bytes here, bytes in all)."""
 
 
 @dataclass(frozen=True)

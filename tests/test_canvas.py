@@ -209,7 +209,7 @@ def test_levels_are_read_as_the_floats_that_they_stand_for(where):
 def test_the_conditions_of_the_canvas_are_those_of_its_windows():
     grid = make_grid(300, 150, TileConfig(64, 16), multiple_of=8)
     up = Enlarged(torch.rand(3, 150, 75), 2, 300, 150, RESIDUAL)
-    whole = reference.conditions(up, grid)
+    whole = reference.canvas_condition(up, grid)
     for tile in grid.tiles:
         alone = condition(up, tile.top, tile.left, grid.tile_height, grid.tile_width)
         torch.testing.assert_close(grid.crop(whole, tile), alone, rtol=1e-5, atol=1e-5)

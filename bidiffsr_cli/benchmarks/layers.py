@@ -27,14 +27,14 @@ from ..networks.unet import TimeEmbedding
 from ..ops import Array, BinaryBlock, Operation, Program, native
 from ..ops.threads import threads, using_threads
 from ..runtime import Runtime, torch_threads
-from .measuring import NATIVE, REFERENCE, Candidate, Row, clock_rate, time_candidates
+from .measuring import NATIVE, REFERENCE, Candidate, Row, best_clock_rate, time_candidates
 
 CONFIG = UNetConfig()
 CONTEXT_STEP = 900
 
 
 @dataclass(frozen=True)
-class Layer:
+class BinaryLayer:
     """A binary layer at one size.
 
     Attributes:
@@ -60,7 +60,8 @@ class Layer:
 
 
 LAYERS = tuple(
-    Layer(*shape) for shape in ((3, 32, 256), (3, 64, 256), (3, 128, 128), (3, 256, 64), (3, 512, 32), (1, 512, 32))
+    BinaryLayer(*shape)
+    for shape in ((3, 32, 256), (3, 64, 256), (3, 128, 128), (3, 256, 64), (3, 512, 32), (1, 512, 32))
 )
 """The sizes of the published network and, first, that of the bundled one."""
 
@@ -76,7 +77,7 @@ def measure_layers(runtime: Runtime, repeats: int, limit: float | None = None) -
     return [row for layer in LAYERS for row in measure_layer(layer, runtime, repeats, limit)]
 
 
-def measure_layer(layer: Layer, runtime: Runtime, repeats: int, limit: float | None = None) -> list[Row]:
+def measure_layer(layer: BinaryLayer, runtime: Runtime, repeats: int, limit: float | None = None) -> list[Row]:
     """Likewise of one layer."""
     candidates = [Candidate(REFERENCE, "float32", None, 1, _in_one_torch_thread(reference_run(layer)))]
     if runtime.isa is None:
@@ -84,13 +85,13 @@ def measure_layer(layer: Layer, runtime: Runtime, repeats: int, limit: float | N
     run = _in_one_torch_thread(native_run(layer, runtime.isa))
     for count in sorted({1, runtime.threads}):
         candidates.append(Candidate(NATIVE, "float32", runtime.isa, count, _in_threads(run, count)))
-    clock = clock_rate()
+    clock = best_clock_rate()
     rows = time_candidates("layer", layer.name, candidates, repeats, macs=layer.macs)
-    clock = (clock + clock_rate()) / 2  # it may change meanwhile
+    clock = (clock + best_clock_rate()) / 2  # it may change meanwhile
     return [_with_rates(row, layer.macs, clock, limit) for row in rows]
 
 
-def reference_run(layer: Layer) -> Callable[[], Tensor]:
+def reference_run(layer: BinaryLayer) -> Callable[[], Tensor]:
     """The layer in plain torch, channels last: one call computes it."""
     block, maps, ctx = _subject(layer)
     block = freeze(block).to(memory_format=torch.channels_last)
@@ -106,7 +107,7 @@ def reference_run(layer: Layer) -> Callable[[], Tensor]:
     return run
 
 
-def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
+def native_run(layer: BinaryLayer, isa: str) -> Callable[[], Tensor]:
     """The layer on the native engine, on the threads of the calling context.
 
     With a norm, the sums that it needs are taken in a pass of their own; in a network the operation before does that.
@@ -125,7 +126,7 @@ def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
     whole = blueprint.blueprint(CONFIG)
     embedding = ops.TimeEmbedding(writer.linear(whole.linear1), writer.linear(whole.linear2), swish=True)
     channels = (layer.channels,) * len(maps)
-    network = native.Network(isa, Program(channels, (operation,), ctx.total_steps, embedding))
+    network = native.NativeProgram(isa, Program(channels, (operation,), ctx.total_steps, embedding))
 
     @torch.inference_mode()
     def run() -> Tensor:
@@ -134,7 +135,7 @@ def native_run(layer: Layer, isa: str) -> Callable[[], Tensor]:
     return run
 
 
-def _subject(layer: Layer) -> tuple[Any, list[Tensor], TimestepContext]:
+def _subject(layer: BinaryLayer) -> tuple[Any, list[Tensor], TimestepContext]:
     """(the block in its trained form, its inputs, a time step): the same for every way to compute it."""
     conv, plan = convs_of(CONFIG), _plan(layer)
     with torch.random.fork_rng(devices=[]):
@@ -148,7 +149,7 @@ def _subject(layer: Layer) -> tuple[Any, list[Tensor], TimestepContext]:
     return block, [x.contiguous(memory_format=torch.channels_last) for x in maps], ctx
 
 
-def _plan(layer: Layer) -> blueprint.Fusion | blueprint.ResBlock:
+def _plan(layer: BinaryLayer) -> blueprint.Fusion | blueprint.ResBlock:
     """The plan of the block that the layer belongs to, named `block`."""
     draw, channels = blueprint.Draftsman(CONFIG), layer.channels
     if layer.kernel == 1:

@@ -165,27 +165,27 @@ def look_at_conditions(runtimes: Sequence[Runtime], backend: str, repeats: int) 
         isas=native.supported_isas(),
         native_missing=missing,
         precisions=[runtime.dtype for runtime in runtimes if runtime.isa],
-        clock=clock_rate() if first.isa else None,
+        clock=best_clock_rate() if first.isa else None,
         port_limit=port_limit(first.isa) if first.isa else None,
         repeats=repeats,
         environment=environment(),
     )
 
 
-def clock_rate() -> float:
+def best_clock_rate() -> float:
     """Cycles per second now: the best of three, as other work can only make the clock look slower."""
     return max(native.clock_rate() for _ in range(3))
 
 
 def port_limit(isa: str) -> float | None:
     """The most binary multiply-adds of one core in a cycle; None for portable, where nobody knows."""
-    return max(native.peak_rate(isa) for _ in range(9)) / clock_rate() or None
+    return max(native.peak_rate(isa) for _ in range(9)) / best_clock_rate() or None
 
 
 def time_candidates(kind: str, name: str, candidates: Sequence[Candidate], repeats: int, **more: Any) -> list[Row]:
     """Time candidates that compute the same; returns a row for each, in their order, with `more` of its fields."""
     times = alternate(candidates, repeats)
-    return with_ratios([describe(kind, name, *pair, **more) for pair in zip(candidates, times, strict=True)])
+    return with_ratios([row_of(kind, name, *pair, **more) for pair in zip(candidates, times, strict=True)])
 
 
 def alternate(candidates: Sequence[Candidate], repeats: int) -> list[list[float]]:
@@ -205,7 +205,7 @@ def alternate(candidates: Sequence[Candidate], repeats: int) -> list[list[float]
     return times
 
 
-def describe(kind: str, name: str, candidate: Candidate, seconds: Sequence[float], **more: Any) -> Row:
+def row_of(kind: str, name: str, candidate: Candidate, seconds: Sequence[float], **more: Any) -> Row:
     """The row of a candidate's measurements."""
     return Row(
         kind,

@@ -24,7 +24,7 @@ from ..checkpoints.files import Checkpoint
 from ..errors import BidiffsrError
 from ..pipeline import SuperResolver
 from ..runtime import Runtime
-from .measuring import EAGER, NATIVE, REFERENCE, WARM, Candidate, Row, describe, time_candidates, with_ratios
+from .measuring import EAGER, NATIVE, REFERENCE, WARM, Candidate, Row, row_of, time_candidates, with_ratios
 
 SIZE = 512
 MOST_REPEATS = 3
@@ -152,4 +152,4 @@ def _row(name: str, runs: Sequence[Sequence[dict[str, Any]]]) -> Row:
     seconds = [max(job["seconds"]["total"] - job["seconds"]["load_model"] for job in jobs) for jobs in runs]
     peaks = [job["peak_memory_bytes"]["host"] for jobs in runs for job in jobs]
     known = [peak for peak in peaks if peak is not None]
-    return describe("picture", name, candidate, seconds, peak_memory_bytes=max(known, default=None))
+    return row_of("picture", name, candidate, seconds, peak_memory_bytes=max(known, default=None))

@@ -20,12 +20,12 @@ from ..checkpoints.files import Checkpoint
 from ..configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from ..errors import is_out_of_memory
 from ..networks.graphs import WORTH_A_GRAPH
-from ..networks.native import NativeUNet
+from ..networks.native_unet import NativeUNet
 from ..networks.packed import pack, unpack
 from ..networks.unet import UNet
 from ..ops.threads import using_threads
 from ..runtime import Runtime, torch_threads
-from .measuring import EAGER, NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, describe, time_candidates
+from .measuring import EAGER, NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, row_of, time_candidates
 from .upstream_style import UpstreamStyleUNet
 
 PUBLISHED_SIZE = 256
@@ -36,7 +36,7 @@ BATCHES = (1, 2, 4, 8, 16)
 Way = Callable[[int], Candidate]
 """What computes a step on so many windows."""
 
-ORDER = (
+KINDS_OF_WORK = (
     "stem",
     "binary blocks",
     "full-precision blocks",
@@ -204,8 +204,8 @@ def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row
             runs.append(parts)
     candidate = Candidate(NATIVE, runtime.dtype, runtime.isa, runtime.threads, lambda: None)
     return [
-        describe("profile", workload.name, candidate, [parts[part] for parts in runs[2:]], part=part)
-        for part in ORDER
+        row_of("profile", workload.name, candidate, [parts[part] for parts in runs[2:]], part=part)
+        for part in KINDS_OF_WORK
         if part in runs[0]
     ]
 

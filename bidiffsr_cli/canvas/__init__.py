@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ..errors import BidiffsrError
-from ..networks.native import NativeUNet
+from ..networks.native_unet import NativeUNet
 from ..ops import canvas as engine
 from ..ops.array import Array
-from .diffusion import Diffusion, Network
+from ..runtime import shares_in_rounds
+from .diffusion import Diffusion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Diffusion", "Network", "enlarge", "values"]
+__all__ = ["Diffusion", "enlarge", "values"]
 
 
 def enlarge(diffusion: Diffusion, planes: Sequence[Image.Image], *, bits: int = 8) -> Image.Image:
@@ -57,6 +58,7 @@ def values(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Array:
 
 def _on_engine(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -> bytearray:
     plan, options, network = diffusion.plan, diffusion.options, diffusion.network
+    threads = diffusion.runtime.threads_here
     how = engine.Enlargement(
         diffusion.config,
         plan.grid,
@@ -67,8 +69,9 @@ def _on_engine(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -
         plan.temperature,
         options.seed,
         options.color_fix == "lowfreq",
-        diffusion.runtime.threads_here,
+        threads,
         plan.concurrent,
+        shares_in_rounds(threads, len(plan.grid.tiles), plan.concurrent),
     )
 
     def in_its_place(x_t: Tensor, seen: Tensor, t: Tensor, step: int) -> Tensor:

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from ..configs import DiffusionConfig
 from ..diffusion.schedule import NoiseLevel, noise_levels
+from ..ops.canvas import Network
 from ..options import UpscaleOptions
 from ..planning import Plan
 from ..runtime import Runtime
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
-"""x_t (B×3×H×W), what the network sees beside it (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
     """
     config, plan, options, grid = diffusion.config, diffusion.plan, diffusion.options, diffusion.plan.grid
     up = Enlarged(low_res, plan.scale, grid.height, grid.width, config)
-    kept = None if low_res.device.type == "cpu" else conditions(up, grid)  # which would be twice the canvas's memory
+    on_cpu = low_res.device.type == "cpu"
+    kept = None if on_cpu else canvas_condition(up, grid)  # which would be twice the canvas's memory
     total = low_res.new_zeros(())
 
     def seen(tile: Tile) -> Tensor:
@@ -97,7 +98,7 @@ def noise_field(height: int, width: int, seed: int, draw: int, threads: int, dev
     return reference.noise(height, width, seed, draw, device)
 
 
-def conditions(up: Enlarged, grid: Grid) -> Tensor:
+def canvas_condition(up: Enlarged, grid: Grid) -> Tensor:
     """What the network sees beside x_t, of the whole canvas: C×height×width, of which every window sees its part."""
     whole = up.low_res.new_empty(3 * len(up.config.condition), grid.height, grid.width)
     for top, band in _high_bands(whole):

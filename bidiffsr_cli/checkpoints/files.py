@@ -18,7 +18,7 @@ from ..configs import ModelConfig
 from ..errors import CheckpointError
 from ..ops import Array
 from .header import FORMAT, FORMAT_VERSION, METADATA, no_whole_file, read_header, refusals, sha256_of
-from .packed import FLOATS, check_entries, read_packed
+from .packed import FLOAT_TYPES, check_entries, read_packed
 
 if TYPE_CHECKING:
     import safetensors
@@ -232,7 +232,7 @@ def _read_float(path: Path, header: Header) -> dict[str, Array]:
     from .upstream import from_upstream, to_upstream
 
     names = to_upstream(meta_network(header.config).state_dict(), header.config)
-    check_entries(header.entries, {name: (tuple(tensor.shape), FLOATS) for name, tensor in names.items()})
+    check_entries(header.entries, {name: (tuple(tensor.shape), FLOAT_TYPES) for name, tensor in names.items()})
     with _opened(path) as file:
         state = from_upstream({name: _read_tensor(file, name) for name in names}, header.config)
     for name, tensor in state.items():

@@ -24,7 +24,7 @@ BYTES = {"F32": 4, "F16": 2, "U8": 1}
 METADATA = ("format", "format_version", "storage", "config", "license", "origin")
 LONGEST_HEADER = 1 << 20
 """Bytes; that of the published network has 56 thousand."""
-MOST_SIDES, LONGEST_SIDE = 8, 1 << 62
+MOST_DIMENSIONS, LONGEST_DIMENSION = 8, 1 << 62
 """Of a tensor."""
 
 
@@ -100,9 +100,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Entry], int]:
         entries, start, end, sound = {}, 8 + length, 0, True
         for name, entry in header.items():
             (first, last), shape = entry["data_offsets"], entry["shape"]
-            numbers = (first, last, *shape[:MOST_SIDES])
-            known = all(type(number) is int and 0 <= number < LONGEST_SIDE for number in numbers)
-            if not known or len(shape) > MOST_SIDES:
+            numbers = (first, last, *shape[:MOST_DIMENSIONS])
+            known = all(type(number) is int and 0 <= number < LONGEST_DIMENSION for number in numbers)
+            if not known or len(shape) > MOST_DIMENSIONS:
                 raise ValueError
             size = BYTES.get(entry["dtype"])
             sound &= first <= last and (size is None or last - first == size * math.prod(shape))

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, ModelError
+from ..results import Progress
 from . import hub
 from .catalog import AUTO, CatalogEntry, catalog, find_entry
-from .hub import DEFAULT_REVISION, HubFile, Progress
+from .hub import DEFAULT_REVISION, HubFile
 
 if TYPE_CHECKING:
     from .files import Checkpoint

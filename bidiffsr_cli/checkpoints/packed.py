@@ -13,7 +13,7 @@ from ..ops import Array, native
 from ..ops.packing import filler_is_zero
 from .header import Entry, Header, no_whole_file
 
-FLOATS = ("F32", "F16")
+FLOAT_TYPES = ("F32", "F16")
 """Types of tensors that are neither signs nor scales."""
 TYPES = {"sign": ("U8",), "alpha": ("F32",)}
 """Types of these."""
@@ -29,7 +29,7 @@ def read_packed(path: Path, header: Header) -> dict[str, Array]:
     if config.network.why_not_packed:
         raise CheckpointError(f"its method, {config.network.method}, cannot be packed.")
     expected = {
-        name: (shape, TYPES.get(name.rpartition(".")[2], FLOATS))
+        name: (shape, TYPES.get(name.rpartition(".")[2], FLOAT_TYPES))
         for name, shape in shapes(config.network, config.condition_channels, packed=True).items()
     }
     check_entries(header.entries, expected)

@@ -19,7 +19,7 @@ from ._output import out
 if TYPE_CHECKING:
     from ..runtime import Machine
 
-DIFFUSION, OUTPUT, FILES = "Diffusion", "Output", "Files"
+PICTURES, DIFFUSION, OUTPUT, FILES = "Pictures", "Diffusion", "Output", "Files"
 MACHINE, MESSAGES = "Machine", "Reports and messages"
 FLAG = " "  # instead of Typer's <bool>, which says nothing
 
@@ -119,7 +119,7 @@ DebugOption = Annotated[bool, option(FLAG, "Show the traceback of an error.", "-
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingOptions:
     """Of the reverse diffusion, all but the number of steps."""
 
     sampler: SamplerOption = "ddim"
@@ -134,7 +134,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Result:
+class ResultOptions:
     """What the enlarged picture is like."""
 
     format: Annotated[
@@ -168,7 +168,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Written:
+class WritingOptions:
     """What is written with it, and over what."""
 
     strip_metadata: Annotated[
@@ -213,7 +213,7 @@ class MachineOptions:
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowOptions:
     """In what parts a picture is computed, and whether its model may be fetched."""
 
     tile: Annotated[

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SHOW_CURSOR = "\x1b[?25h"
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+NO_MARKUP: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 """Rich puts in what it is told and nothing else."""
 WIDEST_TEXT = 80
 WIDEST_PIPE = 1000
@@ -81,7 +81,7 @@ class Output(Listener):
         if self._console is None or self._console.file is not sys.stderr:
             from rich.console import Console
 
-            self._console = Console(file=sys.stderr, **PLAIN)
+            self._console = Console(file=sys.stderr, **NO_MARKUP)
         return self._console
 
     def message(self, text: str) -> None:
@@ -247,7 +247,7 @@ class Output(Listener):
         self._answered = True
         seen = is_terminal(sys.stdout)
         text = io.StringIO()
-        console = Console(file=text, force_terminal=seen, width=None if seen else WIDEST_PIPE, **PLAIN)
+        console = Console(file=text, force_terminal=seen, width=None if seen else WIDEST_PIPE, **NO_MARKUP)
         for part in parts:
             console.print(part)
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"

@@ -132,7 +132,12 @@ def parse_upscale_options(*, seed: str, tile: str, max_memory: str | None, **oth
 
 
 def parse_enlarging(
-    scale: int, steps: int | None, preset: str | None, sampling: o.Sampling, result: o.Result, windows: o.Windows
+    scale: int,
+    steps: int | None,
+    preset: str | None,
+    sampling: o.SamplingOptions,
+    result: o.ResultOptions,
+    windows: o.WindowOptions,
 ) -> UpscaleOptions:
     """Likewise, of the groups of options that upscale and batch share."""
     return parse_upscale_options(
@@ -154,7 +159,7 @@ def check_repeatable(seed: str) -> None:
         raise UsageError("A random seed would be another one after every interruption.", "Give a number.")
 
 
-def writing_of(result: o.Result, written: o.Written) -> Writing:
+def writing_of(result: o.ResultOptions, written: o.WritingOptions) -> Writing:
     """What the files are like, of the groups of options that say so."""
     from ..enlarging import Writing
 

@@ -30,7 +30,7 @@ from ._values import check_repeatable, parse_enlarging, parse_shard, writing_of
 if TYPE_CHECKING:
     from ..tasks.batch import BatchRequest, BatchResult
 
-PICTURES, WORKERS = "Pictures", "Workers"
+WORKERS = "Workers"
 
 
 @dataclass(frozen=True)
@@ -65,25 +65,25 @@ def batch(
     scale: o.ScaleOption = 2,
     model: o.ModelOption = None,
     recursive: Annotated[
-        bool, o.option(o.FLAG, "Look into subfolders, too.", "--recursive", "-r", panel=PICTURES)
+        bool, o.option(o.FLAG, "Look into subfolders, too.", "--recursive", "-r", panel=o.PICTURES)
     ] = False,
     include: Annotated[
-        list[str] | None, o.option("GLOB", "Take only names that match; may be repeated.", panel=PICTURES)
+        list[str] | None, o.option("GLOB", "Take only names that match; may be repeated.", panel=o.PICTURES)
     ] = None,
     exclude: Annotated[
-        list[str] | None, o.option("GLOB", "Leave out names that match; may be repeated.", panel=PICTURES)
+        list[str] | None, o.option("GLOB", "Leave out names that match; may be repeated.", panel=o.PICTURES)
     ] = None,
-    limit: Annotated[int | None, o.option("N", "Take the first N by name.", panel=PICTURES, min=1)] = None,
-    shard: Annotated[str, o.option("I/N", "Do the I-th of N parts.", panel=PICTURES)] = "1/1",
-    suffix: Annotated[str, o.option("TEXT", "Add this to the results' names.", panel=PICTURES)] = "",
+    limit: Annotated[int | None, o.option("N", "Take the first N by name.", panel=o.PICTURES, min=1)] = None,
+    shard: Annotated[str, o.option("I/N", "Do the I-th of N parts.", panel=o.PICTURES)] = "1/1",
+    suffix: Annotated[str, o.option("TEXT", "Add this to the results' names.", panel=o.PICTURES)] = "",
     fail_fast: Annotated[
-        bool, o.option(o.FLAG, "Stop at the first picture that fails.", "--fail-fast", panel=PICTURES)
+        bool, o.option(o.FLAG, "Stop at the first picture that fails.", "--fail-fast", panel=o.PICTURES)
     ] = False,
     steps: o.StepsOption = None,
     preset: o.PresetOption = None,
-    sampling: o.Sampling,
-    result: o.Result,
-    written: o.Written,
+    sampling: o.SamplingOptions,
+    result: o.ResultOptions,
+    written: o.WritingOptions,
     engine: Annotated[
         Literal["local", "ray"], o.option("NAME", "local, or ray: a cluster, which needs the extra ray.", panel=WORKERS)
     ] = "local",
@@ -94,7 +94,7 @@ def batch(
         int, o.option("N", "Threads that decode and encode.", "--jobs", "-j", panel=WORKERS, min=1, max=64)
     ] = 2,
     machine: Machines,
-    windows: o.Windows,
+    windows: o.WindowOptions,
     dry_run: o.DryRunOption = False,
     report: o.ReportOption = None,
     messages: o.Messages,

@@ -54,7 +54,7 @@ def doctor(json: o.JsonOption = False, debug: o.DebugOption = False) -> None:
         for title, look in (
             ("versions", versions),
             ("machine", machine),
-            ("models", models),
+            ("models", bundled_models),
             ("self-test", self_test),
         )
     }
@@ -96,7 +96,7 @@ def machine() -> list[Check]:
     return [*checks, device, *_backends(), _memory(), _disk()]
 
 
-def models() -> list[Check]:
+def bundled_models() -> list[Check]:
     """Every bundled model: whether its file is whole and the one of the catalog."""
     from ..checkpoints.catalog import CatalogEntry, catalog
     from ..checkpoints.models import load_checkpoint

@@ -31,29 +31,31 @@ from ._values import parse_degradation, parse_upscale_options
 if TYPE_CHECKING:
     from ..evaluation.result import Evaluation
 
-PICTURES, COMPARISON = "Pictures", "Comparison"
+COMPARISON = "Comparison"
 
 
 @dataclass(frozen=True)
 class TestSet:
     """The pictures."""
 
-    hr: Annotated[Path, o.option("DIR", "Folder of the originals.", panel=PICTURES)]
+    hr: Annotated[Path, o.option("DIR", "Folder of the originals.", panel=o.PICTURES)]
     lr: Annotated[
-        Path | None, o.option("DIR", "Folder of small pictures.", panel=PICTURES, show_default="made from --hr")
+        Path | None, o.option("DIR", "Folder of small pictures.", panel=o.PICTURES, show_default="made from --hr")
     ] = None
-    sr: Annotated[Path | None, o.option("DIR", "Folder of pictures that any tool enlarged.", panel=PICTURES)] = None
+    sr: Annotated[Path | None, o.option("DIR", "Folder of pictures that any tool enlarged.", panel=o.PICTURES)] = None
     label: Annotated[
-        str | None, o.option("TEXT", "Name of that tool.", panel=PICTURES, show_default="the folder's name")
+        str | None, o.option("TEXT", "Name of that tool.", panel=o.PICTURES, show_default="the folder's name")
     ] = None
-    name: Annotated[str | None, o.option("TEXT", "Name of the set.", panel=PICTURES, show_default="by its folder")] = (
-        None
-    )
-    limit: Annotated[int | None, o.option("N", "Take only the first N pictures.", panel=PICTURES, min=1)] = None
+    name: Annotated[
+        str | None, o.option("TEXT", "Name of the set.", panel=o.PICTURES, show_default="by its folder")
+    ] = None
+    limit: Annotated[int | None, o.option("N", "Take only the first N pictures.", panel=o.PICTURES, min=1)] = None
     degrade: Annotated[
         str | None,
         o.option(
-            "WHAT=N,...", "Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp.", panel=PICTURES
+            "WHAT=N,...",
+            "Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp.",
+            panel=o.PICTURES,
         ),
     ] = None
 
@@ -110,11 +112,11 @@ def evaluate(
         str | None,
         o.option("N,N,...", "Numbers of steps; each is scored.", panel=o.DIFFUSION, show_default="the model's"),
     ] = None,
-    sampling: o.Sampling,
+    sampling: o.SamplingOptions,
     color_fix: o.ColorFixOption = "none",
     scoring: Scoring,
     machine: o.MachineOptions,
-    windows: o.Windows,
+    windows: o.WindowOptions,
     kept: Kept,
     messages: o.Messages,
 ) -> None:

@@ -2,8 +2,8 @@
 
 Very large pictures come last, one after the other, each done by all workers together (`large`). The process that starts
 it keeps the journal. Ray runs a task again whose worker or node died, and gives tasks to nodes that come later; no more
-tasks than `AHEAD` for each slot are handed out at a time. The same code does a picture as on one machine, so the bytes
-are the same.
+than `TASKS_PER_SLOT` are handed out at a time. The same code does a picture as on one machine, so the bytes are the
+same.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from ..errors import BidiffsrError, DeviceError, OutputError, UsageError
 from ..text import counted
 from .jobs import Job
-from .large import enlarge, is_large
+from .large import enlarge_together, is_large
 from .ledger import Ledger
-from .work import Outcome, Work, attempt, broken, decode, failed, sample, write
+from .work import Outcome, Work, attempt, broken, decode_job, failed, sample_job, write_job
 
-AHEAD = 2
+TASKS_PER_SLOT = 2
 RETRIES = 5
 """How often a picture is tried again whose worker died; one that kills five workers is a failure."""
 
@@ -94,7 +94,7 @@ def _run(
             tell(f"No node has the {need} that a picture takes: waiting for one.")
             told = True
         slots = _slots(ray, threads)
-        while waiting and not stop.is_set() and len(flying) < AHEAD * slots:
+        while waiting and not stop.is_set() and len(flying) < TASKS_PER_SLOT * slots:
             job = waiting.pop()
             flying[task.remote(job, work, slots, work.overwrite or ledger.is_ours(job))] = job
         ready, _ = ray.wait(list(flying), timeout=5) if flying else ([], [])  # and look again how many slots there are
@@ -113,7 +113,7 @@ def _run(
             break
         try:
             ours = work.overwrite or ledger.is_ours(job)
-            outcome = enlarge(ray, job, work, AHEAD * _slots(ray, threads), options, replace=ours)
+            outcome = enlarge_together(ray, job, work, TASKS_PER_SLOT * _slots(ray, threads), options, replace=ours)
         except ray.exceptions.RayError as error:
             outcome = _lost(job, error)
         except Exception as error:
@@ -149,10 +149,10 @@ def _enlarge(job: Job, work: Work, slots: int, replace: bool) -> Outcome | None:
     def step() -> Outcome | None:
         if is_large(job, work, slots):
             return None
-        decoded = decode(job, work)
-        result = sample(job, decoded, work, work.resolver())
+        decoded = decode_job(job, work)
+        result = sample_job(job, decoded, work, work.resolver())
         ours = replace or job.output.is_claimed(job.result)  # of a worker that died here before
-        return write(job, decoded.picture, result, work, replace=ours)
+        return write_job(job, decoded.picture, result, work, replace=ours)
 
     return attempt(job, step)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..configs import UNetConfig
 from ..runtime import Runtime, out_of_memory_explained
 from .jobs import Job
-from .work import Outcome, Work, decode, sample, size_of, write
+from .work import Outcome, Work, decode_job, sample_job, size_of, write_job
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ def is_large(job: Job, work: Work, slots: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Windows(Runtime):
+class ClusterRuntime(Runtime):
     """The workers of a cluster as a place to compute windows, of which `threads` are under way at any time.
 
     Attributes:
@@ -51,7 +51,9 @@ class Windows(Runtime):
         return 2 * 16 * 4 * height * width
 
 
-def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any], *, replace: bool) -> Outcome:
+def enlarge_together(
+    ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any], *, replace: bool
+) -> Outcome:
     """Do one picture, from file to file.
 
     Args:
@@ -66,7 +68,7 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         RayError: a window killed all workers that tried it, or raised something, which is the error's `cause`.
         BidiffsrError, OSError: as of any picture.
     """
-    decoded = decode(job, work)
+    decoded = decode_job(job, work)
     work = work.for_picture(decoded.picture)
     resolver = work.resolver()
     here = resolver.runtime
@@ -76,10 +78,10 @@ def enlarge(ray: Any, job: Job, work: Work, windows: int, options: dict[str, Any
         found: Tensor = ray.get(task.remote(how, x_t, condition, t, index))
         return found
 
-    place = Windows("cpu", here.dtype, here.backend, here.isa, windows, here.threads)
-    result = sample(job, decoded, work, resolver.elsewhere(place, network))
+    place = ClusterRuntime("cpu", here.dtype, here.backend, here.isa, windows, here.threads)
+    result = sample_job(job, decoded, work, resolver.elsewhere(place, network))
     result.device, result.threads = here.device, here.threads
-    return write(job, decoded.picture, result, work, replace=replace)
+    return write_job(job, decoded.picture, result, work, replace=replace)
 
 
 def _predict(work: Work, x_t: Tensor, condition: Tensor, t: Tensor, index: int) -> Tensor:

@@ -26,7 +26,7 @@ from ..results import UpscaleResult
 from ..runtime import bind_torch, one_torch_thread, return_freed_memory
 from .jobs import Job
 from .ledger import Ledger
-from .work import Outcome, Watch, Work, attempt, decode, failed, sample, size_of, write
+from .work import Outcome, Watch, Work, attempt, decode_job, failed, sample_job, size_of, write_job
 
 AHEAD = 2
 """Pictures that are decoded ahead for each lane, and that it still has to write."""
@@ -104,8 +104,8 @@ class _Lanes:
         """One picture from file to file, with no other one in memory."""
         return_freed_memory()
         try:
-            decoded = decode(job, self.work)
-            result = sample(job, decoded, self.work, resolver, self.watch)
+            decoded = decode_job(job, self.work)
+            result = sample_job(job, decoded, self.work, resolver, self.watch)
         except Exception as error:
             return failed(job, error)
         return self._finish(job, decoded.picture, result)
@@ -127,7 +127,7 @@ class _Lanes:
         def read(job: Job) -> Decoded:
             if small and not resolvers[0].planner.is_small(size_of(job), self.work.options):
                 raise _NotSmall
-            return decode(job, self.work)
+            return decode_job(job, self.work)
 
         def take() -> Reading | None:
             with lock:  # the lanes share what is read ahead: none waits while another has two
@@ -147,7 +147,7 @@ class _Lanes:
             job, reading = taken
             try:
                 decoded = reading.result()
-                result = sample(job, decoded, self.work, resolver, self.watch)
+                result = sample_job(job, decoded, self.work, resolver, self.watch)
             except Exception as error:
                 if isinstance(error, _NotSmall | DeviceError) or is_out_of_memory(error):
                     aside.append(job)  # there may be memory for it alone
@@ -164,7 +164,7 @@ class _Lanes:
     def _finish(self, job: Job, picture: Picture, result: UpscaleResult) -> Outcome:
         def step() -> Outcome:
             replace = self.work.overwrite or self.ledger.is_ours(job)
-            outcome = write(job, picture, result, self.work, replace=replace)
+            outcome = write_job(job, picture, result, self.work, replace=replace)
             self.ledger.finish(outcome)
             return outcome
 

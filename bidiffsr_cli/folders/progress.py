@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from .jobs import Job
 
 
-class Progress:
+class FolderProgress:
     """How far a folder is. The share that is done goes by the files' sizes, as small pictures come first.
 
     Args:

@@ -140,7 +140,7 @@ def size_of(job: Job) -> tuple[int, int]:
         return picture_size(_fetched(job), name=f"'{job.source}'")
 
 
-def decode(job: Job, work: Work) -> Decoded:
+def decode_job(job: Job, work: Work) -> Decoded:
     """Read a picture, and check that its result can be written."""
     return enlarging.decode(
         lambda check: read_picture(_fetched(job), name=f"'{job.source}'", check=check),
@@ -157,7 +157,7 @@ def _fetched(job: Job) -> Path | bytes:
     return job.folder.fetch(job.name, job.status.bytes)
 
 
-def sample(
+def sample_job(
     job: Job, decoded: Decoded, work: Work, resolver: SuperResolver, watch: Watch = lambda *_: None
 ) -> UpscaleResult:
     """Enlarge it."""
@@ -167,7 +167,7 @@ def sample(
     return result
 
 
-def write(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool) -> Outcome:
+def write_job(job: Job, picture: Picture, result: UpscaleResult, work: Work, *, replace: bool) -> Outcome:
     """Encode it and write it, whole or not at all; `replace` a file that is there."""
     data = encode_result(result, picture, work.options, work.writing_of(job))
     with result.seconds.measured("encode"):

@@ -22,7 +22,7 @@ from .planes import computed, extrema
 if TYPE_CHECKING:
     from torch import Tensor
 
-ORDER = "<" if sys.byteorder == "little" else ">"
+BYTE_ORDER = "<" if sys.byteorder == "little" else ">"
 RAW = {
     **{f"{order}u1": "L" for order in "|<>"},
     **{"<u2": "F;16", "<f4": "F;32F", "<f8": "F;64F", ">u2": "F;16B", ">f4": "F;32BF", ">f8": "F;64BF"},
@@ -52,7 +52,7 @@ def picture_from_tensor(tensor: Tensor, name: str) -> Picture:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.float()
-    typestr = ORDER + {"uint8": "u1", "uint16": "u2", "float32": "f4"}.get(str(tensor.dtype)[len("torch.") :], "")
+    typestr = BYTE_ORDER + {"uint8": "u1", "uint16": "u2", "float32": "f4"}.get(str(tensor.dtype)[len("torch.") :], "")
     if typestr not in RAW:
         raise InputError(
             f"{name} has the type {tensor.dtype}, which is not a picture's.", "Give uint8, uint16 or floats."
@@ -87,7 +87,7 @@ def picture_from_array(array: Any, name: str) -> Picture:
     data = _array_bytes(array, interface, shape, typestr)
     if halves:  # Pillow does not know them
         data = bytearray(numbers("f", struct.unpack(f"{typestr[0]}{math.prod(shape)}e", data)).tobytes())
-        typestr = ORDER + "f4"
+        typestr = BYTE_ORDER + "f4"
     return _picture(data, shape, typestr, name, planar=planar)
 
 

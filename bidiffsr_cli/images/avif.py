@@ -15,7 +15,7 @@ from .spaces import from_cicp
 from .survey import Survey
 
 LONGEST_META = 32 << 20  # bytes
-UNSPECIFIED = struct.pack(">HH", 2, 2)
+UNSPECIFIED_COLOUR = struct.pack(">HH", 2, 2)
 Box = tuple[bytes, bytes]
 """Kind and content."""
 
@@ -32,7 +32,7 @@ def survey(stream: IO[bytes]) -> Survey:
         for kind, content in properties:
             if kind == b"colr" and content[:4] == b"nclx" and result.coding is None:
                 result.coding = from_cicp(*struct.unpack_from(">HH", content, 4))
-                result.states_colours = content[4:8] != UNSPECIFIED
+                result.states_colours = content[4:8] != UNSPECIFIED_COLOUR
             elif kind == b"clap":
                 _crop(result, content, dict(properties).get(b"ispe", b""))
         if any(kind == b"colr" and content[:4] in (b"prof", b"rICC") for kind, content in properties):

@@ -9,10 +9,9 @@ import struct
 from typing import IO
 
 from .spaces import Coding, from_xyz
-from .survey import Survey
+from .survey import LONGEST_PROFILE, Survey
 
-LONGEST_PROFILE = 64 << 20
-CALIBRATED, EMBEDDED, SRGB = 0, int.from_bytes(b"MBED", "big"), int.from_bytes(b"sRGB", "big")
+LCS_CALIBRATED_RGB, PROFILE_EMBEDDED, LCS_SRGB = 0, int.from_bytes(b"MBED", "big"), int.from_bytes(b"sRGB", "big")
 SPACE, ENDS, GAMMAS, PROFILE = 56, 60, 96, 112  # offsets in the header
 
 
@@ -23,10 +22,10 @@ def survey(stream: IO[bytes]) -> Survey:
     size = struct.unpack_from("<I", header)[0] if len(header) >= 4 else 0
     if size >= 108 and len(header) >= 108:
         space = struct.unpack_from("<I", header, SPACE)[0]
-        result.states_colours = space == SRGB
-        if space == CALIBRATED:
+        result.states_colours = space == LCS_SRGB
+        if space == LCS_CALIBRATED_RGB:
             result.coding = _calibrated(header)
-        elif space == EMBEDDED and size >= 124 and len(header) >= 124:
+        elif space == PROFILE_EMBEDDED and size >= 124 and len(header) >= 124:
             offset, length = struct.unpack_from("<II", header, PROFILE)
             stream.seek(14 + offset)
             if 128 <= length <= LONGEST_PROFILE:

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from typing import IO
 
 from .spaces import Coding, from_cicp, from_gamma
-from .survey import Survey
+from .survey import LONGEST_PROFILE, Survey
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LONGEST_TEXT = 1 << 20  # bytes of one chunk that Pillow unpacks
 MOST_TEXT = 16 << 20  # of all of them; Pillow's own limit is 64 MiB
-LONGEST_PROFILE = 64 << 20
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-KNOWN = (b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM")
+COLOUR_CHUNKS = (b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM")
 
 
 def survey(stream: IO[bytes]) -> Survey:
@@ -35,7 +34,7 @@ def survey(stream: IO[bytes]) -> Survey:
             size = _text_size(kind, _content(stream, start, length)) if texts <= MOST_TEXT else 0
             texts += size  # also what is left out: unpacking takes time
             keep = size <= LONGEST_TEXT and texts <= MOST_TEXT
-        elif kind in KNOWN and kind not in found:
+        elif kind in COLOUR_CHUNKS and kind not in found:
             found[kind] = _content(stream, start, length)
             if kind == b"iCCP" and len(profile := _profile(found[kind])) > LONGEST_TEXT:
                 keep = False

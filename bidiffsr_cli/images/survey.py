@@ -5,6 +5,9 @@ from typing import IO
 
 from .spaces import Coding
 
+LONGEST_PROFILE = 64 << 20
+"""Bytes."""
+
 
 @dataclass
 class Survey:

@@ -22,11 +22,11 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from ..text import counted
 from .spaces import Coding, from_primaries
 
-BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANES, FORMAT = 258, 259, 262, 277, 284, 339
-WHITE, PRIMARIES = 318, 319
+BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANES, SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339
+WHITE_POINT, PRIMARY_CHROMATICITIES = 318, 319
 TILE = (322, 323)
 UNCOMPRESSED, SEPARATE, YCBCR, LAB = 1, 2, 6, 8
-UNSIGNED, SIGNED, FLOATS = 1, 2, 3
+UNSIGNED, SIGNED, FLOATING = 1, 2, 3
 PLANES_READ = {"RGB", "RGBA", "CMYK"}
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
@@ -51,7 +51,7 @@ def misread(image: Image.Image) -> str:
     """What kind of TIFF an opened one is, if Pillow would read other pixels than it holds; "" if it reads it well."""
     tags = dict(getattr(image, "tag_v2", {}))
     bits, compressed = max(_several(tags, BITS, 1)), tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED
-    formats = set(_several(tags, FORMAT, UNSIGNED))
+    formats = set(_several(tags, SAMPLE_FORMAT, UNSIGNED))
     planes = tags.get(PLANES) == SEPARATE and tags.get(CHANNELS, 1) > 1
     right_planes = image.mode in PLANES_READ and tags.get(PHOTOMETRIC) != YCBCR and (bits == 8 or compressed)
     big_endian = getattr(image, "tag_v2", None) is not None and image.tag_v2.prefix == b"MM"  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def describe(stream: IO[bytes]) -> str:
 def _kind(tags: Tags) -> str:
     """Such as "TIFF of 3 channels of 32-bit floats in separate planes"."""
     channels, bits = tags.get(CHANNELS, 1), max(_several(tags, BITS, 1))
-    sort = {SIGNED: "signed integers", FLOATS: "floats"}.get(_several(tags, FORMAT, UNSIGNED)[0], "integers")
+    sort = {SIGNED: "signed integers", FLOATING: "floats"}.get(_several(tags, SAMPLE_FORMAT, UNSIGNED)[0], "integers")
     colours = {YCBCR: "YCbCr ", LAB: "Lab "}.get(tags.get(PHOTOMETRIC, 1), "")
     words = f"{colours}TIFF of {counted(channels, 'channel')} of {bits}-bit {sort}"
     if tags.get(PLANES) == SEPARATE and channels > 1:
@@ -112,8 +112,8 @@ def coding(image: Image.Image) -> Coding | None:
     """What a TIFF's tags say of its colours; None if nothing, or sRGB."""
     tags = getattr(image, "tag_v2", {})
     with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
-        numbers = [float(value) for value in tags.get(PRIMARIES, ())]
-        white = [float(value) for value in tags.get(WHITE, ())]
+        numbers = [float(value) for value in tags.get(PRIMARY_CHROMATICITIES, ())]
+        white = [float(value) for value in tags.get(WHITE_POINT, ())]
         if len(numbers) == 6 and len(white) in (0, 2):
             return from_primaries([*(white or (0.3127, 0.329)), *numbers])
     return None

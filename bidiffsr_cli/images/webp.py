@@ -6,7 +6,7 @@ import struct
 from typing import IO
 
 MOST_CHUNKS = 1000
-HEADER = 256
+FRAME_BEGINNING = 256
 """Bytes of a frame that are looked at."""
 
 
@@ -39,7 +39,7 @@ def _frame(stream: IO[bytes]) -> bytes:
             break
         kind, length = head[:4], struct.unpack("<I", head[4:])[0]
         if kind == b"VP8 ":
-            return stream.read(min(length, HEADER))
+            return stream.read(min(length, FRAME_BEGINNING))
         # an animation's frame holds chunks of its own, behind 16 bytes
         stream.seek(16 if kind == b"ANMF" else length + length % 2, 1)
     return b""

@@ -26,7 +26,7 @@ from .picture import Picture
 from .planes import bands, computed
 
 NAMES = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF", "tif": "TIFF"}
-KNOWN = ".png, .jpg, .webp, .avif and .tiff"
+SUFFIXES = ".png, .jpg, .webp, .avif and .tiff"
 
 # The longest side that the encoder writes and common decoders read back: libjpeg's own limit is below the format's
 # 65535, and libavif writes 65536 but by default refuses to read more than 32768.
@@ -55,7 +55,7 @@ def choose_format(requested: str, target: Path | None) -> str:
     if requested in ("auto", "same"):
         if suffix and by_suffix is None:
             raise UsageError(
-                f"The suffix '{suffix}' names no format that can be written.", f"Use {KNOWN}, or --format."
+                f"The suffix '{suffix}' names no format that can be written.", f"Use {SUFFIXES}, or --format."
             )
         format = by_suffix or "PNG"
     elif requested in NAMES:

@@ -200,7 +200,7 @@ def anneal(network: nn.Module, part_done: float) -> None:
         torch._foreach_copy_([conv.ede for conv in convs], [shape] * len(convs))
 
 
-def binary_conv(config: UNetConfig) -> ConvFactory:
+def conv_factory(config: UNetConfig) -> ConvFactory:
     """The factory of the config's method."""
     method = config.method
 
@@ -222,7 +222,7 @@ def binary_conv(config: UNetConfig) -> ConvFactory:
 
 def convs_of(config: UNetConfig) -> Callable[[blueprint.Conv], nn.Module]:
     """Makes the convolutions of a blueprint, full precision or of the config's method as they say."""
-    binary = binary_conv(config)
+    binary = conv_factory(config)
 
     def make(plan: blueprint.Conv) -> nn.Module:
         factory = FullPrecisionConv if plan.full else binary

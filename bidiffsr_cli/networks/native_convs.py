@@ -47,7 +47,8 @@ class NativeBIConv(nn.Module):
         self.stride = packed.stride
         tensors = {name: Array.of(tensor) for name, tensor in packed.state_dict().items()}
         conv = packed_conv(tensors, packed.kernel, packed.identity, (Segment(0, 0, 1, packed.inputs),))
-        self.network = native.Network(engine.isa, Program((packed.inputs,), (BinaryBlock((0,), (conv,)),), total_steps))
+        program = Program((packed.inputs,), (BinaryBlock((0,), (conv,)),), total_steps)
+        self.network = native.NativeProgram(engine.isa, program)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         """With a stride every pixel is computed, and some are taken."""

@@ -26,7 +26,7 @@ from .quantizers import ste_sign
 from .time_aware import TaA, TaR, TimestepContext
 from .unet import UNet, meta_network
 
-Network = TypeVar("Network", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class PackedBIConv(nn.Module):
@@ -90,7 +90,7 @@ class FrozenBIConv(nn.Module):
         return y.add_(x) if self.identity == "after" else y  # float32 also where x is not
 
 
-def pack(network: Network) -> Network:
+def pack(network: Module) -> Module:
     """Every binary convolution to its packed form, in place; those stay that have none."""
     return swap(network, LatentConv, lambda conv: PackedBIConv(conv) if conv.foldable else conv)
 
@@ -102,7 +102,7 @@ def packed_network(config: ModelConfig, state: Mapping[str, Tensor]) -> UNet:
     return network
 
 
-def unpack(network: Network) -> Network:
+def unpack(network: Module) -> Module:
     """Every packed convolution to a BIConv that computes the same, in place; its latent weight is alpha Sign(w).
 
     That is the form that BI-DiffSR and BBCU are trained in; of other methods BatchNorm stays folded.
@@ -120,7 +120,7 @@ def unpack(network: Network) -> Network:
     return swap(network, PackedBIConv, trained)
 
 
-def freeze(network: Network, dtype: torch.dtype = torch.float32) -> Network:
+def freeze(network: Module, dtype: torch.dtype = torch.float32) -> Module:
     """A network in its form for plain torch, in place: weights binarized once, no gradients, evaluation mode.
 
     Args:
@@ -135,7 +135,7 @@ def freeze(network: Network, dtype: torch.dtype = torch.float32) -> Network:
     return network.requires_grad_(False).eval()
 
 
-def swap(network: Network, kind: type | tuple[type, ...], twin: Callable[..., nn.Module]) -> Network:
+def swap(network: Module, kind: type | tuple[type, ...], twin: Callable[..., nn.Module]) -> Module:
     """Put a twin in the place of every module of a kind."""
     for module in list(network.modules()):
         for name, child in module.named_children():

@@ -7,32 +7,15 @@ per forward pass and handed to every block.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..ops import reference
+from ..ops.reference import TimestepContext
 from . import quantizers
 
-
-@dataclass(frozen=True)
-class TimestepContext:
-    """The time step of one forward pass.
-
-    Attributes:
-        embedding: B×C, the time embedding, in BI-DiffSR's network behind a Swish.
-        t: The time step of the batch's first picture, 0..T-1; the others lie in the same group.
-        total_steps: T.
-    """
-
-    embedding: Tensor
-    t: int
-    total_steps: int
-
-    def group(self, groups: int) -> int:
-        """Which of K groups t falls in: floor(K t / T)."""
-        return min(self.t * groups // self.total_steps, groups - 1)
+__all__ = ["SelectedGroup", "TaA", "TaR", "TimestepContext"]
 
 
 class TaR(nn.Module):

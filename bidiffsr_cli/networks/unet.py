@@ -5,7 +5,6 @@ One skeleton serves BI-DiffSR, its ablations and SR3; `blueprint` says of what i
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs import ModelConfig, UNetConfig
+from ..ops.reference import sinusoids
 from . import blueprint as plans
 from .binary_conv import convs_of
 from .blocks import DOWN, FUSION, UP, ConvOf, ResBlock, group_norm
@@ -29,11 +29,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         weight = self.linear1.weight
-        half = weight.shape[1] // 2
-        rates = torch.exp(torch.arange(half, device=t.device) / half * -math.log(1e4))
-        angles = t.to(torch.float32)[:, None] * rates  # (B, C/2)
-        sinusoids = torch.cat([angles.sin(), angles.cos()], dim=1).to(weight.dtype)
-        return self.linear2(F.silu(self.linear1(sinusoids)))
+        return self.linear2(F.silu(self.linear1(sinusoids(t, weight.shape[1]).to(weight.dtype))))
 
 
 class DecoderLevel(nn.Module):

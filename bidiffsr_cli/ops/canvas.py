@@ -24,11 +24,11 @@ FLOATS, LEVELS_8, LEVELS_16 = 0, 1, 2
 """What a result is: planes of float32 in [0, 1], 3×H×W; levels of 255, uint8, H×W×channels; levels of 65535, uint16,
 H×W, for grey alone."""
 SAMPLERS = {"ddim": 0, "ddpm": 1, "dpmpp-2m": 2}
-NOT_FINITE, STOPPED = 4, 5
-"""Statuses: the library's, and what functions here give it to end."""
-Predict = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
-"""x_t (1×3×H×W), the condition (1×C×H×W), t (1), t as an index -> the prediction, 1×3×H×W. The first two lie in the
-engine's memory, and are not to be kept."""
+STOPPED = 5
+"""The status that functions here give to the library to end it."""
+Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
+"""x_t (B×3×H×W), the condition (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W. Of the engine's calls B is
+1, and the first two lie in its memory and are not to be kept."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -67,6 +67,7 @@ class Enlargement:
         match_low_frequencies: whether the result is given the low frequencies of the small picture.
         threads: of the CPU, in all.
         concurrent: windows that are computed at once.
+        window_threads: of each window, row by row.
     """
 
     diffusion: DiffusionConfig
@@ -80,12 +81,13 @@ class Enlargement:
     match_low_frequencies: bool
     threads: int
     concurrent: int
+    window_threads: Sequence[int]
 
 
 def enlarge(
     low_res: Samples,
     how: Enlargement,
-    network: native.Network | Predict,
+    network: native.NativeProgram | Network,
     advance: Callable[[], None],
     kind: int = FLOATS,
 ) -> bytearray:
@@ -125,7 +127,7 @@ def enlarge(
         try:
             import torch
 
-            assert not isinstance(network, native.Network)
+            assert not isinstance(network, native.NativeProgram)
             window = grid.tile_height, grid.tile_width
             seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(diffusion.condition), *window))]
             with torch.inference_mode(), using_threads(threads):
@@ -139,6 +141,7 @@ def enlarge(
     call = _Enlargement(
         threads=how.threads,
         concurrent=how.concurrent,
+        window_threads=(ctypes.c_int32 * len(grid.tiles))(*how.window_threads),
         low_res=ctypes.cast(ctypes.c_char_p(low_res.data), ctypes.c_void_p),
         low_res_floats=low_res.floats,
         channels=low_res.channels,
@@ -165,9 +168,9 @@ def enlarge(
         output_kind=kind,
         output=ctypes.addressof(ctypes.c_char.from_buffer(result)),
     )
-    if not isinstance(network, native.Network):
+    if not isinstance(network, native.NativeProgram):
         call.predict = _PREDICT(predict)
-    handle = network.handle if isinstance(network, native.Network) else None
+    handle = network.handle if isinstance(network, native.NativeProgram) else None
     described = _described(diffusion, how.scale)
 
     def run() -> int:
@@ -188,9 +191,9 @@ def enlarge(
     status = running.result()
     if errors:
         raise errors[0]
-    if status == NOT_FINITE:
+    if status == native.EngineStatus.NOT_FINITE:
         raise NotFiniteError
-    native.check(status)
+    native.check_status(status)
     return result
 
 
@@ -247,6 +250,7 @@ _PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER)
 class _Enlargement(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("threads", "concurrent")),
+        ("window_threads", ctypes.POINTER(ctypes.c_int32)),
         ("low_res", _POINTER),
         *((name, ctypes.c_int32) for name in ("low_res_floats", "channels", "height", "width", "scale")),
         *((name, ctypes.c_int32) for name in ("canvas_height", "canvas_width")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import enum
 import functools
 import math
 import os
@@ -28,12 +29,12 @@ from .packing import row_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABI = 7
+ABI = 8
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
 IDENTITIES = {"none": 0, "after": 1, "before": 2}
-KINDS = {BinaryBlock: 0, FullConv: 1, Attention: 2, Add: 3}
+OPERATION_KINDS = {BinaryBlock: 0, FullConv: 1, Attention: 2, Add: 3}
 ENVIRONMENT = "BIDIFFSR_CPU_ISA"
 """Names an instruction set that is to be used instead of the best one."""
 
@@ -77,7 +78,7 @@ def has_bfloat16() -> bool:
     return bool(library().bidiffsr_multiplies_bfloat16())
 
 
-class Network:
+class NativeProgram:
     """A program on the engine, with its own copy of the weights in the layout of an instruction set.
 
     It may be called from several threads at once.
@@ -97,7 +98,7 @@ class Network:
         last = program.operations[-1]
         self.gives_planes = isinstance(last, FullConv) and last.shuffle > 0
         description, self.handle = _Describer(isa, program), ctypes.c_void_p()
-        check(library().bidiffsr_network_new(ctypes.byref(description.result), ctypes.byref(self.handle)))
+        check_status(library().bidiffsr_network_new(ctypes.byref(description.result), ctypes.byref(self.handle)))
         weakref.finalize(self, library().bidiffsr_network_delete, self.handle)
 
     def __call__(
@@ -126,7 +127,7 @@ class Network:
             for source, channels in zip(inputs, self.input_channels, strict=True)
         ]
         size = (ctypes.c_int32 * 3)()
-        check(library().bidiffsr_network_size(self.handle, height, width, size))
+        check_status(library().bidiffsr_network_size(self.handle, height, width, size))
         layout = torch.contiguous_format if self.gives_planes else torch.channels_last
         output = torch.empty((batch, *size), memory_format=layout)
         took = (ctypes.c_double * len(self.parts))()
@@ -134,7 +135,7 @@ class Network:
         run.t, run.step, run.output = (ctypes.c_int32 * batch)(*t), step, output.data_ptr()
         if seconds is not None:
             run.seconds = ctypes.cast(took, ctypes.POINTER(ctypes.c_double))
-        check(library().bidiffsr_network_run(self.handle, ctypes.byref(run)))
+        check_status(library().bidiffsr_network_run(self.handle, ctypes.byref(run)))
         if seconds is not None:
             seconds[:] = took
         return output
@@ -150,7 +151,7 @@ def noise(height: int, width: int, seed: int, draw: int, threads: int) -> Tensor
     import torch
 
     field = torch.empty(3, height, width)
-    check(library().bidiffsr_noise(seed % 2**64, draw, height, width, threads, field.data_ptr()))
+    check_status(library().bidiffsr_noise(seed % 2**64, draw, height, width, threads, field.data_ptr()))
     return field
 
 
@@ -262,7 +263,7 @@ class _Describer:
         for target, operation in zip(self.operations, program.operations, strict=True):
             if any(source not in range(len(self.channels)) for source in operation.sources):
                 raise ValueError(f"there is no map of {operation.sources}")
-            target.kind, target.residual = KINDS[type(operation)], -1
+            target.kind, target.residual = OPERATION_KINDS[type(operation)], -1
             target.source[:] = (*operation.sources, -1)[:2]
             self.channels.append(writers[type(operation)](target, operation))
 
@@ -377,13 +378,23 @@ def _pointer(tensor: Tensor, shape: tuple[int, ...], *, planes: bool) -> int:
     return tensor.data_ptr()
 
 
-def check(status: int) -> None:
-    """Raise what a status of the library stands for, if it is not a good one."""
-    if status == 1:
+class EngineStatus(enum.IntEnum):
+    """What the library's functions give."""
+
+    OK = 0
+    OUT_OF_MEMORY = 1
+    UNSUPPORTED = 2
+    MISFIT = 3
+    NOT_FINITE = 4
+
+
+def check_status(status: int) -> None:
+    """Raise what a status stands for, if it is not a good one."""
+    if status == EngineStatus.OUT_OF_MEMORY:
         raise MemoryError("the native engine could not get the memory that it needs")
-    if status == 3:
+    if status == EngineStatus.MISFIT:
         raise ValueError("operations, or sizes, do not fit each other")
-    if status:
+    if status != EngineStatus.OK:
         raise RuntimeError(f"the native engine refused to compute (status {status})")
 
 

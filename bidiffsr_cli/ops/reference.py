@@ -152,16 +152,22 @@ def _logarithm(words: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """The time of a run: B×E, the embedding of each t; the step that chooses groups; T."""
+class TimestepContext:
+    """The time step of one forward pass.
 
-    embedding: Tensor | None
-    step: int
+    Attributes:
+        embedding: B×C, the time embedding, in BI-DiffSR's network behind a Swish; B×0 where there is none.
+        t: The time step of the batch's first picture, 0..T-1; the others lie in the same group.
+        total_steps: T.
+    """
+
+    embedding: Tensor
+    t: int
     total_steps: int
 
     def group(self, groups: int) -> int:
-        """Which of so many groups the step lies in."""
-        return min(self.step * groups // self.total_steps, groups - 1)
+        """Which of K groups t falls in: floor(K t / T)."""
+        return min(self.t * groups // self.total_steps, groups - 1)
 
 
 def run(program: Program, inputs: Sequence[Tensor], t: Tensor, step: int) -> list[Tensor]:
@@ -173,24 +179,30 @@ def run(program: Program, inputs: Sequence[Tensor], t: Tensor, step: int) -> lis
         t: B, for the embedding.
         step: chooses the groups of TaR and TaA.
     """
-    moment = Moment(embed(program.embedding, t) if program.embedding else None, step, program.total_steps)
+    embedding = embed(program.embedding, t) if program.embedding else torch.empty(len(t), 0)
+    ctx = TimestepContext(embedding, step, program.total_steps)
     maps = list(inputs)
     for operation in program.operations:
-        maps.append(FUNCTIONS[type(operation)](operation, maps, moment))
+        maps.append(FUNCTIONS[type(operation)](operation, maps, ctx))
     return maps
 
 
 def embed(embedding: TimeEmbedding, t: Tensor) -> Tensor:
     """The embedding of time steps: B -> B×E."""
-    half = embedding.first.weight.shape[1] // 2
-    rates = torch.exp(torch.arange(half, device=t.device) / half * -math.log(1e4))
-    angles = t.to(torch.float32)[:, None] * rates
-    hidden = F.silu(_linear(embedding.first, torch.cat([angles.sin(), angles.cos()], dim=1)))
+    hidden = F.silu(_linear(embedding.first, sinusoids(t, embedding.first.weight.shape[1])))
     result = _linear(embedding.second, hidden)
     return F.silu(result) if embedding.swish else result
 
 
-def binary_block(block: BinaryBlock, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+def sinusoids(t: Tensor, channels: int) -> Tensor:
+    """Sines and cosines of time steps, at rates from 1 down to almost 1e-4: B -> B×channels, float32."""
+    half = channels // 2
+    rates = torch.exp(torch.arange(half, device=t.device) / half * -math.log(1e4))
+    angles = t.to(torch.float32)[:, None] * rates  # (B, C/2)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def binary_block(block: BinaryBlock, maps: Sequence[Tensor], ctx: TimestepContext) -> Tensor:
     """What a `BinaryBlock` computes."""
     sources = [maps[source] for source in block.sources]
     if block.norm is not None:
@@ -199,10 +211,10 @@ def binary_block(block: BinaryBlock, maps: Sequence[Tensor], moment: Moment) -> 
     for conv in block.convs:
         x = convolved(conv, sources)
         shift, slope, offset = (
-            part.tensor()[moment.group(part.shape[0])] for part in (conv.shift, conv.slope, conv.offset)
+            part.tensor()[ctx.group(part.shape[0])] for part in (conv.shift, conv.slope, conv.offset)
         )
         shape = conv.alpha.shape[0], x.shape[1], conv.kernel, conv.kernel
-        tar = conv.tar.tensor()[moment.group(conv.tar.shape[0])] + 0.0  # turns -0.0 into 0.0, as `binarize` asks
+        tar = conv.tar.tensor()[ctx.group(conv.tar.shape[0])] + 0.0  # turns -0.0 into 0.0, as `binarize` asks
         signs = binarize(x, tar.view(-1, 1, 1))
         y = binary_conv(signs, unpack_signs(conv.signs.tensor(), shape), conv.alpha.tensor())
         if conv.identity == "before":
@@ -214,7 +226,7 @@ def binary_block(block: BinaryBlock, maps: Sequence[Tensor], moment: Moment) -> 
         return F.pixel_shuffle(y, 2)
     if block.arrangement == "unshuffle":
         return F.pixel_unshuffle(y, 2)
-    return _with_all_that_is_added(y, block, maps, moment)
+    return _with_all_that_is_added(y, block, maps, ctx)
 
 
 def convolved(conv: BinaryConv, sources: Sequence[Tensor]) -> Tensor:
@@ -224,7 +236,7 @@ def convolved(conv: BinaryConv, sources: Sequence[Tensor]) -> Tensor:
     )
 
 
-def full_conv(conv: FullConv, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+def full_conv(conv: FullConv, maps: Sequence[Tensor], ctx: TimestepContext) -> Tensor:
     """What a `FullConv` computes."""
     x = torch.cat([maps[source] for source in conv.sources], dim=1)
     if conv.unshuffle:
@@ -234,11 +246,11 @@ def full_conv(conv: FullConv, maps: Sequence[Tensor], moment: Moment) -> Tensor:
     dtype = getattr(torch, conv.dtype)
     x, weight = x.to(dtype).float(), conv.weight.tensor().to(dtype).float()
     y = F.conv2d(x, weight, conv.bias.tensor(), padding=weight.shape[-1] // 2)
-    y = _with_all_that_is_added(y, conv, maps, moment)
+    y = _with_all_that_is_added(y, conv, maps, ctx)
     return F.pixel_shuffle(y, conv.shuffle) if conv.shuffle else y
 
 
-def attention(block: Attention, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+def attention(block: Attention, maps: Sequence[Tensor], ctx: TimestepContext) -> Tensor:
     """What an `Attention` computes."""
     x = maps[block.sources[0]]
     tokens = _normed(block.norm, x).flatten(2).transpose(1, 2) @ block.qkv.tensor().T  # (B, H·W, 3C)
@@ -247,7 +259,7 @@ def attention(block: Attention, maps: Sequence[Tensor], moment: Moment) -> Tenso
     return x + y.transpose(1, 2).reshape(x.shape)
 
 
-def add(operation: Add, maps: Sequence[Tensor], moment: Moment) -> Tensor:
+def add(operation: Add, maps: Sequence[Tensor], ctx: TimestepContext) -> Tensor:
     """What an `Add` computes."""
     return maps[operation.sources[0]] + maps[operation.sources[1]]
 
@@ -270,10 +282,9 @@ def _linear(linear: Linear, x: Tensor) -> Tensor:
 
 
 def _with_all_that_is_added(
-    y: Tensor, operation: BinaryBlock | FullConv, maps: Sequence[Tensor], moment: Moment
+    y: Tensor, operation: BinaryBlock | FullConv, maps: Sequence[Tensor], ctx: TimestepContext
 ) -> Tensor:
     """The time embedding and the residual."""
     if operation.time is not None:
-        assert moment.embedding is not None
-        y = y + _linear(operation.time, moment.embedding)[:, :, None, None]
+        y = y + _linear(operation.time, ctx.embedding)[:, :, None, None]
     return y if operation.residual is None else y + maps[operation.residual]

@@ -40,12 +40,12 @@ def conditions_as_rows(conditions: Conditions) -> Rows:
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """The tables of all rows that are there."""
-    makers = {"layer": layers, "step": steps, "profile": profile, "picture": pictures}
+    makers = {"layer": layers_table, "step": steps_table, "profile": profile_table, "picture": pictures_table}
     found = {kind: [row for row in rows if row.kind == kind] for kind in makers}
     return [maker(found[kind]) for kind, maker in makers.items() if found[kind]]
 
 
-def layers(rows: Sequence[Row]) -> Table:
+def layers_table(rows: Sequence[Row]) -> Table:
     """One line for each layer: native and reference in one thread, native in all."""
     most = max(row.threads for row in rows)
     cells: list[tuple[str, ...]] = []
@@ -76,7 +76,7 @@ def layers(rows: Sequence[Row]) -> Table:
     )
 
 
-def steps(rows: Sequence[Row]) -> Table:
+def steps_table(rows: Sequence[Row]) -> Table:
     """One line for each way to compute a step."""
     cells: list[tuple[str, ...]] = [
         (row.name, _way(row), _milliseconds(row.median), _milliseconds(row.min), _ratio(row.ratio)) for row in rows
@@ -92,7 +92,7 @@ def steps(rows: Sequence[Row]) -> Table:
     return Table("One step of the network at one window", header, cells, note, words=2)
 
 
-def profile(rows: Sequence[Row]) -> Table:
+def profile_table(rows: Sequence[Row]) -> Table:
     """One line for each kind of work, one column for each network and precision."""
     columns = list(dict.fromkeys((row.name, row.dtype) for row in rows))
     totals = {c: sum(row.median for row in rows if (row.name, row.dtype) == c) for c in columns}
@@ -105,7 +105,7 @@ def profile(rows: Sequence[Row]) -> Table:
     return Table("Where the time of a native step goes", header, cells, "Medians of each kind of work.")
 
 
-def pictures(rows: Sequence[Row]) -> Table:
+def pictures_table(rows: Sequence[Row]) -> Table:
     """One line for each way to enlarge a whole picture."""
     cells = [
         (

@@ -14,7 +14,7 @@ from .facts import cpu_name, environment
 from .machine import LEAST_PSNR, Machine, choose_runtime
 from .memory import (
     BYTES_TO_DECODE,
-    KERNELS,
+    TORCH_KERNELS,
     available_memory,
     device_free_memory,
     device_peak_memory,
@@ -26,14 +26,22 @@ from .memory import (
     return_freed_memory,
 )
 from .runtime import PRECISIONS, Backend, Precision, Runtime
-from .threads import bind_torch, default_threads, one_torch_thread, shares, torch_threads, usable_cores
+from .threads import (
+    bind_torch,
+    default_threads,
+    one_torch_thread,
+    shares,
+    shares_in_rounds,
+    torch_threads,
+    usable_cores,
+)
 from .transfer import sent
 
 __all__ = [
     "BYTES_TO_DECODE",
-    "KERNELS",
     "LEAST_PSNR",
     "PRECISIONS",
+    "TORCH_KERNELS",
     "Backend",
     "Devices",
     "Machine",
@@ -58,6 +66,7 @@ __all__ = [
     "return_freed_memory",
     "sent",
     "shares",
+    "shares_in_rounds",
     "torch_threads",
     "usable_cores",
 ]

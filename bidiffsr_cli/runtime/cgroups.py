@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NONE = 1 << 60
+NO_LIMIT = 1 << 60
 """Bytes; v1 has no word for "no limit", but a number as large as this."""
 
 
@@ -29,7 +29,7 @@ class _Version:
         """Bytes that a group may still take. Files that were read and are not in use count as free."""
         limit = _number(group / self.limit)
         used = _number(group / self.used)
-        if limit is None or used is None or limit >= NONE:
+        if limit is None or used is None or limit >= NO_LIMIT:
             return None
         return max(0, limit - used + min(used, _entry(group / "memory.stat", self.cached)))
 

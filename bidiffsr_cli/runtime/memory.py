@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import DeviceError, is_out_of_memory, out_of_memory
 from . import cgroups
 
-KERNELS = 80_000_000
+TORCH_KERNELS = 80_000_000
 """Bytes that torch's libraries, where it is in use, take when the first window is computed (measured: 60 to 100 MB)."""
 BYTES_TO_DECODE = 24
 """For each pixel; measured: 7 in colour, 14 of 16-bit grey, 43 where colours outside sRGB are kept."""

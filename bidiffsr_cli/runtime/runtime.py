@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
-from ..networks.native import native_network
+from ..networks.native_unet import native_network
 from ..networks.program import Engine
 from ..ops.threads import using_threads
 from . import memory
 from .batches import Batches
-from .threads import in_threads, one_torch_thread, shares
+from .threads import in_threads, one_torch_thread, shares_in_rounds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,9 +144,7 @@ class Runtime:
         if self.kind != "cpu":
             yield from self.batches.run(task, items, concurrent, self.device)
             return
-        last_round = len(items) % concurrent or concurrent  # fewer windows, for each of which there are more threads
-        full_rounds = (len(items) - last_round) // concurrent
-        each = shares(self.threads, concurrent) * full_rounds + shares(self.threads, last_round)
+        each = shares_in_rounds(self.threads, len(items), concurrent)
         tasks = [partial(task, (item,), share) for item, share in zip(items, each, strict=True)]
         with self.threads_bound():
             if concurrent == 1:
@@ -192,7 +190,7 @@ class Runtime:
         Raises:
             DeviceError: not even one window fits.
         """
-        needed = fixed + (memory.KERNELS if "torch" in sys.modules else 0)
+        needed = fixed + (memory.TORCH_KERNELS if "torch" in sys.modules else 0)
         if self.kind != "cpu":
             memory.require_memory(needed, limit)
             free = memory.device_free_memory(self.device)

@@ -35,6 +35,12 @@ def shares(threads: int, windows: int) -> list[int]:
     return [max(1, threads // windows + (index < threads % windows)) for index in range(windows)]
 
 
+def shares_in_rounds(threads: int, windows: int, concurrent: int) -> list[int]:
+    """Likewise of more windows than that: the last ones are fewer at once, and have more threads each."""
+    last = windows % concurrent or concurrent
+    return shares(threads, concurrent) * ((windows - last) // concurrent) + shares(threads, last)
+
+
 def in_threads(tasks: Iterable[Callable[[], Iterable[Done]]], workers: int) -> Iterator[Done]:
     """Run tasks in threads, and pass on what each gives; at most two per worker are waiting or finished at any time."""
     remaining = iter(tasks)

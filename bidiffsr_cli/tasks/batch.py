@@ -21,7 +21,7 @@ from ..errors import OutputError, UsageError, check_least
 from ..folders.jobs import Job, Selection, described
 from ..folders.ledger import Ledger
 from ..folders.parts import Part, closed, find_parts, left_out
-from ..folders.progress import Progress
+from ..folders.progress import FolderProgress
 from ..folders.work import Outcome, Watch, Work, forget_models
 from ..options import UpscaleOptions
 from ..planning import Planner
@@ -60,6 +60,9 @@ class BatchRequest:
         offline: never use the network, which a model that is not here needs once.
         dry_run: find out what is to be done, and write nothing.
         report: path of a .json, .csv, .md or .html file that takes the figures.
+
+    Raises:
+        UsageError: a value is not possible, or two do not go together.
     """
 
     folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -79,6 +82,18 @@ class BatchRequest:
     offline: bool = False
     dry_run: bool = False
     report: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_least(1, jobs=self.jobs)
+        devices, ray = self.devices, self.engine == "ray"
+        if self.engine not in ("local", "ray"):
+            raise UsageError(f"{self.engine!r} is not an engine.", "Choose local or ray.")
+        if self.ray_address is not None and not ray:
+            raise UsageError("--ray-address is for --engine ray.", "Add it, or leave the address out.")
+        if len(set(devices)) < len(devices) or (len(devices) > 1 and ray):
+            raise UsageError(
+                f"Devices {self.machine.device!r} cannot work side by side.", "Name each once; with ray name one."
+            )
 
     @property
     def devices(self) -> list[str]:
@@ -144,7 +159,8 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
         ModelError: the model cannot be had.
         DeviceError: a device or a cluster is not there, or memory does not suffice.
     """
-    _check(request)
+    if request.report is not None:
+        check_report(Path(request.report), overwrite=request.overwrite)
     parts = _find(request, listener)
     work, sha256 = _work(request, listener)
     shard, settings = request.selection.shard, work.settings(sha256)
@@ -181,22 +197,6 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
     if request.report is not None:
         write_report(result.images, Path(request.report), overwrite=request.overwrite)
     return result
-
-
-def _check(request: BatchRequest) -> None:
-    """Whether what is asked for goes together."""
-    devices, ray = request.devices, request.engine == "ray"
-    check_least(1, jobs=request.jobs)
-    if request.engine not in ("local", "ray"):
-        raise UsageError(f"{request.engine!r} is not an engine.", "Choose local or ray.")
-    if request.ray_address is not None and not ray:
-        raise UsageError("--ray-address is for --engine ray.", "Add it, or leave the address out.")
-    if len(set(devices)) < len(devices) or (len(devices) > 1 and ray):
-        raise UsageError(
-            f"Devices {request.machine.device!r} cannot work side by side.", "Name each once; with ray name one."
-        )
-    if request.report is not None:
-        check_report(Path(request.report), overwrite=request.overwrite)
 
 
 def _find(request: BatchRequest, listener: Listener) -> list[Part]:
@@ -239,7 +239,7 @@ def _do(request: BatchRequest, work: Work, ledger: Ledger, part: Part, listener:
     """Do what is left of a part."""
     left = part.left
     with listener.progress("pictures", "pictures") as advance:
-        progress = Progress(left, advance)
+        progress = FolderProgress(left, advance)
         with contextlib.closing(_engine(request, work, ledger, left, progress.watch, listener)) as outcomes:
             for outcome in outcomes:
                 part.outcomes.append(outcome)

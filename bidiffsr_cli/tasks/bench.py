@@ -26,7 +26,7 @@ from .listener import SILENT, Listener, as_function, load_model
 
 SCHEMA = "bidiffsr-bench/1"
 
-Part = Literal["all", "layers", "steps", "picture"]
+Section = Literal["all", "layers", "steps", "picture"]
 Measured = Literal["both", "published", "model"]
 
 
@@ -46,7 +46,7 @@ class BenchRequest:
     """
 
     _: KW_ONLY
-    only: Part = "all"
+    only: Section = "all"
     network: Measured = "both"
     against_upstream_style: bool = False
     repeats: int = 7
@@ -54,7 +54,7 @@ class BenchRequest:
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        for word, known in ((self.only, get_args(Part)), (self.network, get_args(Measured))):
+        for word, known in ((self.only, get_args(Section)), (self.network, get_args(Measured))):
             if word not in known:
                 raise UsageError(f"{word!r} cannot be measured.", f"Choose {', '.join(known)}.")
         check_least(1, repeats=self.repeats)

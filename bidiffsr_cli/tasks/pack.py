@@ -23,6 +23,7 @@ from ..checkpoints.files import EXACT, NORMS, Checkpoint, read_checkpoint, seria
 from ..configs import ModelConfig
 from ..diffusion.conditioning import condition_of, detail_radius
 from ..errors import CheckpointError, UsageError
+from ..images.pixels import to_float
 from ..networks.packed import unpack
 from ..runtime import Machine, Runtime, choose_runtime
 from .listener import SILENT, Listener, as_function
@@ -141,8 +142,7 @@ def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: R
     side = max(WINDOW, config.network.multiple_of)
     around = side + 2 * detail_radius(scale, config.diffusion)
     picture = built_in_picture().resize((around, around), Image.Resampling.BICUBIC)
-    up = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, around, around, 3) / 255
-    condition = condition_of(up.permute(0, 3, 1, 2), scale, config.diffusion)
+    condition = condition_of(to_float(picture)[None], scale, config.diffusion)
     generator = torch.Generator().manual_seed(0)
     predictions = []
     with torch.inference_mode(), runtime.threads_bound():

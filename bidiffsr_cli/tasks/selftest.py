@@ -19,7 +19,7 @@ from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
 from ..runtime import LEAST_PSNR, Machine, Runtime, choose_runtime, usable_cores
 
-WIDTH, HEIGHT, WINDOW, OVERLAP = 48, 32, 64, 16
+WINDOW, OVERLAP = 64, 16
 LEAST_PSNR_OF_DEVICES = 40.0
 """Each may be in reduced precision; a device that computes wrongly is far below."""
 
@@ -105,12 +105,13 @@ class SelfTest:
 
 def built_in_picture() -> Image.Image:
     """A picture of slopes, waves and an edge: 48×32, RGB."""
+    width, height = 48, 32
     pixels = [
-        (255 * x // WIDTH, 255 * y // HEIGHT, int(127.5 + 127.5 * math.sin(x * y / 24)) if x < WIDTH // 2 else 40)
-        for y in range(HEIGHT)
-        for x in range(WIDTH)
+        (255 * x // width, 255 * y // height, int(127.5 + 127.5 * math.sin(x * y / 24)) if x < width // 2 else 40)
+        for y in range(height)
+        for x in range(width)
     ]
-    return Image.frombytes("RGB", (WIDTH, HEIGHT), bytes(value for pixel in pixels for value in pixel))
+    return Image.frombytes("RGB", (width, height), bytes(value for pixel in pixels for value in pixel))
 
 
 def _psnr(a: Image.Image, b: Image.Image) -> float:

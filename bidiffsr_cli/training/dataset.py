@@ -29,7 +29,7 @@ from ..images.resizing import downscale_bicubic
 from .config import DataConfig
 from .synthetic import REVISION, synthetic_pictures
 
-FORMAT = 1
+CACHE_FORMAT = 1
 SYNTHETIC_SIDE = 512
 """Least side of the pictures that are made in code, pixels."""
 
@@ -160,7 +160,7 @@ def _key(
         return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns, os.access(path, os.R_OK))
 
     pairs = {scale: [facts(pair[file]) for file in files] for scale, pair in low_res.items()}
-    value: list[Any] = [FORMAT, list(scales), [facts(file) for file in files], pairs]
+    value: list[Any] = [CACHE_FORMAT, list(scales), [facts(file) for file in files], pairs]
     if synthetic_side:  # whose letters Pillow draws
         value += [synthetic_side, REVISION, PIL.__version__]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

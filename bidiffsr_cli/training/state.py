@@ -27,8 +27,8 @@ from .config import TrainConfig
 from .progress import TrainingProgress
 from .trainer import Trainer
 
-FORMAT = "bidiffsr-training"
-FORMAT_VERSION = "1"
+STATE_FORMAT = "bidiffsr-training"
+STATE_VERSION = "1"
 FULL, PIECE, MANIFEST = "state.safetensors", "compact.{:04}", "compact.json"
 BIT_WIDTHS = ((8, 8), (8, 4), (4, 4), (4, 0))
 """Bits of binary convolutions' weights in a compact state, and of their average; 0 leaves the average out."""
@@ -204,8 +204,8 @@ def _generators(trainer: Trainer) -> list[list[Tensor]]:
 
 def _metadata(trainer: Trainer) -> dict[str, str]:
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format": STATE_FORMAT,
+        "format_version": STATE_VERSION,
         "config": json.dumps(trainer.config.to_dict()),
         "progress": json.dumps(asdict(trainer.progress)),
     }
@@ -273,7 +273,7 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
+        if metadata.get("format") != STATE_FORMAT or metadata.get("format_version") != STATE_VERSION:
             raise CheckpointError(f"{path.name} is not a training state of this version.")
         header = {name: json.loads(metadata[name]) for name in ("config", "progress")}
         return {name: file.get_tensor(name).clone() for name in file.keys()}, header  # noqa: SIM118 - no mapping

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..images.pixels import to_levels
 from .config import KINDS
 
 REVISION = 1
@@ -41,7 +42,7 @@ def _flats(random: Random, side: int) -> Tensor:
         left, top = random.randrange(side), random.randrange(side)
         size = random.randint(side // 4, side)
         draw.rectangle((left, top, left + size, top + random.randint(side // 4, side)), _colour(random))
-    return _levels(image)
+    return to_levels(image)
 
 
 def _gradient(random: Random, side: int) -> Tensor:
@@ -77,7 +78,7 @@ def _text(random: Random, side: int) -> Tensor:
             top += round(size * random.uniform(1.1, 1.6))
         if random.random() < 0.3:
             ink = _colour(random) if random.random() < 0.3 else _paper_and_ink(random, paper)[1]
-    return _levels(image)
+    return to_levels(image)
 
 
 def _interface(random: Random, side: int) -> Tensor:
@@ -91,13 +92,13 @@ def _interface(random: Random, side: int) -> Tensor:
         left, top = (random.randrange(-16, side) * smooth for _ in range(2))
         item = random.choice((_button, _button, _table, _chart, _icon, _label, _label))
         item(draw, random, (left, top, left + width, top + height), smooth, ink)
-    return _levels(image.reduce(smooth) if smooth > 1 else image)
+    return to_levels(image.reduce(smooth) if smooth > 1 else image)
 
 
-Box = tuple[int, int, int, int]
+Rectangle = tuple[int, int, int, int]
 
 
-def _button(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink: Colour) -> None:
+def _button(draw: ImageDraw.ImageDraw, random: Random, box: Rectangle, smooth: int, ink: Colour) -> None:
     left, top, right, _ = box
     bottom = top + random.randint(18, 40) * smooth
     fill, edge = _colour(random), ink if random.random() < 0.5 else None
@@ -106,7 +107,7 @@ def _button(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, in
     draw.text(((left + right) / 2, (top + bottom) / 2), _words(random, 8), _against(fill), font, anchor="mm")
 
 
-def _table(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink: Colour) -> None:
+def _table(draw: ImageDraw.ImageDraw, random: Random, box: Rectangle, smooth: int, ink: Colour) -> None:
     left, top, right, bottom = box
     row, font = random.randint(16, 26) * smooth, ImageFont.load_default(random.choice((10, 11, 12)) * smooth)
     for y in range(top, bottom, row):
@@ -116,7 +117,7 @@ def _table(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink
         draw.line((x, top, x, bottom), ink, smooth)
 
 
-def _chart(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink: Colour) -> None:
+def _chart(draw: ImageDraw.ImageDraw, random: Random, box: Rectangle, smooth: int, ink: Colour) -> None:
     left, top, right, bottom = box
     draw.rectangle(box, _colour(random) if random.random() < 0.3 else None, ink, smooth)
     if random.random() < 0.5:
@@ -127,7 +128,7 @@ def _chart(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink
             draw.rectangle((x, random.randint(top, bottom), x + 9 * smooth, bottom), _colour(random))
 
 
-def _icon(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink: Colour) -> None:
+def _icon(draw: ImageDraw.ImageDraw, random: Random, box: Rectangle, smooth: int, ink: Colour) -> None:
     left, top, *_ = box
     size = random.choice((12, 16, 24, 32, 48, 96)) * smooth
     place = (left, top, left + size, top + size)
@@ -143,7 +144,7 @@ def _icon(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink:
         draw.line((left + size, top, left, top + size), ink, width)
 
 
-def _label(draw: ImageDraw.ImageDraw, random: Random, box: Box, smooth: int, ink: Colour) -> None:
+def _label(draw: ImageDraw.ImageDraw, random: Random, box: Rectangle, smooth: int, ink: Colour) -> None:
     font = ImageFont.load_default(random.choice((10, 12, 14, 18, 24)) * smooth)
     draw.text(box[:2], _words(random, random.randint(4, 30)), ink, font)
 
@@ -176,8 +177,3 @@ def _colour(random: Random) -> Colour:
     if kind < 0.5:
         return (random.choice((0, 255)), random.choice((0, 255)), random.choice((0, 255)))
     return (random.randrange(256), random.randrange(256), random.randrange(256))
-
-
-def _levels(image: Image.Image) -> Tensor:
-    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return values.view(image.height, image.width, 3).permute(2, 0, 1)

@@ -11,7 +11,7 @@ from conftest import needs_native
 from networks.test_unet import TINY, randomized
 
 from bidiffsr_cli.benchmarks import layers, measuring, picture, steps
-from bidiffsr_cli.benchmarks.layers import LAYERS, Layer
+from bidiffsr_cli.benchmarks.layers import LAYERS, BinaryLayer
 from bidiffsr_cli.benchmarks.measuring import Candidate, Conditions, choose_runtimes, look_at_conditions, with_ratios
 from bidiffsr_cli.errors import BidiffsrError, UsageError
 from bidiffsr_cli.ops import native
@@ -20,7 +20,7 @@ from bidiffsr_cli.reports.bench import as_markdown, tables
 from bidiffsr_cli.runtime import Machine, Runtime, devices, one_torch_thread
 
 REFERENCE = Runtime("cpu", "float32", "reference", None, 1)
-SMALL = [Layer(3, 32, 8), Layer(1, 32, 8)]
+SMALL = [BinaryLayer(3, 32, 8), BinaryLayer(1, 32, 8)]
 
 
 def candidate(name: str, log: list[str], **more) -> Candidate:
@@ -173,7 +173,7 @@ def test_a_profile_counts_every_kind_of_work_once():
     runtime = choose_runtimes(Machine("cpu", "fp32", "native", 1))[0]
     rows = steps.profile_step(workload(), runtime, 2)
     parts = [found.part for found in rows]
-    assert parts == list(steps.ORDER)
+    assert parts == list(steps.KINDS_OF_WORK)
 
 
 def test_there_is_no_profile_of_the_reference():
@@ -216,6 +216,16 @@ def test_a_picture_that_was_enlarged_before(fast, monkeypatch):
     assert (graphed.what, eager.what) == ("reference", "eager") and eager.ratio > 0
     (table,) = tables([graphed, eager])
     assert "a process that has enlarged it before" in table.note
+
+
+@needs_native
+def test_a_picture_in_processes_of_its_own(fast, monkeypatch):
+    monkeypatch.setattr(picture, "SIZE", 16)
+    engine = Runtime("cpu", "float32", "native", native.supported_isas()[-1], 1)
+    alone, two = picture.measure_picture(fast, "fast", [engine], "fp32", 1)
+    assert (alone.name, two.name) == (f"{fast.name} 16x16 -> 32x32", f"two at once: {fast.name}")
+    assert {(one.kind, one.what, one.threads, one.repeats) for one in (alone, two)} == {("picture", "native", 1, 1)}
+    assert alone.median > 0 and min(alone.peak_memory_bytes, two.peak_memory_bytes) > 10**7
 
 
 def test_a_picture_that_fails_is_told(fast, monkeypatch):

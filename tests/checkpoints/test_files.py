@@ -323,7 +323,7 @@ sys.modules["torch"] = None
 from bidiffsr_cli.checkpoints.catalog import weights_folder
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.networks.complexity import complexity
-from bidiffsr_cli.networks.native import NativeUNet
+from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.program import Engine, program_of
 from bidiffsr_cli.ops import native
 checkpoint = read_checkpoint(weights_folder() / "fast.safetensors")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bidiffsr_cli.benchmarks import layers, picture
-from bidiffsr_cli.benchmarks.layers import Layer
+from bidiffsr_cli.benchmarks.layers import BinaryLayer
 from bidiffsr_cli.ops import native
 
 from .support import Run, is_one_sentence
@@ -37,7 +37,7 @@ ROW = {
 def bench(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`bidiffsr bench` with a tiny model, tiny layers, a tiny picture and one measurement."""
     monkeypatch.setattr(picture, "SIZE", 32)
-    monkeypatch.setattr(layers, "LAYERS", (Layer(3, 32, 8), Layer(1, 32, 8)))
+    monkeypatch.setattr(layers, "LAYERS", (BinaryLayer(3, 32, 8), BinaryLayer(1, 32, 8)))
 
     def bench(*args: object) -> Any:
         return run("bench", "--model", model, "--network", "model", "--repeats", "1", *args)

@@ -17,6 +17,7 @@ from training.support import TINY
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.cli._signals import deferred
 from bidiffsr_cli.ops.native import why_unavailable
+from bidiffsr_cli.training.trainer import Trainer
 
 from .support import Run, decoded, environment, finish, is_one_sentence, picture, spawn
 
@@ -224,6 +225,26 @@ def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code:
         "train", "--resume", "-o", "run", "--cache", "cache", "--iterations", str(reached + 1), "--threads", "1"
     )
     assert resumed.code == 0 and f"Resumed at iteration {reached}" in resumed.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_between_iterations(
+    run: Run, options: list[str], number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def and_then_a_signal(trainer: Trainer) -> None:
+        step(trainer)
+        if trainer.progress.iteration == 2:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Trainer, "step", and_then_a_signal)
+    finished = run("train", *options, "--iterations", "100000")
+    assert finished.code == code and "the state is saved" in finished.err, finished.err
+    assert last_line()["iteration"] == 2
+    resumed = run("train", "--resume", "-o", "run", "--cache", "cache", "--iterations", "3", "--threads", "1")
+    assert resumed.code == 0 and "Resumed at iteration 2" in resumed.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -21,7 +21,7 @@ from bidiffsr_cli.folders.ledger import Ledger
 from bidiffsr_cli.folders.work import Outcome, Watch, Work
 from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.pipeline import SuperResolver
-from bidiffsr_cli.runtime import KERNELS, Machine, resident_memory
+from bidiffsr_cli.runtime import TORCH_KERNELS, Machine, resident_memory
 
 LARGE = (40, 30)
 """Of a picture that the tiny model, whose window is of 32 pixels, sees through several windows."""
@@ -76,14 +76,14 @@ def test_threads_and_lanes_give_the_same_bytes_and_end(photos: Path) -> None:
 
 def test_small_pictures_share_the_threads_and_large_ones_follow(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2, timeout=30)
-    sample = local.sample
+    sample = local.sample_job
 
     def meet(job: Job, decoded: Any, how: Work, resolver: SuperResolver, watch: Watch) -> Any:
         if decoded.picture.size == (16, 12) and job.name < "03":
             both.wait()  # breaks if they do not run at the same time
         return sample(job, decoded, how, resolver, watch)
 
-    monkeypatch.setattr(local, "sample", meet)
+    monkeypatch.setattr(local, "sample_job", meet)
     _, outcomes = enlarge(photos, work(photos, 2), "out")
     good = [item for item in outcomes if not item.error]
     assert [item.result["threads"] for item in good] == [1] * 8 + [2] * 3
@@ -96,28 +96,28 @@ def test_little_memory_lets_them_run_alone(photos: Path) -> None:
     planner, runtime = resolver.planner, resolver.runtime
     assert len(planner.side_by_side(UpscaleOptions(), runtime, 9)) == 2
     assert len(planner.side_by_side(UpscaleOptions(), runtime, 1)) == 1
-    just = resident_memory() + KERNELS + 300_000
+    just = resident_memory() + TORCH_KERNELS + 300_000
     assert len(planner.side_by_side(UpscaleOptions(max_memory=just), runtime, 9)) == 1
 
 
 def test_what_memory_refuses_side_by_side_is_tried_alone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bidiffsr_cli.errors import out_of_memory
 
-    sample = local.sample
+    sample = local.sample_job
 
     def refuse(job: Job, decoded: Any, how: Work, resolver: SuperResolver, watch: Watch) -> Any:
         if resolver.runtime.threads == 1 and job.name == "06.png":
             raise out_of_memory()
         return sample(job, decoded, how, resolver, watch)
 
-    monkeypatch.setattr(local, "sample", refuse)
+    monkeypatch.setattr(local, "sample_job", refuse)
     _, outcomes = enlarge(photos, work(photos, 2), "out")
     assert [item.job.name for item in outcomes if item.error] == ["05.png"]
 
 
 def test_what_memory_refuses_beside_others_is_done_at_the_end(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that suffices for a picture suffices for it in a folder, whatever was read ahead of it."""
-    decode, order = local.decode, list[str]()
+    decode, order = local.decode_job, list[str]()
 
     def refuse(job: Job, how: Work) -> Any:
         order.append(job.name)
@@ -125,7 +125,7 @@ def test_what_memory_refuses_beside_others_is_done_at_the_end(photos: Path, monk
             raise DeviceError("This needs more memory than may be used.")
         return decode(job, how)
 
-    monkeypatch.setattr(local, "decode", refuse)
+    monkeypatch.setattr(local, "decode_job", refuse)
     _, outcomes = enlarge(photos, work(photos, 1), "out")
     assert [item.job.name for item in outcomes if item.error] == ["05.png"]
     assert outcomes[-1].job.name == "03.png" == order[-1] and not outcomes[-1].error

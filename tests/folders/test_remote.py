@@ -22,7 +22,7 @@ from bidiffsr_cli.folders.jobs import Job, Selection, find_jobs
 from bidiffsr_cli.folders.ledger import Ledger
 from bidiffsr_cli.folders.remote import open_folder
 from bidiffsr_cli.folders.storage import Folder, Status
-from bidiffsr_cli.folders.work import BEGINNING, Outcome, Work, decode, size_of
+from bidiffsr_cli.folders.work import BEGINNING, Outcome, Work, decode_job, size_of
 from bidiffsr_cli.images import LONGEST_FILE
 from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.runtime import Machine
@@ -179,7 +179,7 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(memory: Any) -> None:
     (job,) = jobs_of(open_folder("memory://in"), open_folder("memory://out"))
     work = Work("fast", Machine(), UpscaleOptions(), Writing())
     with pytest.raises(InputError, match="more than 4 GB"):
-        decode(replace(job, status=Status(LONGEST_FILE + 1, "1")), work)
+        decode_job(replace(job, status=Status(LONGEST_FILE + 1, "1")), work)
 
 
 def late_tiff() -> bytes:

@@ -17,11 +17,11 @@ from bidiffsr_cli.networks.binary_conv import (
     FullPrecisionConv,
     ReActNetConv,
     anneal,
-    binary_conv,
+    conv_factory,
     measuring,
 )
 from bidiffsr_cli.networks.latent_conv import LatentConv
-from bidiffsr_cli.networks.native import native_network
+from bidiffsr_cli.networks.native_unet import native_network
 from bidiffsr_cli.networks.packed import PackedBIConv, freeze, pack
 from bidiffsr_cli.networks.program import Engine
 from bidiffsr_cli.networks.systems import SYSTEMS, find_system
@@ -96,7 +96,7 @@ def test_units_are_those_of_the_papers():
     x = torch.randn(2, 8, 6, 6)
     signs = torch.where(x >= 0, 1.0, -1.0)
     for method in METHODS_OF_TABLE_2:
-        conv = binary_conv(of(method))(8, 8, 3).eval()
+        conv = conv_factory(of(method))(8, 8, 3).eval()
         for parameter in conv.parameters():
             parameter.data.normal_()
         for norm in (module for module in conv.modules() if isinstance(module, BatchNorm)):
@@ -130,18 +130,18 @@ def test_units_are_those_of_the_papers():
 
 
 def test_xnor_with_its_map_of_scales():
-    conv, x = binary_conv(of("xnor_map"))(4, 6, 3), torch.randn(1, 4, 5, 5)
+    conv, x = conv_factory(of("xnor_map"))(4, 6, 3), torch.randn(1, 4, 5, 5)
     padded = F.pad(x.abs().mean(1), (1, 1, 1, 1))
     expected = sum(padded[:, i : i + 5, j : j + 5] for i in range(3) for j in range(3)) / 9
     torch.testing.assert_close(conv.scale_map(x)[:, 0], expected)
-    plain = binary_conv(of("xnor"))(4, 6, 3)
+    plain = conv_factory(of("xnor"))(4, 6, 3)
     plain.load_state_dict(conv.state_dict())
     mapped, unmapped = conv.eval()(x, CTX), plain.eval()(x, CTX)
     torch.testing.assert_close(mapped, unmapped * expected, rtol=1e-4, atol=1e-5)  # the norm is an identity yet
 
 
 def test_dorefa_with_zero_and_one():
-    conv, x = binary_conv(of("dorefa_01"))(4, 6, 3).eval(), torch.randn(1, 4, 5, 5)
+    conv, x = conv_factory(of("dorefa_01"))(4, 6, 3).eval(), torch.randn(1, 4, 5, 5)
     w = conv.weight.detach()
     expected = F.conv2d((x > 0.5).float(), w.abs().mean() * torch.where(w >= 0, 1.0, -1.0), padding=1)
     torch.testing.assert_close(conv(x, CTX), expected / (1 + 1e-5) ** 0.5)
@@ -157,9 +157,9 @@ def test_identity_is_of_the_methods_that_know_one():
         "bbcu": "after",
     }.items():
         config = of(method)
-        assert binary_conv(config)(8, 8, 3).identity == identity
-        assert binary_conv(config)(8, 4, 3).identity == "none" and binary_conv(config)(8, 8, 3, 2).identity == "none"
-        assert binary_conv(dataclasses.replace(config, identity=False))(8, 8, 3).identity == "none"
+        assert conv_factory(config)(8, 8, 3).identity == identity
+        assert conv_factory(config)(8, 4, 3).identity == "none" and conv_factory(config)(8, 8, 3, 2).identity == "none"
+        assert conv_factory(dataclasses.replace(config, identity=False))(8, 8, 3).identity == "none"
 
 
 def test_irnets_gradients_sharpen_while_training_goes_on():

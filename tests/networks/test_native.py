@@ -15,7 +15,7 @@ from bidiffsr_cli.networks import blueprint
 from bidiffsr_cli.networks import packed as forms
 from bidiffsr_cli.networks.binary_conv import convs_of
 from bidiffsr_cli.networks.blocks import FUSION
-from bidiffsr_cli.networks.native import NativeUNet
+from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import freeze, pack, unpack
 from bidiffsr_cli.networks.program import Engine, Writer, program_of
 from bidiffsr_cli.networks.time_aware import TimestepContext
@@ -118,7 +118,7 @@ def test_few_signs_flip(fast):
             here, there = (decided(operation, found) for found in (maps, computed))
             flipped += (here != there).sum((1, 2))
             signs += here[0].numel()
-        until = native.Network(ISAS[-1], dataclasses.replace(program, operations=program.operations[: index + 1]))
+        until = native.NativeProgram(ISAS[-1], dataclasses.replace(program, operations=program.operations[: index + 1]))
         computed.append(until([condition, x_t], [900] * 3, 900, 1))
     print(f"{flipped.tolist()} of {signs} signs flipped")
     assert signs > 1_000_000 and flipped.median() / signs < 1e-4 and flipped.max() / signs < 2e-3
@@ -182,5 +182,5 @@ def test_a_full_precision_fusion_is_joined_quickly(fusion):
     block, maps = FUSION[fusion](plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
     block.load_state_dict({name.removeprefix("f."): array.tensor() for name, array in arrays.items()})
     expected = block(*maps, TimestepContext(torch.zeros(1, 1), 0, 2000))
-    found = reference.full_conv(operation, maps, reference.Moment(None, 0, 2000))
+    found = reference.full_conv(operation, maps, TimestepContext(torch.empty(1, 0), 0, 2000))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

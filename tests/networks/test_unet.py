@@ -10,7 +10,7 @@ from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import UNetConfig
 from bidiffsr_cli.networks.bi_conv import BIConv
 from bidiffsr_cli.networks.binary_conv import BatchNorm
-from bidiffsr_cli.networks.native import NativeUNet
+from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze
 from bidiffsr_cli.networks.program import Engine
 from bidiffsr_cli.networks.time_aware import TimestepContext

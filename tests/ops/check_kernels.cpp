@@ -726,6 +726,9 @@ void check_canvas(Random& random) {
     Caller& caller = *static_cast<Caller*>(context);
     return int32_t(++caller.windows == caller.stop_at ? 77 : 0);
   };
+  std::vector<int32_t> window_threads;
+  for (size_t i = 0; i < tops.size() * lefts.size(); i++) window_threads.push_back(random(1, 3));
+  e.window_threads = window_threads.data();
   Floats first;
   for (const auto& [threads, concurrent] : {std::pair<int, int>{1, 1}, {4, 3}, {2, 8}}) {
     Floats output(3 * high * wide, NAN);

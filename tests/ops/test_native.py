@@ -90,7 +90,7 @@ def program(inputs: list[Tensor], *operations, planes: bool = False) -> Program:
 
 
 def run(isa: str, made: Program, inputs: list[Tensor], threads: int = 1, step: int = 900) -> Tensor:
-    return native.Network(isa, made)(inputs, [step] * len(inputs[0]), step, threads)
+    return native.NativeProgram(isa, made)(inputs, [step] * len(inputs[0]), step, threads)
 
 
 def expected_of(made: Program, inputs: list[Tensor], step: int = 900) -> Tensor:
@@ -333,7 +333,7 @@ def test_the_embedding_of_time(isa, t, swish):
     seen = FullConv((0,), *nothing, time=Linear(array(torch.eye(EMBEDDED)), nothing[1]))
     made = program([x], seen)
     made = dataclasses.replace(made, embedding=dataclasses.replace(made.embedding, swish=swish))
-    result = native.Network(isa, made)([x], t, t[0], 1)
+    result = native.NativeProgram(isa, made)([x], t, t[0], 1)
     torch.testing.assert_close(result, reference.run(made, [x], torch.tensor(t), t[0])[-1], rtol=1e-4, atol=1e-4)
 
 
@@ -342,14 +342,14 @@ def test_bytes_do_not_depend_on_threads(isa):
     x = feature_map(2, 64, 50, 37)
     block = BinaryBlock((0,), (random_conv(64, 64, 3),), norm_for(64, 8), time=linear(EMBEDDED, 64), residual=0)
     made = program([x], block, random_full_conv((1,), 64, 32, 3, "float32", norm=norm_for(64, 8)))
-    network = native.Network(isa, made)
+    network = native.NativeProgram(isa, made)
     results = [network([x], [900, 17], 900, threads) for threads in (1, 2, 3, 7, 64)]
     assert all(torch.equal(result, results[0]) for result in results)
 
 
 def test_many_callers_at_once():
     x = feature_map(1, 64, 64, 64)
-    network = native.Network(ISAS[-1], program([x], BinaryBlock((0,), (random_conv(64, 64, 3),))))
+    network = native.NativeProgram(ISAS[-1], program([x], BinaryBlock((0,), (random_conv(64, 64, 3),))))
     expected = network([x], [0], 0, 1)
     wrong = []
 
@@ -371,7 +371,7 @@ def test_many_callers_at_once():
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_forked_process_computes_too():
     x = feature_map(1, 32, 64, 64)
-    network = native.Network(ISAS[-1], program([x], BinaryBlock((0,), (random_conv(32, 32, 3),))))
+    network = native.NativeProgram(ISAS[-1], program([x], BinaryBlock((0,), (random_conv(32, 32, 3),))))
     expected = network([x], [0], 0, 4)
     child = os.fork()
     if child == 0:
@@ -385,7 +385,7 @@ def test_weights_take_one_bit_each_in_memory():
     made = dataclasses.replace(program([x], BinaryBlock((0,), (conv,))), embedding=None)
     taps, others = 256 * 9 * 4, 5 * 256 * 4  # the number of set bits of each tap; alpha, TaR and TaA
     for isa in ISAS:
-        bits = native.Network(isa, made).nbytes - taps - others
+        bits = native.NativeProgram(isa, made).nbytes - taps - others
         assert bits == conv.signs.size * (2 if isa == "avx2" else 1)
 
 
@@ -441,10 +441,10 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
     ]
     for operation in wrong:
         with pytest.raises(ValueError):
-            native.Network(isa, program([x], operation))
+            native.NativeProgram(isa, program([x], operation))
     with pytest.raises(ValueError):  # of other channels
-        native.Network(isa, program([x, feature_map(1, 31, 6, 6)], Add((0, 1))))
-    good = native.Network(isa, program([x], block))
+        native.NativeProgram(isa, program([x, feature_map(1, 31, 6, 6)], Add((0, 1))))
+    good = native.NativeProgram(isa, program([x], block))
     for inputs, t, step in (
         ([torch.randn(1, 32, 6, 6)], [0], 0),  # not channels last
         ([x.double()], [0], 0),

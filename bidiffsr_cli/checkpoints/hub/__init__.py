@@ -7,7 +7,7 @@
 """
 
 from .client import is_offline, missing_error
-from .files import CachedModel, Progress, cached_file, cached_models, check_cached, commit_of, download, remove, upload
+from .files import CachedModel, cached_file, cached_models, check_cached, commit_of, download, remove, upload
 from .names import DEFAULT_FILE, DEFAULT_REVISION, HubFile
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "DEFAULT_REVISION",
     "CachedModel",
     "HubFile",
-    "Progress",
     "cached_file",
     "cached_models",
     "check_cached",

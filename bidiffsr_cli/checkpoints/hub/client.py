@@ -30,7 +30,7 @@ _ALONE = threading.RLock()
 """What the library keeps for the whole process is changed by one thread at a time."""
 
 
-def library() -> Any:
+def hub_library() -> Any:
     """huggingface_hub, which reads the environment when it is imported.
 
     Raises:
@@ -48,12 +48,12 @@ def library() -> Any:
 
 def is_offline() -> bool:
     """Whether the environment forbids the network."""
-    return bool(library().is_offline_mode())
+    return bool(hub_library().is_offline_mode())
 
 
 def host() -> str:
     """Of the Hub, or of the mirror that HF_ENDPOINT names."""
-    endpoint = str(library().constants.ENDPOINT)
+    endpoint = str(hub_library().constants.ENDPOINT)
     return urlsplit(endpoint).netloc or endpoint
 
 
@@ -64,22 +64,18 @@ def quiet() -> Iterator[None]:
     Answers are looked at (`_check_answer`), and none is waited for longer than `LONGEST_SILENCE`.
     """
     with _ALONE:
-        yield from _quiet()
-
-
-def _quiet() -> Iterator[None]:
-    hub = library()
-    session, verbosity = hub.get_session(), hub.logging.get_verbosity()
-    hooks, timeout = session.event_hooks, session.timeout
-    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), _check_answer]}
-    session.timeout = LONGEST_SILENCE
-    hub.logging.set_verbosity(hub.logging.CRITICAL)
-    try:
-        with hub.utils.disable_progress_bars():
-            yield
-    finally:
-        session.event_hooks, session.timeout = hooks, timeout
-        hub.logging.set_verbosity(verbosity)
+        hub = hub_library()
+        session, verbosity = hub.get_session(), hub.logging.get_verbosity()
+        hooks, timeout = session.event_hooks, session.timeout
+        session.event_hooks = {**hooks, "response": [*hooks.get("response", []), _check_answer]}
+        session.timeout = LONGEST_SILENCE
+        hub.logging.set_verbosity(hub.logging.CRITICAL)
+        try:
+            with hub.utils.disable_progress_bars():
+                yield
+        finally:
+            session.event_hooks, session.timeout = hooks, timeout
+            hub.logging.set_verbosity(verbosity)
 
 
 def _check_answer(response: Any) -> None:
@@ -102,9 +98,9 @@ def _check_answer(response: Any) -> None:
 
 
 @contextlib.contextmanager
-def explained(name: HubFile) -> Iterator[None]:
+def hub_errors_explained(name: HubFile) -> Iterator[None]:
     """What the library and the network raise, as one sentence each."""
-    errors = library().errors
+    errors = hub_library().errors
     try:
         yield
     except BidiffsrError:
@@ -116,7 +112,7 @@ def explained(name: HubFile) -> Iterator[None]:
     except errors.RevisionNotFoundError:
         raise ModelError(f"{name.repo} has no revision '{name.revision}'.", "Check the name after the @.") from None
     except errors.LocalEntryNotFoundError as error:  # there was another error, and the cache does not help
-        with explained(name):
+        with hub_errors_explained(name):
             raise error.__cause__ or no_hub_error() from None
     except errors.EntryNotFoundError:
         raise ModelError(f"{name.repo} has no file '{name.file}'.", "Name another one after a colon.") from None

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, ModelError, OutputError
+from ...results import Progress
 from ..header import ForeignFileError, read_header, sha256_of
-from .client import COMMIT, ETAG, explained, host, library, no_hub_error, offline_error, quiet, words
+from .client import COMMIT, ETAG, host, hub_errors_explained, hub_library, no_hub_error, offline_error, quiet, words
 from .names import HubFile
 
-LONGEST_FILE = 4 << 30
+LONGEST_DOWNLOAD = 4 << 30
 """Bytes; no model that can be read has more."""
-MOST_REPEATS = 4
+MOST_TRANSFERS = 4
 """How often a file may be received, as the library begins anew where a connection is cut."""
-
-Progress = Callable[[int, int], None]
-"""(bytes here, bytes in all)."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class CachedModel:
 
 def cached_file(name: HubFile) -> Path | None:
     """Where the cache holds a file; a branch or tag is what it was when it was last downloaded. No network."""
-    with explained(name):
-        found = library().try_to_load_from_cache(name.repo, name.file, cache_dir=_cache(), revision=name.revision)
+    with hub_errors_explained(name):
+        found = hub_library().try_to_load_from_cache(name.repo, name.file, cache_dir=_cache(), revision=name.revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -93,10 +91,10 @@ def download(name: HubFile, *, sha256: str = "", offline: bool = False, progress
     present = cached_file(name)
     if present is not None and COMMIT.fullmatch(name.revision) and _is_whole(present, sha256):
         return present  # a commit never changes
-    hub = library()
+    hub = hub_library()
     if offline or hub.is_offline_mode():
         raise offline_error(name)
-    with explained(name), quiet():
+    with hub_errors_explained(name), quiet():
         # asked for by itself, as the library hides it when the Hub cannot be reached and a file is here
         facts = hub.get_hf_file_metadata(hub.hf_hub_url(name.repo, name.file, revision=name.revision))
         if facts.etag is None or facts.commit_hash is None:
@@ -104,7 +102,7 @@ def download(name: HubFile, *, sha256: str = "", offline: bool = False, progress
         expected = sha256 or facts.etag
         if len(facts.etag) == len(expected) and facts.etag != expected:
             raise _hash_differs(name, facts.etag, expected)
-        if facts.size is None or facts.size > LONGEST_FILE:
+        if facts.size is None or facts.size > LONGEST_DOWNLOAD:
             stated = "an unknown number of" if facts.size is None else f"{facts.size:,}"
             raise ModelError(f"{name} has {stated} bytes.", "Check its name.")
         bar = _bar(facts.size, progress)
@@ -130,8 +128,8 @@ def upload(repo: str, files: Mapping[str, bytes], message: str, *, private: bool
     Raises:
         ModelError: there is no network, or no token that may write there.
     """
-    hub = library()
-    with explained(HubFile(repo)), quiet():
+    hub = hub_library()
+    with hub_errors_explained(HubFile(repo)), quiet():
         api = hub.HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
         operations = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
@@ -175,7 +173,7 @@ def remove(models: Sequence[CachedModel], repos: Sequence[str]) -> int:
         commits = {model.name.revision for model in models if model.name.repo == repo}
         # revisions are told apart by their commits alone, which a copy of a repository shares
         only = frozenset(known for known in cache.repos if known.repo_type == "model" and known.repo_id == repo)
-        with explained(HubFile(repo)), quiet():
+        with hub_errors_explained(HubFile(repo)), quiet():
             strategy = dataclasses.replace(cache, repos=only).delete_revisions(*commits)
             strategy.execute()
             freed += strategy.expected_freed_size
@@ -210,7 +208,7 @@ def _bar(size: int, progress: Progress) -> type:
             nonlocal most
             self.n += n or 0
             self.received += max(n or 0, 0)
-            if self.received > MOST_REPEATS * size:
+            if self.received > MOST_TRANSFERS * size:
                 raise ModelError(f"{host()} sends more than the {size:,} bytes that the file has.", "Do not use it.")
             most = max(most, min(self.n, size))
             progress(int(most), size)
@@ -263,12 +261,12 @@ def _may_be_ours(path: Path) -> bool:
 
 def _cache() -> Path:
     """The folder of the cache; links are followed, as in most of what the library answers."""
-    return Path(library().constants.HF_HUB_CACHE).expanduser().resolve()
+    return Path(hub_library().constants.HF_HUB_CACHE).expanduser().resolve()
 
 
 def _scan() -> Any:
     """What the cache holds (an HFCacheInfo)."""
-    hub, cache = library(), _cache()
+    hub, cache = hub_library(), _cache()
     if not cache.exists():
         return hub.HFCacheInfo(size_on_disk=0, repos=frozenset(), incomplete_files=frozenset(), warnings=[])
     try:

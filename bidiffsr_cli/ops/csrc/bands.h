@@ -3,7 +3,6 @@
 
 #include <stdint.h>
 
-#include <atomic>
 #include <memory>
 #include <new>
 
@@ -28,29 +27,16 @@ inline int64_t band_rows(int64_t height, int threads) {
 // Calls make().run(image, first row, last row + 1) for all bands of `batch` pictures.
 template <class Make>
 bidiffsr_status in_bands(int threads, int64_t batch, int64_t height, const Make& make) {
-  struct Bands {
-    const Make& make;
-    int64_t height, rows, per_image;
-    std::atomic<bool> failed{false};
-
-    static void run(void* context, int64_t task) {
-      Bands& all = *static_cast<Bands*>(context);
-      const int64_t begin = task % all.per_image * all.rows, end = begin + all.rows;
-      try {
-        all.make().run(task / all.per_image, begin, end < all.height ? end : all.height);
-      } catch (const std::bad_alloc&) {
-        all.failed = true;
-      }
-    }
-  };
-  const int64_t rows = band_rows(height, threads);
-  Bands bands{make, height, rows, (height + rows - 1) / rows};
+  const int64_t rows = band_rows(height, threads), per_image = (height + rows - 1) / rows;
   try {
-    parallel(threads, batch * bands.per_image, Bands::run, &bands);
+    parallel(threads, batch * per_image, [&](int64_t task) {
+      const int64_t begin = task % per_image * rows, end = begin + rows;
+      make().run(task / per_image, begin, end < height ? end : height);
+    });
   } catch (const std::bad_alloc&) {
     return BIDIFFSR_OUT_OF_MEMORY;
   }
-  return bands.failed ? BIDIFFSR_OUT_OF_MEMORY : BIDIFFSR_OK;
+  return BIDIFFSR_OK;
 }
 
 }  // namespace bidiffsr

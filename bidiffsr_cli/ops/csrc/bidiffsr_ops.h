@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 7  // raised with every change in here
+#define BIDIFFSR_ABI 8  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -180,6 +180,7 @@ BIDIFFSR_API int32_t bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height,
 // more is begun, and the number is what bidiffsr_enlarge gives.
 typedef struct {
   int32_t threads, concurrent;       // in all; and windows that are computed at once, which share them
+  const int32_t* window_threads;     // of each window, one row of them behind the other
   const void* low_res;               // channels×height×width: uint8, levels of 255; or floats in [0, 1]
   int32_t low_res_floats, channels;  // 1 (grey) or 3
   int32_t height, width, scale;

@@ -33,23 +33,12 @@ struct Part {
 // Calls work(part) for all parts of a height×width canvas, on several threads.
 template <class Work>
 void over_parts(int threads, int64_t height, int64_t width, const Work& work) {
-  struct Context {
-    const Work& work;
-    int64_t height, width, across;
-    std::atomic<bool> failed{false};
-    static void run(void* context, int64_t task) {
-      Context& all = *static_cast<Context*>(context);
-      const int64_t top = task / all.across * ROWS, left = task % all.across * COLUMNS;
-      const int64_t rows = all.height - top, columns = all.width - left;
-      try {
-        all.work(Part{top, left, rows < ROWS ? rows : ROWS, columns < COLUMNS ? columns : COLUMNS});
-      } catch (const std::bad_alloc&) {
-        all.failed = true;
-      }
-    }
-  } context{work, height, width, (width + COLUMNS - 1) / COLUMNS};
-  parallel(threads, (height + ROWS - 1) / ROWS * context.across, Context::run, &context);
-  if (context.failed) throw std::bad_alloc();
+  const int64_t across = (width + COLUMNS - 1) / COLUMNS;
+  parallel(threads, (height + ROWS - 1) / ROWS * across, [&](int64_t task) {
+    const int64_t top = task / across * ROWS, left = task % across * COLUMNS;
+    const int64_t rows = height - top, columns = width - left;
+    work(Part{top, left, rows < ROWS ? rows : ROWS, columns < COLUMNS ? columns : COLUMNS});
+  });
 }
 
 // ---- up(LR), and what is told from it ------------------------------------------------------------------------------
@@ -380,9 +369,16 @@ class Canvas {
     rows.resize(e.row_count);
     for (Row& row : rows) row.missing = e.column_count;
     now = &level, failed = BIDIFFSR_OK;
-    const int64_t count = int64_t(e.row_count) * e.column_count;
-    const auto window = [](void* context, int64_t index) { static_cast<Canvas*>(context)->window_or_failure(index); };
-    parallel(e.concurrent, count, window, this);
+    parallel(e.concurrent, int64_t(e.row_count) * e.column_count, [&](int64_t index) {
+      if (failed != BIDIFFSR_OK) return;
+      try {
+        window(index);
+      } catch (const Stopped& stopped) {
+        failed = stopped.status;
+      } catch (const std::bad_alloc&) {
+        failed = BIDIFFSR_OUT_OF_MEMORY;  // no other window is begun
+      }
+    });
     if (failed != BIDIFFSR_OK) throw Stopped{failed};
     std::atomic<bool> finite{true};
     over_rows([&](const float* row) {
@@ -401,26 +397,6 @@ class Canvas {
     });
   }
 
-  void window_or_failure(int64_t index) {
-    if (failed != BIDIFFSR_OK) return;
-    try {
-      window(index);
-    } catch (const std::bad_alloc&) {
-      failed = BIDIFFSR_OUT_OF_MEMORY;
-    } catch (const Stopped& stopped) {
-      failed = stopped.status;
-    }
-  }
-
-  // Threads of a window: all that there are, shared out among those that are computed at once; the last ones are fewer.
-  int32_t threads_of(int64_t index) const {
-    const int64_t count = int64_t(e.row_count) * e.column_count, at_once = e.concurrent < count ? e.concurrent : count;
-    const int64_t last = count % at_once ? count % at_once : at_once, round = index < count - last ? at_once : last;
-    const int64_t lane = index < count - last ? index % at_once : index - (count - last);
-    const int64_t share = e.threads / round + (lane < e.threads % round);
-    return int32_t(share > 0 ? share : 1);
-  }
-
   void window(int64_t index) {
     const int64_t row = index / e.column_count, column = index % e.column_count;
     const int64_t top = e.tops[row], left = e.lefts[column], high = e.tile_height, wide = e.tile_width, area = high * wide;
@@ -435,10 +411,10 @@ class Canvas {
       }
     int32_t status;
     if (e.predict) {
-      status = e.predict(e.context, threads_of(index), x_t.data(), seen.data(), now->t, made.data());
+      status = e.predict(e.context, e.window_threads[index], x_t.data(), seen.data(), now->t, made.data());
     } else {
       const float* inputs[] = {seen.data(), x_t.data()};
-      const bidiffsr_run run = {threads_of(index), 1, e.tile_height, e.tile_width, {inputs[0], inputs[1]},
+      const bidiffsr_run run = {e.window_threads[index], 1, e.tile_height, e.tile_width, {inputs[0], inputs[1]},
                                 &now->t, now->t, made.data(), nullptr};
       status = bidiffsr_network_run(network, &run);
     }

@@ -34,7 +34,6 @@ struct FinishArgs {
 };
 
 struct Kernels {
-  const char* name;
   int word_bytes, block;
   int lanes;  // float32 values of a vector
 

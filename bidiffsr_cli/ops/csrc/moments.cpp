@@ -7,31 +7,16 @@
 #include "pool.h"
 
 namespace bidiffsr {
-namespace {
-
-struct MomentsArgs {
-  const Kernels& k;
-  const float* x;
-  int64_t width, channels;
-  float* moments;
-
-  static void run(void* context, int64_t row) {
-    const MomentsArgs& a = *static_cast<MomentsArgs*>(context);
-    float* sum = a.moments + row * 2 * a.channels;
-    memset(sum, 0, 2 * a.channels * sizeof(float));
-    a.k.moments(a.x + row * a.width * a.channels, a.width, a.channels, sum, sum + a.channels);
-  }
-};
-
-}  // namespace
-
 int32_t row_moments(int32_t isa, int32_t threads, const float* x, int64_t rows, int64_t width, int64_t channels,
                          float* moments) {
   const Kernels* k = kernels(isa);
   if (!k) return BIDIFFSR_UNSUPPORTED;
-  MomentsArgs args{*k, x, width, channels, moments};
   try {
-    parallel(threads, rows, MomentsArgs::run, &args);
+    parallel(threads, rows, [&](int64_t row) {
+      float* sum = moments + row * 2 * channels;
+      memset(sum, 0, 2 * channels * sizeof(float));
+      k->moments(x + row * width * channels, width, channels, sum, sum + channels);
+    });
   } catch (const std::bad_alloc&) {
     return BIDIFFSR_OUT_OF_MEMORY;
   }

@@ -101,7 +101,7 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon",          WORD_BYTES, BLOCK,    LANES,         store_weights, pack_row, count, finish,
+const Kernels neon_kernels = {WORD_BYTES, BLOCK, LANES, store_weights, pack_row, count, finish,
                               activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

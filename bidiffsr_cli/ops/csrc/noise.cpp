@@ -2,7 +2,7 @@
 // nothing is asked of a mathematical library, whose last bits differ.
 #include <stdint.h>
 
-#include <exception>
+#include <new>
 
 #include "kernels.h"
 #include "pool.h"
@@ -65,33 +65,24 @@ void normal(uint32_t distance, uint32_t direction, float* cosine, float* sine) {
   *cosine = (quarter & 2 ? -x : x) * r, *sine = (quarter & 2 ? -y : y) * r;
 }
 
-struct Field {
-  uint64_t seed;
-  int32_t draw;
-  int64_t height, width;
-  float* out;
-
-  static void row(void* context, int64_t y) {
-    const Field& f = *static_cast<Field*>(context);
-    float *first = f.out + y * f.width, *second = first + f.height * f.width, *third = second + f.height * f.width;
-    for (int64_t x = 0; x < f.width; x++) {
-      uint32_t c[4] = {uint32_t(x), uint32_t(y), uint32_t(f.draw), 0};
-      philox(c, uint32_t(f.seed), uint32_t(f.seed >> 32));
-      float unused;
-      normal(c[0], c[1], first + x, second + x);
-      normal(c[2], c[3], third + x, &unused);
-    }
-  }
-};
-
 }  // namespace
 }  // namespace bidiffsr
 
 extern "C" int32_t bidiffsr_noise(uint64_t seed, int32_t draw, int32_t height, int32_t width, int32_t threads, float* field) {
-  bidiffsr::Field f{seed, draw, height, width, field};
+  using namespace bidiffsr;
+  const int64_t size = int64_t(height) * width;
   try {
-    bidiffsr::parallel(threads, height, bidiffsr::Field::row, &f);
-  } catch (const std::exception&) {
+    parallel(threads, height, [&](int64_t y) {
+      float *first = field + y * width, *second = first + size, *third = second + size;
+      for (int32_t x = 0; x < width; x++) {
+        uint32_t c[4] = {uint32_t(x), uint32_t(y), uint32_t(draw), 0};
+        philox(c, uint32_t(seed), uint32_t(seed >> 32));
+        float unused;
+        normal(c[0], c[1], first + x, second + x);
+        normal(c[2], c[3], third + x, &unused);
+      }
+    });
+  } catch (const std::bad_alloc&) {
     return BIDIFFSR_OUT_OF_MEMORY;
   }
   return BIDIFFSR_OK;

@@ -31,7 +31,7 @@ class NativeUNet:
     """
 
     def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> None:
-        self.network = native.Network(engine.isa, program_of(config, arrays, engine.dtype))
+        self.network = native.NativeProgram(engine.isa, program_of(config, arrays, engine.dtype))
 
     def __call__(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
         """As UNet.forward."""
