@@ -406,6 +406,11 @@ def library() -> Any:
     return found
 
 
+def library_name(system: str) -> str:
+    """What the library's file is called on a system, as `platform.system` names it."""
+    return {"Windows": "bidiffsr_ops.dll", "Darwin": "libbidiffsr_ops.dylib"}.get(system, "libbidiffsr_ops.so")
+
+
 _P, _I32, _I64, _F64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_supported": (_I32, [_I32]),
@@ -426,7 +431,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 @functools.cache
 def _load() -> tuple[Any, str | None]:
     """(the library, None), or (None, why there is none)."""
-    name = "bidiffsr_ops.dll" if platform.system() == "Windows" else "libbidiffsr_ops.so"
+    name = library_name(platform.system())
     candidates = [Path(folder) / name for folder in FOLDERS]  # two folders where the installation is editable
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:

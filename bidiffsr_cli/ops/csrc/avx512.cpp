@@ -84,8 +84,7 @@ void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, c
 
 void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
                    int64_t blocks, int64_t pixels, float* out) {
-  static const bool pairs = __builtin_cpu_supports("avx512bf16");
-  if (pairs) return convolve_by_avx512bf16(runs, rows, run, stride, weights, blocks, pixels, out);
+  if (multiplies_bfloat16()) return convolve_by_avx512bf16(runs, rows, run, stride, weights, blocks, pixels, out);
   const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
   convolve_blocks<8, 1>(args, convolve_blocks<6, 2>(args, 0));
 }

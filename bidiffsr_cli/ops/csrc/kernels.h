@@ -96,6 +96,9 @@ extern const Kernels neon_kernels;
 // The table of an instruction set that can run here, else null.
 const Kernels* kernels(int32_t isa);
 
+// Whether the processor has AVX512_BF16 beside what avx512_kernels need.
+bool multiplies_bfloat16();
+
 // The bfloat16 that is nearest to a value, to even where two are.
 inline uint16_t to_bfloat16(float value) {
   uint32_t bits;
