@@ -6,11 +6,14 @@ Examples:
   bidiffsr eval --hr photos/ -m fast -m mine.safetensors --json
   bidiffsr eval --hr Set5/HR --sr results/ --label other-tool
   bidiffsr eval --hr photos/ --degrade blur=0.6,noise=3,jpeg=85
+  bidiffsr eval --hr photos/ --metrics lpips_alex,grain,weave,comb,cross
 
 Small pictures are taken from --lr, or made from the originals by MATLAB's
 bicubic. Pictures belong together by name: baby.png, babyx2.png,
 baby_LRBI_x2.png, baby_SRF_2_LR.png. Bicubic interpolation is always scored
-too. --degrade makes small pictures worse, the same way every time, in this
+too. --metrics also knows grain and weave (in flat places, levels of 255), comb
+and cross (in the spectrum, dB): artefacts that the others hardly see; near 0
+is best. --degrade makes small pictures worse, the same way every time, in this
 order: kernel (lanczos, bilinear or area instead of bicubic), blur (pixels),
 noise (levels of 255), chroma (blur of colours), sharpen, jpeg or webp
 (quality). With -o everything is kept in a folder: pictures, results.json,
@@ -65,7 +68,12 @@ class Scoring:
     """How results are compared with originals."""
 
     metrics: Annotated[
-        str, o.option("NAME,...", "psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr.", panel=COMPARISON)
+        str,
+        o.option(
+            "NAME,...",
+            "psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr, grain, weave, comb, cross.",
+            panel=COMPARISON,
+        ),
     ] = "psnr_y,ssim_y,lpips_alex,lr_psnr"
     protocol: Annotated[
         Literal["paper", "full"],

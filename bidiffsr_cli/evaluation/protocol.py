@@ -2,17 +2,20 @@
 
 rule = rules("paper", 2)
 measure("psnr_y", sr, pixels, rule)
+values, artefacts = measure_all(["psnr_y", "grain"], sr, pixels, rule)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..errors import UsageError
 from ..images.resizing import downscale_bicubic
-from . import metrics
+from . import artefacts, metrics
+from .artefacts import Artefacts, find_artefacts
 from .testset import Pixels
 
 
@@ -58,7 +61,7 @@ def measure(name: str, sr: Tensor, pixels: Pixels, rule: Rules) -> float:
     """One metric of one enlarged picture; PSNR of equal pictures, which is infinite, is 100 dB, so that means exist.
 
     Args:
-        name: of `paper.ALL_METRICS`.
+        name: of `paper.ALL_METRICS`, but none of `artefacts.NAMES`.
         sr: 3×H×W uint8.
         pixels: what it was made from, and what it is compared with.
         rule: what is left out.
@@ -73,3 +76,20 @@ def measure(name: str, sr: Tensor, pixels: Pixels, rule: Rules) -> float:
     else:
         value = getattr(metrics, name)(sr, pixels.hr, rule.crop)
     return min(value, 100.0)
+
+
+def measure_all(
+    names: Sequence[str], sr: Tensor, pixels: Pixels, rule: Rules
+) -> tuple[dict[str, float], Artefacts | None]:
+    """Several metrics of one enlarged picture, and its artefacts if one of them is asked for; otherwise as `measure`.
+
+    Args:
+        names: of `paper.ALL_METRICS`.
+
+    Returns:
+        Name -> value in the order of the names, without what cannot be told of this picture.
+    """
+    found = find_artefacts(sr, pixels.hr) if set(artefacts.NAMES) & set(names) else None
+    known = found.figures() if found else {}
+    values = {name: known.get(name) if name in artefacts.NAMES else measure(name, sr, pixels, rule) for name in names}
+    return {name: value for name, value in values.items() if value is not None}, found

@@ -23,6 +23,7 @@ class Evaluation:
         dataset: what the test set is called.
         rule: the protocol and scale.
         lr_given: whether the small pictures were given, not made from the originals.
+        metrics: names of what was measured.
         scores: by picture, then by subject.
         paper: the set of the paper that it stands beside, or an empty string.
         environment: versions and machine.
@@ -34,6 +35,7 @@ class Evaluation:
     dataset: str
     rule: Rules
     lr_given: bool
+    metrics: Sequence[str]
     scores: Sequence[Score]
     paper: str
     environment: dict[str, str]
@@ -70,6 +72,7 @@ class Evaluation:
                     "count": summary.count,
                     "mean": summary.mean,
                     "interval_95": summary.interval,
+                    **self._spectrum(summary),
                     "seconds": {"picture": summary.seconds.get("total"), "per_step": summary.seconds.get("per_step")},
                     "peak_memory_bytes": summary.memory.get("host"),
                 }
@@ -89,3 +92,8 @@ class Evaluation:
             "environment": self.environment,
             "warnings": list(self.warnings),
         }
+
+    def _spectrum(self, summary: Summary) -> dict[str, dict[str, float]]:
+        """comb by period and cross by ring, as far as they were asked for."""
+        spectrum = summary.artefacts.spectrum() if summary.artefacts else {}
+        return {name: values for name, values in spectrum.items() if name in self.metrics}

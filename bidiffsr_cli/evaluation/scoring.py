@@ -21,7 +21,8 @@ from ..errors import InputError, UsageError
 from ..images.pixels import to_image
 from ..journal import Journal
 from ..options import PIXELS
-from .protocol import Rules, measure
+from .artefacts import Artefacts, restored
+from .protocol import Rules, measure_all
 from .subjects import Subject
 from .testset import Case, Pixels
 
@@ -33,7 +34,8 @@ class Score:
     Attributes:
         image: name of the picture.
         label, identity: of the subject.
-        values: metric -> value.
+        values: metric -> value; without what cannot be told of this picture.
+        artefacts: what is pooled over pictures; None where it was not asked for.
         figures: of the work; empty for what was finished before.
         size: (width, height) of the result.
         saved: where the picture lies, in the folder of the evaluation; None where it was not kept.
@@ -43,6 +45,7 @@ class Score:
     label: str
     identity: dict[str, Any]
     values: dict[str, float]
+    artefacts: Artefacts | None
     figures: dict[str, Any]
     size: tuple[int, int]
     saved: str | None
@@ -101,7 +104,8 @@ def score_all(
                 known = _score(case, pixels, subject, rule, wanted, keep, saved)
                 if journal:
                     journal.add(key, known)
-            scores.append(Score(**known | {"size": tuple(known["size"]), "saved": saved}))
+            artefacts = restored(known["artefacts"])
+            scores.append(Score(**known | {"artefacts": artefacts, "size": tuple(known["size"]), "saved": saved}))
             progress(len(scores), total)
     return scores
 
@@ -109,6 +113,8 @@ def score_all(
 def _known(entry: Any) -> dict[str, Any] | None:
     """What a journal says of a score, if it is what is written there."""
     fields = {field.name for field in dataclasses.fields(Score)}
+    if isinstance(entry, dict):
+        entry = {"artefacts": None} | entry  # those of 0.1.0 do not have it
     sound = isinstance(entry, dict) and entry.keys() == fields and isinstance(entry["size"], list)
     return entry if sound and isinstance(entry["values"], dict) and isinstance(entry["figures"], dict) else None
 
@@ -123,7 +129,7 @@ def _score(
     saved: str | None,
 ) -> dict[str, Any]:
     sr, figures = subject.enlarge(pixels, rule.scale)
-    values = {name: measure(name, sr, pixels, rule) for name in wanted}
+    values, artefacts = measure_all(wanted, sr, pixels, rule)
     if keep and saved:
         target = keep / saved
         try:
@@ -138,6 +144,7 @@ def _score(
         "label": subject.label,
         "identity": subject.identity,
         "values": values,
+        "artefacts": artefacts and dataclasses.asdict(artefacts),
         "figures": figures,
         "size": [sr.shape[2], sr.shape[1]],
         "saved": saved,

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from .artefacts import Artefacts, pool
 from .scoring import Score
 
 CONFIDENCE = 0.95
+POOLED = ("weave", "comb", "cross")
+"""Metrics whose figure for several pictures is not the mean of theirs."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,10 @@ class Summary:
     Attributes:
         label, identity: of the subject.
         count: pictures.
-        mean: metric -> mean.
-        interval: metric -> half the width of the mean's 95 % confidence interval (Student's t); none for one picture.
+        mean: metric -> mean over the pictures of which it can be told; of artefacts: that of all pictures pooled.
+        interval: metric -> half the width of the mean's 95 % confidence interval (Student's t); none of one picture,
+            nor of what is pooled instead of averaged: weave, comb and cross.
+        artefacts: of all pictures pooled; None where they were not asked for.
         seconds: phase, as of `results.Seconds` -> median over the pictures; none where nothing was measured.
         memory: host and device -> peak of the process so far, bytes; only what could be read.
     """
@@ -33,6 +38,7 @@ class Summary:
     count: int
     mean: dict[str, float]
     interval: dict[str, float]
+    artefacts: Artefacts | None
     seconds: dict[str, float]
     memory: dict[str, int]
 
@@ -44,7 +50,11 @@ def summarize(scores: Sequence[Score]) -> list[Summary]:
 
 
 def _summary(label: str, scores: Sequence[Score]) -> Summary:
-    values = {name: [score.values[name] for score in scores] for name in scores[0].values}
+    names = dict.fromkeys(name for score in scores for name in score.values)
+    values = {name: [score.values[name] for score in scores if name in score.values] for name in names}
+    found = [score.artefacts for score in scores if score.artefacts]
+    together = pool(found) if found else None
+    pooled = {name: value for name, value in together.figures().items() if name in names} if together else {}
     measured = [score.figures for score in scores if score.figures]
     phases = list(measured[0]["seconds"]) if measured else []
     peaks = {place: [figures["peak_memory_bytes"][place] or 0 for figures in measured] for place in ("host", "device")}
@@ -52,8 +62,9 @@ def _summary(label: str, scores: Sequence[Score]) -> Summary:
         label,
         scores[0].identity,
         len(scores),
-        {name: statistics.fmean(of_it) for name, of_it in values.items()},
-        {name: _half_width(of_it) for name, of_it in values.items()} if len(scores) > 1 else {},
+        {name: statistics.fmean(of_it) for name, of_it in values.items()} | pooled,
+        {name: _half_width(of_it) for name, of_it in values.items() if len(of_it) > 1 and name not in POOLED},
+        together,
         {phase: statistics.median(figures["seconds"][phase] for figures in measured) for phase in phases},
         {place: max(of_it) for place, of_it in peaks.items() if any(of_it)},
     )

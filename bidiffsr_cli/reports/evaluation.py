@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..evaluation.artefacts import NAMES as ARTEFACTS
 from ..evaluation.paper import METRICS as OF_PAPER
 from ..evaluation.paper import paper_rows
 from ..evaluation.result import Evaluation
@@ -28,6 +29,10 @@ NOTE = (
     f"{BETTER} LR-PSNR is of the result, made small again, against the "
     "small picture that it came from. Seconds are of a picture and of a step, medians."
 )
+OF_ARTEFACTS = (
+    " Grain and weave in levels of 255, comb and cross in dB, all less the original's: near 0 is best. Weave, comb and "
+    "cross are of all pictures pooled."
+)
 
 
 def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
@@ -37,7 +42,7 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
         intervals: add half the width of the 95 % confidence interval of each mean.
     """
     summaries = evaluation.summaries
-    metrics = list(summaries[0].mean)
+    metrics = evaluation.metrics
     rows = [
         (
             summary.label,
@@ -50,7 +55,8 @@ def tables(evaluation: Evaluation, *, intervals: bool) -> list[Table]:
     header = ("", *(METRIC_NAMES[name] for name in metrics), "s", "s/step")
     pictures = counted(evaluation.count, "picture")
     title = f"{evaluation.dataset} x{evaluation.rule.scale}, {pictures}"
-    note = NOTE + (" ± is half of the mean's 95 % confidence interval." if intervals else "")
+    note = NOTE + (OF_ARTEFACTS if set(ARTEFACTS) & set(metrics) else "")
+    note += " ± is half of the mean's 95 % confidence interval." if intervals else ""
     found = [Table(title, header, rows, note)]
     if evaluation.paper:
         found.append(_beside_paper(evaluation))
@@ -93,7 +99,7 @@ def _as_csv(evaluation: Evaluation) -> str:
     """One row for each picture and subject."""
     scores = evaluation.scores
     identity = list(dict.fromkeys(key for score in scores for key in score.identity))
-    metrics = list(scores[0].values)
+    metrics = evaluation.metrics
     work = [name for name, place in COLUMNS.items() if place[0] in ("seconds", "peak_memory_bytes")]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -105,7 +111,7 @@ def _as_csv(evaluation: Evaluation) -> str:
             evaluation.rule.scale,
             evaluation.rule.name,
             *(score.identity.get(key) for key in identity),
-            *(score.values[name] for name in metrics),
+            *(score.values.get(name) for name in metrics),
             *(cell(score.figures, COLUMNS[name]) for name in work),
         ]
         table.writerow(map(csv_cell, row))
@@ -224,12 +230,12 @@ def _work(evaluation: Evaluation) -> list[Table]:
 
 
 def _by_picture(evaluation: Evaluation) -> Table:
-    metrics = list(evaluation.scores[0].values)
+    metrics = evaluation.metrics
     rows = [
         (
             score.image,
             score.label,
-            *(score_text(name, score.values[name]) for name in metrics),
+            *(score_text(name, score.values.get(name)) for name in metrics),
             _seconds(score.figures["seconds"]["total"] if "seconds" in score.figures else None),
         )
         for score in evaluation.scores
@@ -245,8 +251,8 @@ def _as_json(evaluation: Evaluation) -> str:
 
 
 def _mean(summary: Summary, name: str, interval: bool) -> str:
-    text = score_text(name, summary.mean[name])
-    return f"{text} ± {score_text(name, summary.interval[name])}" if interval and summary.interval else text
+    text = score_text(name, summary.mean.get(name))
+    return f"{text} ± {score_text(name, summary.interval[name])}" if interval and name in summary.interval else text
 
 
 def _signed(name: str, value: float) -> str:

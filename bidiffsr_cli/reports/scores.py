@@ -14,9 +14,14 @@ METRIC_NAMES = {
     "ssim_rgb": "SSIM-RGB",
     "lpips_alex": "LPIPS",
     "lr_psnr": "LR-PSNR",
+    "grain": "grain",
+    "weave": "weave",
+    "comb": "comb",
+    "cross": "cross",
     "seconds": "s",
 }
 BETTER = "PSNR in dB and SSIM: higher is better; LPIPS: lower."
+FORMATS = {"seconds": ".2f", "grain": "+.2f", "weave": ".3f", "comb": "+.2f", "cross": "+.2f"}
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 UNKNOWN = "–"
 
@@ -32,7 +37,7 @@ def score_text(name: str, value: float | None) -> str:
         return UNKNOWN
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:.2f}" if "psnr" in name or name == "seconds" else f"{value:.4f}"
+    return format(value, FORMATS.get(name, ".2f" if "psnr" in name else ".4f"))
 
 
 def scores_table(title: str, versions: Sequence[tuple[str, Mapping[str, float]]]) -> str:

@@ -54,7 +54,7 @@ class EvaluateRequest:
             Bicubic interpolation is scored in any case.
         steps: numbers of steps, each scored with every model, instead of those of `options`.
         options: how models enlarge; its scale is that of the small pictures.
-        metrics: of psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr.
+        metrics: of psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr, grain, weave, comb, cross.
         protocol: paper leaves a border of as many pixels as the scale out of PSNR and SSIM, full nothing.
         paper_row: put the paper's figures beside these: the set is one of Set5, B100, Urban100, Manga109.
         machine: where models run.
@@ -154,6 +154,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
             dataset,
             rule,
             lr is not None,
+            metrics,
             scores,
             paper,
             environment(),

@@ -21,7 +21,7 @@ def test_every_documented_field_is_there(folder: Path, run: Run, model: Path) ->
     for place, mode in {"Set5/HR": "RGB", "finished": "L"}.items():
         Path(place).mkdir(parents=True)
         for name in ("one", "two"):
-            picture(mode, (48, 32)).save(f"{place}/{name}.png")
+            picture(mode, (72, 64)).save(f"{place}/{name}.png")
     Path("photos").mkdir()
     picture().save("photos/fine.png")
     Path("photos/notes.txt").write_text("no picture")
@@ -36,7 +36,7 @@ def test_every_documented_field_is_there(folder: Path, run: Run, model: Path) ->
         run("batch", "photos", "-o", "out", "--dry-run", *options),
         run("batch", "photos", "-o", "out", *options),
         run(*scoring, "--paper-row"),
-        run("eval", "--hr", "Set5/HR", "--sr", "finished", "--json", "--metrics", "psnr_y"),
+        run("eval", "--hr", "Set5/HR", "--sr", "finished", "--json", "--metrics", "psnr_y,comb,cross"),
         run("compare", "photo.png", "photos/fine.png", "-o", "page.html", "--json"),
         run("compare", "Set5/HR", "finished", "--reference", "Set5/HR", "-o", "scores.html", "--json"),
     ]

@@ -145,6 +145,30 @@ def test_finished_pictures_of_any_tool(run: Run, model: Path, originals: Path) -
     assert ours.json["protocol"]["small pictures"] == "given"
 
 
+def test_artefacts_stand_in_every_report(run: Run, folder: Path) -> None:
+    for name in ("HR", "SR"):
+        Path(name).mkdir()
+    for name, size in (("large", (80, 72)), ("small", (40, 24))):
+        Image.new("RGB", size, "grey").save(f"HR/{name}.png")
+        Image.effect_noise(size, 5).convert("RGB").save(f"SR/{name}.png")
+    options = ["eval", "--hr", "HR", "--sr", "SR", "--label", "noise", "--metrics", "grain,weave,comb,cross,psnr_y"]
+    finished = run(*options, "-o", "out", "--json")
+    assert finished.code == 0, finished.err
+    noise = finished.json["subjects"][1]
+    assert 4 < noise["mean"]["grain"] < 6 and noise["mean"]["comb"] == max(noise["comb"].values())
+    large, small = (image for image in finished.json["images"] if image["label"] == "noise")
+    assert large["weave"] == noise["mean"]["weave"] and not {"grain", "weave", "comb", "cross"} & set(small)
+    rows = list(csv.DictReader(Path("out/results.csv").read_text().splitlines()))
+    assert [row["comb"] for row in rows if row["image"] == "small"] == ["", ""]
+    assert float(rows[1]["cross"]) == large["cross"]
+    cells = [f"{large['grain']:+.2f}", f"{large['weave']:.3f}", f"{large['comb']:+.2f}", f"{large['cross']:+.2f}"]
+    text, page = (Path(f"out/results.{suffix}").read_text() for suffix in ("md", "html"))
+    assert f"| noise | {' | '.join(cells)} | " in text and "| small | noise | – | – | – | – | " in text
+    assert "near 0 is best" in text and "near 0 is best" in page and f'<td class="number">{cells[2]}</td>' in page
+    assert run(*options, "-o", "out", "--json").json == finished.json
+    assert b"comb" not in run("eval", "--hr", "HR", "--sr", "SR", "--metrics", "psnr_y").out
+
+
 @pytest.mark.parametrize("suffix", ["json", "csv", "md", "html"])
 def test_one_report(run: Run, model: Path, originals: Path, suffix: str) -> None:
     options = ["eval", "--hr", originals, "-m", model, "--steps", "1", "--metrics", "psnr_y,lpips_alex", "--limit", "1"]

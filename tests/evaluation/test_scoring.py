@@ -13,6 +13,7 @@ from PIL import Image
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.errors import InputError, UsageError
 from bidiffsr_cli.evaluation import metrics
+from bidiffsr_cli.evaluation.artefacts import NAMES
 from bidiffsr_cli.evaluation.paper import METRICS, SETS, guess_set, paper_rows
 from bidiffsr_cli.evaluation.protocol import rules
 from bidiffsr_cli.evaluation.scoring import score_all
@@ -20,8 +21,9 @@ from bidiffsr_cli.evaluation.subjects import AtSteps, Bicubic, Finished
 from bidiffsr_cli.evaluation.summary import student_t, summarize
 from bidiffsr_cli.evaluation.testset import open_test_set
 from bidiffsr_cli.evaluation.validate import Validation
-from bidiffsr_cli.images.pixels import to_levels
+from bidiffsr_cli.images.pixels import to_image, to_levels
 from bidiffsr_cli.images.resizing import downscale_bicubic
+from bidiffsr_cli.journal import Journal
 from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.pipeline import SuperResolver
 from bidiffsr_cli.runtime import Machine, choose_runtime
@@ -59,6 +61,33 @@ def test_bicubic_is_scored_as_by_hand(originals: Path) -> None:
     assert summary.mean["psnr_y"] == pytest.approx(statistics.fmean(values))
     assert summary.interval["psnr_y"] == pytest.approx(12.7062 * abs(values[0] - values[1]) / 2, rel=1e-4)
     assert not summary.seconds and not summary.memory and summary.count == 2
+
+
+def test_artefacts_are_pooled_and_left_out_where_they_cannot_be_told(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for name, texture, added in (("flat", 0, 4), ("rough", 30, 4), ("small", 0, 2)):
+        side = 40 if name == "small" else 72
+        hr = 128 + texture * torch.randn(3, side, side, generator=draw)
+        sr = hr + added * (1 - 2 * (torch.arange(side) % 2))
+        for folder, levels in (("HR", hr), ("SR", sr)):
+            save(to_image(levels.clamp(0, 255).round().to(torch.uint8), "RGB"), tmp_path / folder / f"{name}.png")
+    cases = open_test_set(tmp_path / "HR", 2, finished=tmp_path / "SR")
+    wanted = ["psnr_y", *NAMES]
+    with Journal(tmp_path / "scores.jsonl") as journal:
+        scores = score_all(cases, [Finished("stripes")], rules("paper", 2), wanted, journal=journal)
+        assert score_all(cases, [Finished("stripes")], rules("paper", 2), wanted, journal=journal) == scores
+    flat, rough, small = (score.values for score in scores)
+    assert list(flat) == wanted and list(rough) == ["psnr_y", "comb", "cross"] and list(small) == ["psnr_y"]
+    assert flat["grain"] == pytest.approx(4)
+    (summary,) = summarize(scores)
+    assert summary.mean["grain"] == flat["grain"] and summary.mean["weave"] == flat["weave"]  # the only one
+    assert summary.mean["psnr_y"] == pytest.approx(statistics.fmean(score.values["psnr_y"] for score in scores))
+    assert list(summary.interval) == ["psnr_y"]
+    assert summary.artefacts is not None and summary.mean["comb"] == max(summary.artefacts.comb)
+    (alone,) = summarize(score_all(cases, [Finished("stripes")], rules("paper", 2), ["comb"]))
+    assert alone.mean == {"comb": summary.mean["comb"]}
+    (none,) = summarize(score_all(cases[2:], [Finished("stripes")], rules("paper", 2), ["grain"]))
+    assert none.mean == {} == none.interval
 
 
 def test_finished_pictures_that_equal_the_originals(originals: Path) -> None:
