@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def photos(folder: Path) -> Path:
 def options(photos: Path) -> list[str]:
     changes = [word for change in CHANGES for word in ("--set", change)]
     return ["smoke", *changes, "--data", "photos", "--cache", "cache", "-o", "run", "--threads", "1"]
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT is heeded, as at a terminal; a shell's background jobs inherit an ignored one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: list[str]) -> None:
@@ -228,6 +237,7 @@ def test_a_stop_saves_the_state(run: Run, options: list[str], number: int, code:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_between_iterations(
     run: Run, options: list[str], number: int, code: int, monkeypatch: pytest.MonkeyPatch
@@ -240,7 +250,7 @@ def test_a_signal_between_iterations(
             signal.raise_signal(number)
 
     monkeypatch.setattr(Trainer, "step", and_then_a_signal)
-    finished = run("train", *options, "--iterations", "100000")
+    finished = run("train", *options, "--iterations", "9")
     assert finished.code == code and "the state is saved" in finished.err, finished.err
     assert last_line()["iteration"] == 2
     resumed = run("train", "--resume", "-o", "run", "--cache", "cache", "--iterations", "3", "--threads", "1")
