@@ -79,6 +79,8 @@ def open_plain(path: Path, flags: int) -> int:
         OSError: it is something else, or cannot be opened.
     """
     careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():  # Windows, where making a link takes a privilege
+        raise OSError(errno.ELOOP, "It is a link", str(path))
     file = os.open(path, flags | careful, 0o666)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)

@@ -221,6 +221,10 @@ def test_check_output(tmp_path: Path) -> None:
     assert "is a folder" in refused(tmp_path, overwrite=True)
     assert "does not exist" in refused(tmp_path / "none" / "a.png")
     assert "not a folder" in refused(tmp_path / "file" / "a.png")
+
+
+@posix
+def test_check_output_knows_names_that_no_file_can_have(tmp_path: Path) -> None:
     assert "cannot be written" in refused(tmp_path / ("x" * 300))
     assert "cannot be written" in refused(Path("a\0b"))
 

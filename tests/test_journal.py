@@ -105,6 +105,7 @@ def test_what_does_not_fit_on_the_disk_leaves_no_part_of_a_line(tmp_path: Path) 
         assert journal.entries == {"a": 1, "c": 3}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and links")
 @pytest.mark.parametrize("what", ["link", "dangling link", "pipe", "folder"])
 def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, what: str) -> None:
     path, target = tmp_path / "done-1-of-1.jsonl", tmp_path / "precious.txt"

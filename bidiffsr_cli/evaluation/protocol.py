@@ -26,7 +26,7 @@ class Rules:
     Attributes:
         name: of the protocol.
         scale: how much larger.
-        crop: pixels that PSNR and SSIM leave out at each side; LPIPS leaves out none.
+        crop: pixels that PSNR and SSIM leave out at each side; LPIPS and artefacts leave out none.
     """
 
     name: str

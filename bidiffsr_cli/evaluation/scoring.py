@@ -104,7 +104,7 @@ def score_all(
                 known = _score(case, pixels, subject, rule, wanted, keep, saved)
                 if journal:
                     journal.add(key, known)
-            artefacts = restored(known["artefacts"])
+            artefacts = restored(known.get("artefacts"))
             scores.append(Score(**known | {"artefacts": artefacts, "size": tuple(known["size"]), "saved": saved}))
             progress(len(scores), total)
     return scores
@@ -113,9 +113,7 @@ def score_all(
 def _known(entry: Any) -> dict[str, Any] | None:
     """What a journal says of a score, if it is what is written there."""
     fields = {field.name for field in dataclasses.fields(Score)}
-    if isinstance(entry, dict):
-        entry = {"artefacts": None} | entry  # those of 0.1.0 do not have it
-    sound = isinstance(entry, dict) and entry.keys() == fields and isinstance(entry["size"], list)
+    sound = isinstance(entry, dict) and entry.keys() | {"artefacts"} == fields and isinstance(entry["size"], list)
     return entry if sound and isinstance(entry["values"], dict) and isinstance(entry["figures"], dict) else None
 
 
@@ -144,11 +142,10 @@ def _score(
         "label": subject.label,
         "identity": subject.identity,
         "values": values,
-        "artefacts": artefacts and dataclasses.asdict(artefacts),
         "figures": figures,
         "size": [sr.shape[2], sr.shape[1]],
         "saved": saved,
-    }
+    } | ({"artefacts": dataclasses.asdict(artefacts)} if artefacts else {})
 
 
 def _key(case: Case, subject: Subject, rule: Rules, wanted: Sequence[str]) -> str:

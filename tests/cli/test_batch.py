@@ -258,8 +258,8 @@ def test_a_file_that_appears_meanwhile_is_not_touched(
         Path("out/a.png").write_bytes(b"mine")
         return sample(*args, **options)
 
-    sample = local.sample
-    monkeypatch.setattr(local, "sample", late)
+    sample = local.sample_job
+    monkeypatch.setattr(local, "sample_job", late)
     finished = batch("in", "-o", "out", "--include", "a.*", "--json")
     assert finished.code == 3 and Path("out/a.png").read_bytes() == b"mine"
 
