@@ -174,7 +174,7 @@ uint32_t bits_of(const uint8_t* row, int64_t first, int64_t count) {
   uint64_t found = 0;
   for (int64_t byte = first / 8; byte <= (first + count - 1) / 8; byte++)
     found |= uint64_t(row[byte]) << (8 * (byte - first / 8));
-  return uint32_t(found >> first % 8 & (uint64_t(1) << count) - 1);
+  return uint32_t((found >> (first % 8)) & ((uint64_t(1) << count) - 1));
 }
 
 // Two rows of C channels -> one of half the width and 4C channels.
