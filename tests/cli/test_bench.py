@@ -119,6 +119,7 @@ def test_the_reference_alone(bench: Run) -> None:
     assert (two["name"], two["what"], two["ratio"]) == ("two at once: tiny", "reference", None)
 
 
+@pytest.mark.slow
 def test_quiet(bench: Run) -> None:
     finished = bench("--only", "layers", "--quiet")
     assert (finished.code, finished.out, finished.err) == (0, b"", "")

@@ -241,6 +241,7 @@ def other_weights(path: Path) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_a_packed_file_that_computes_something_else_is_not_written(
     folder: Path, golden: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
