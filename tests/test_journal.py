@@ -106,8 +106,13 @@ def test_what_does_not_fit_on_the_disk_leaves_no_part_of_a_line(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes and links")
+@pytest.mark.parametrize("system", ["this one", "without O_NOFOLLOW"])  # as Windows is
 @pytest.mark.parametrize("what", ["link", "dangling link", "pipe", "folder"])
-def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, what: str) -> None:
+def test_what_is_no_plain_file_is_left_alone(
+    tmp_path: Path, what: str, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if system != "this one":
+        monkeypatch.delattr(os, "O_NOFOLLOW")
     path, target = tmp_path / "done-1-of-1.jsonl", tmp_path / "precious.txt"
     target.write_text("precious\nwords\n")
     if what == "pipe":

@@ -15,6 +15,11 @@ def test_a_sum_that_cancels_is_plus_one():
     assert bool((binarize(x, -x) == 1).all())
 
 
+def test_signs_do_not_break_a_compiled_graph():
+    found = torch._dynamo.explain(binarize)(torch.randn(1, 3, 4, 4), torch.randn(3, 1, 1), torch.float16)
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
 def test_scales_are_the_mean_magnitude_of_each_output_channel():
     weight = torch.randn(7, 5, 3, 3)
     torch.testing.assert_close(channel_scales(weight), weight.abs().mean((1, 2, 3)))
