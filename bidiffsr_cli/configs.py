@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
 from dataclasses import dataclass, field
-from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .errors import CheckpointError
+from .fields import check, check_between, check_one_of, parse_config
 
 # Steps of the presets where a config names none: those of the authors' diffusion.
 IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
@@ -34,6 +33,25 @@ METHODS = {
     "bbcu": "",
     "full_precision": "nothing in it is one bit",
 }
+
+
+@dataclass(frozen=True)
+class UpsamplerConfig:
+    """Small full-precision networks, one for each scale, that enlarge the picture before the diffusion begins.
+
+    What they make is the mean of what the picture may look like, to which the diffusion adds the rest (Whang et al.,
+    arXiv 2112.02475).
+    """
+
+    blocks: dict[str, int] = field(hash=False)
+    """Scale -> number of its residual blocks."""
+    channels: int = 32
+
+    def __post_init__(self) -> None:
+        check_between(self, "channels", 1, 256)
+        scales = set(map(str, range(1, 17)))
+        check(bool(self.blocks) and set(self.blocks) <= scales, self, "blocks")
+        check(all(0 <= count <= 32 for count in self.blocks.values()), self, "blocks")
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,8 @@ class UNetConfig:
     """K of the time-aware redistribution (TaR); 1 is a fixed bias, and all that other methods have."""
     taa_groups: int = 5
     """K of the time-aware activation (TaA); 1 is a plain RPReLU, and all that other methods have."""
+    upsampler: UpsamplerConfig | None = None
+    """What is added to bicubic interpolation before the diffusion begins; None for nothing."""
 
     def __post_init__(self) -> None:
         sr3 = self.type == "sr3"
@@ -135,18 +155,21 @@ class DiffusionConfig:
     residual_scale: dict[str, float] | None = None
     """s for each scale, where the target is the residual."""
     upsample: str = "bicubic_075"
-    """up(): bicubic with a = -0.75; bicubic_075_clipped clips the result to [0, 1]."""
+    """up(): bicubic with a = -0.75, and what a network's upsampler adds; bicubic_075_clipped clips it to [0, 1]."""
     spacing: str = "leading"
     """Which of the T steps N steps visit: leading (0 comes last, T-1 is left out) or trailing (T-1 comes first)."""
     clip: tuple[float, float] | None = (-1.0, 1.0)
     """Range that predictions of x_0 are clamped to."""
+    first_step: str = "network"
+    """What predicts x_0 from pure noise, which tells nothing of it: network; or mean, which costs nothing. The mean of
+    the residual is 0 where an upsampler made up()."""
     temperature: float = 1.0
     """Standard deviation of the start noise."""
     noise_by_detail: float | None = None
     """Deviation of up(LR) around a pixel, of values in [0, 1], from which on there is all of the noise; where the
     picture is flatter there is less of it, and none where it is uniform. None: as much everywhere."""
     residual_by_detail: float | None = None
-    """Detail of up(LR) around a pixel (see `diffusion/conditioning.py`) from which on all of the residual is added;
+    """Detail of up(LR) around a pixel (see `diffusion/detail.py`) from which on all of the residual is added;
     where there is less, less of it, and nothing where the picture is uniform. None: all of it everywhere."""
     default_steps: int = 50
     presets: dict[str, int] = field(default_factory=lambda: dict(IMAGE_PRESETS))
@@ -159,6 +182,10 @@ class DiffusionConfig:
         check_one_of(self, "input_gain", {"none", "alpha"})
         check_one_of(self, "upsample", {"bicubic_075", "bicubic_075_clipped"})
         check_one_of(self, "spacing", {"leading", "trailing"})
+        check_one_of(self, "first_step", {"network", "mean"})
+        pure = self.schedule == "angle" and self.spacing == "trailing"  # only these begin at noise alone
+        by_mean = pure and self.target == "residual" and self.total_steps > 1
+        check(self.first_step == "network" or by_mean, self, "first_step")
         check_between(self, "total_steps", 1, 1_000_000)
         check_between(self, "default_steps", 1, self.total_steps)
         check_between(self, "temperature", 0, 1)
@@ -179,6 +206,11 @@ class DiffusionConfig:
         check(bool(scales) or not needed, self, "residual_scale")
         check(all(name.isdecimal() and 1e-4 <= s <= 100 for name, s in scales.items()), self, "residual_scale")
         check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
+
+    @property
+    def free_steps(self) -> int:
+        """How many of a picture's steps ask no network."""
+        return int(self.first_step == "mean")
 
 
 @dataclass(frozen=True)
@@ -209,6 +241,9 @@ class ModelConfig:
         check(self.network.total_steps == self.diffusion.total_steps, self, "diffusion")
         scaled = self.diffusion.residual_scale
         check(scaled is None or all(str(scale) in scaled for scale in self.scales), self, "scales")
+        upsampler = self.network.upsampler
+        check(upsampler is None or all(str(scale) in upsampler.blocks for scale in self.scales), self, "scales")
+        check(upsampler is not None or not self.diffusion.free_steps, self.diffusion, "first_step")
 
     @property
     def condition_channels(self) -> int:
@@ -231,65 +266,3 @@ class ModelConfig:
         except (ValueError, RecursionError):
             raise CheckpointError("The checkpoint's config is not JSON.") from None
         return parse_config(cls, value, "The checkpoint's config")
-
-
-def parse_config(kind: Any, value: Any, where: str) -> Any:
-    """Build a value of the annotated type `kind` from parsed JSON or TOML, strictly; `where` begins error messages."""
-    if dataclasses.is_dataclass(kind):
-        return _parse_dataclass(kind, value, where)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):  # every union here is "something or None"
-        return None if value is None else parse_config(arguments[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        variadic = arguments[-1] is Ellipsis
-        if variadic or len(value) == len(arguments):
-            return tuple(parse_config(arguments[0], item, where) for item in value)
-    elif origin is dict and isinstance(value, dict):
-        return {name: parse_config(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30:
-        return float(value)
-    elif kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise CheckpointError(f"{where} has a value of the wrong kind: {_shorten(value)}.")
-
-
-def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{where} is not a JSON object.")
-    hints = get_type_hints(kind)
-    unknown = sorted(set(value) - set(hints))
-    if unknown:
-        raise CheckpointError(
-            f"{where} has a field that this version does not know: {_shorten(unknown[0])}.",
-            "It may have been written by a newer bidiffsr: upgrade, or convert it again.",
-        )
-    try:
-        return kind(**{name: parse_config(hints[name], item, f"{where}.{name}") for name, item in value.items()})
-    except TypeError:  # a field without a default is missing
-        required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-        raise CheckpointError(f"{where} lacks {sorted(required - set(value))[0]!r}.") from None
-
-
-def check(sound: bool, config: object, name: str) -> None:
-    """Raise CheckpointError for a field of a config that is not sound."""
-    if not sound:
-        raise CheckpointError(f"{type(config).__name__}.{name} cannot be {_shorten(getattr(config, name))}.")
-
-
-def check_one_of(config: object, name: str, choices: set[str]) -> None:
-    """Likewise for one that is none of the known words."""
-    if getattr(config, name) not in choices:
-        raise CheckpointError(
-            f"{type(config).__name__}.{name} cannot be {_shorten(getattr(config, name))}.",
-            f"Known values: {', '.join(sorted(choices))}.",
-        )
-
-
-def check_between(config: object, name: str, low: float, high: float) -> None:
-    """Likewise for one that is out of range."""
-    check(low <= getattr(config, name) <= high, config, name)
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

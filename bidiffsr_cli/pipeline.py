@@ -1,11 +1,13 @@
-"""SuperResolver: a picture is enlarged by bicubic interpolation, and the diffusion draws what that lacks (`canvas`)."""
+"""SuperResolver: a picture is enlarged by interpolation, and the diffusion draws what that lacks (`canvas`)."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import itertools
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -39,6 +41,7 @@ class SuperResolver:
         planner: Says what a picture will take.
         runtime: Where they run.
         network: Their inference form.
+        upsamplers: Those of the model, by their scales.
         seconds_to_load: How long it took to get here.
 
     Example:
@@ -53,6 +56,7 @@ class SuperResolver:
         self.planner = Planner(self.model.name, self.config)
         self.runtime = runtime or choose_runtime(Machine(), **checkpoint.runtime_facts)
         self.network: Network = self.runtime.prepare(checkpoint)
+        self.upsamplers = self.runtime.prepare_upsamplers(checkpoint)
         self.seconds_to_load = time.perf_counter() - started
 
     def __repr__(self) -> str:
@@ -140,7 +144,7 @@ class SuperResolver:
             if progress is not None:
                 progress(next(counter), plan.evaluations)
 
-        diffusion = Diffusion(self.config.diffusion, self.network, self.runtime, plan, options, advance)
+        diffusion = self._diffusion(plan, options, advance)
         with runtimes.out_of_memory_explained(), self.runtime.threads_bound():
             with seconds.measured("sample"):
                 colour, alpha = _enlarged(diffusion, picture)
@@ -161,19 +165,31 @@ class SuperResolver:
         twin.runtime, twin.network = runtime, network or self.network
         return twin
 
-    def seconds_per_window(self, plan: Plan) -> float:
-        """Measure how long one window takes, `plan.concurrent` at a time: what an estimate rests on."""
+    def estimate(self, plan: Plan) -> float:
+        """About how many seconds carrying out a plan will take, by computing a row of `plan.concurrent` windows."""
         high, wide, count = plan.grid.tile_height, plan.grid.tile_width, plan.concurrent
         row = Grid(high, count * wide, high, wide, 0)
         size = row.width // plan.scale, row.height // plan.scale
-        sample = dataclasses.replace(plan, output_size=(plan.scale * size[0], plan.scale * size[1]), grid=row, steps=1)
-        diffusion = Diffusion(self.config.diffusion, self.network, self.runtime, sample, UpscaleOptions())
-        started = 0.0
-        with self.runtime.threads_bound():
-            for _ in range(2):  # the first round warms up
-                started = time.perf_counter()
-                canvas.enlarge(diffusion, [Image.new("L", size)] * 3)
-        return (time.perf_counter() - started) / count
+        area = plan.scale * size[0], plan.scale * size[1]
+
+        def seconds(steps: int) -> float:
+            sample = dataclasses.replace(plan, output_size=area, grid=row, steps=steps)
+            diffusion, started = self._diffusion(sample, UpscaleOptions()), 0.0
+            with self.runtime.threads_bound():
+                for _ in range(2):  # the first round warms up
+                    started = time.perf_counter()
+                    canvas.enlarge(diffusion, [Image.new("L", size)] * 3)
+            return time.perf_counter() - started
+
+        free = self.config.diffusion.free_steps
+        once = seconds(free) if free else 0.0
+        look = max(0.0, seconds(free + 1) - once) / count if plan.evaluations else 0.0
+        whole = math.prod(plan.output_size) / math.prod(area)
+        return plan.passes * whole * once + plan.evaluations * look
+
+    def _diffusion(self, plan: Plan, options: UpscaleOptions, advance: Callable[[], None] = lambda: None) -> Diffusion:
+        upsampler = self.upsamplers.get(plan.scale)
+        return Diffusion(self.config.diffusion, self.network, self.runtime, plan, options, advance, upsampler)
 
     def describe(
         self,

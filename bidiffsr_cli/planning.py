@@ -21,6 +21,7 @@ class Plan:
     Attributes:
         output_size: (width, height) of the result.
         scale, steps, temperature: as they will be used.
+        network_steps: how many of the steps ask the network.
         passes: 2 where the model enlarges transparency too, else 1.
         grid: the windows.
         concurrent: how many windows are computed at once.
@@ -30,6 +31,7 @@ class Plan:
     output_size: tuple[int, int]
     scale: int
     steps: int
+    network_steps: int
     temperature: float
     passes: int
     grid: Grid
@@ -39,7 +41,15 @@ class Plan:
     @property
     def evaluations(self) -> int:
         """How often the network looks at a window."""
-        return self.passes * self.steps * len(self.grid.tiles)
+        return self.passes * self.network_steps * len(self.grid.tiles)
+
+    def step_after(self, done: int) -> int:
+        """Which step is under way when so many of the evaluations are done: 1 to passes · steps."""
+        if not self.network_steps:
+            return self.passes * self.steps
+        passed, in_pass = divmod(done, self.network_steps * len(self.grid.tiles))
+        step = self.steps - self.network_steps + in_pass // len(self.grid.tiles) + 1
+        return min(passed * self.steps + step, self.passes * self.steps)
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,12 @@ class Planner:
         steps, grid = self.steps(options), self.grid(picture.size, options)
         width, height = (side * options.scale for side in picture.size)
         window = runtime.window_memory(self.config.network, grid.tile_height, grid.tile_width)
-        canvas = _canvas_memory(grid, options, runtime)
+        canvas = self._canvas_memory(grid, options, runtime)
         concurrent, memory = runtime.share_memory(canvas, window, len(grid.tiles), options.max_memory)
         temperature = self.config.diffusion.temperature if options.temperature is None else options.temperature
         passes = 2 if picture.alpha is not None and options.alpha == "model" else 1
-        return Plan((width, height), options.scale, steps, temperature, passes, grid, concurrent, memory)
+        asked = steps - self.config.diffusion.free_steps
+        return Plan((width, height), options.scale, steps, asked, temperature, passes, grid, concurrent, memory)
 
     def steps(self, options: UpscaleOptions) -> int:
         """How many steps it will be.
@@ -124,7 +135,7 @@ class Planner:
             return [runtime]
         size = self.config.tile.size
         grid = make_grid(size, size, None, self.config.network.multiple_of)
-        each = runtime.window_memory(self.config.network, size, size) + _canvas_memory(grid, options, runtime)
+        each = runtime.window_memory(self.config.network, size, size) + self._canvas_memory(grid, options, runtime)
         try:
             count, _ = runtime.share_memory(0, each, most, options.max_memory)
         except DeviceError:
@@ -144,11 +155,11 @@ class Planner:
             )
         return TileConfig(size, overlap)
 
-
-def _canvas_memory(grid: Grid, options: UpscaleOptions, runtime: Runtime) -> int:
-    """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
-    canvases = 2  # x_t and the prediction
-    canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
-    canvases += options.color_fix == "lowfreq" and runtime.isa is None  # the correction
-    pictures = 2 + (options.alpha == "model")  # levels and the image of them; colours wait for the transparency
-    return (12 * (canvases * grid.height + 2 * grid.tile_height) + 4 * pictures * grid.height) * grid.width
+    def _canvas_memory(self, grid: Grid, options: UpscaleOptions, runtime: Runtime) -> int:
+        """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
+        canvases = 2  # x_t and the prediction
+        canvases += self.config.network.upsampler is not None  # what it made
+        canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
+        canvases += options.color_fix == "lowfreq" and runtime.isa is None  # the correction
+        pictures = 2 + (options.alpha == "model")  # levels and the image of them; colours wait for the transparency
+        return (12 * (canvases * grid.height + 2 * grid.tile_height) + 4 * pictures * grid.height) * grid.width

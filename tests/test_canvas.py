@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bidiffsr_cli.canvas import Diffusion, enlarge, reference, values
-from bidiffsr_cli.configs import DiffusionConfig, TileConfig
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition
+from bidiffsr_cli.configs import DiffusionConfig, TileConfig, UpsamplerConfig
+from bidiffsr_cli.diffusion.conditioning import condition
+from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample
 from bidiffsr_cli.errors import BidiffsrError
 from bidiffsr_cli.images.pixels import to_image
+from bidiffsr_cli.networks.blueprint import upsamplers
+from bidiffsr_cli.networks.native_unet import native_upsampler
+from bidiffsr_cli.networks.upsampler import DeviceUpsampler, Upsampler
+from bidiffsr_cli.ops import Array
 from bidiffsr_cli.options import UpscaleOptions
 from bidiffsr_cli.planning import Plan
 from bidiffsr_cli.runtime import Machine, Runtime, choose_runtime
@@ -42,6 +47,9 @@ CONFIGS = {
 }
 
 
+BY_MEAN = dataclasses.replace(RESIDUAL, first_step="mean")
+
+
 class Formula:
     """A network without signs that could flip; it remembers what it saw, and may do something on the way."""
 
@@ -59,7 +67,7 @@ def diffusion(config, low_res, scale=2, steps=3, tile=None, network=None, thread
     grid = make_grid(height, width, tile, 8)
     chosen = UpscaleOptions(scale=scale, steps=steps, **options)
     temperature = 1.0 if chosen.temperature is None else chosen.temperature
-    plan = Plan((width, height), scale, steps, temperature, 1, grid, concurrent, 0)
+    plan = Plan((width, height), scale, steps, steps - config.free_steps, temperature, 1, grid, concurrent, 0)
     runtime = choose_runtime(Machine("cpu", "fp32", threads=threads))
     return Diffusion(config, network or Formula(), runtime, plan, chosen)
 
@@ -104,6 +112,64 @@ def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, 
         assert times == expected_times
         torch.testing.assert_close(beside, known, rtol=1e-4, atol=2e-4)
         torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-2)  # epsilon divides by a small alpha
+
+
+def upsampled(made: Diffusion, seed: int = 0) -> Diffusion:
+    """The same with an upsampler of random weights, in the form that suits the place."""
+    torch.manual_seed(seed)
+    (plan,) = upsamplers(UpsamplerConfig({str(made.plan.scale): 1}, 5))
+    upsampler = Upsampler(plan)
+    upsampler.tail.reset_parameters()  # which is all zeros
+    state = {f"upsamplers.{plan.scale}.{name}": x.detach() for name, x in upsampler.state_dict().items()}
+    if made.runtime.isa is None:
+        return dataclasses.replace(made, upsampler=DeviceUpsampler(plan, state, "cpu"))
+    arrays = {name: Array.of(x) for name, x in state.items()}
+    return dataclasses.replace(made, upsampler=native_upsampler(plan, arrays, made.runtime.isa))
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "config",
+    [BY_MEAN, dataclasses.replace(RESIDUAL, upsample="bicubic_075"), CONFIGS["by detail"], CONFIGS["the authors'"]],
+    ids=["mean", "not clipped", "by detail", "mirrored"],
+)
+@pytest.mark.parametrize("size", [(3, 2), (40, 150), (131, 140)], ids=str)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_upsamplers_result_is_what_the_diffusion_adds_to(config, size, steps):
+    low_res = torch.rand(3, *size)
+    here = diffusion(config, low_res, 2, steps, TileConfig(64, 16), color_fix="lowfreq")
+    there = in_torch(here)
+    result, expected, without = (
+        values(one, planes(low_res)).tensor() for one in (upsampled(here), upsampled(there), in_torch(here))
+    )
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=2e-4)
+    assert config.target == "image" or float((result - without).abs().max()) > 1e-3
+    for (x, beside, *_), (wanted, known, *_) in zip(here.network.seen, there.network.seen, strict=True):
+        torch.testing.assert_close(beside, known, rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-2)
+
+
+@needs_native
+def test_threads_do_not_change_what_an_upsampler_makes():
+    low_res = torch.rand(3, 140, 150)
+    made = diffusion(BY_MEAN, low_res, 2, 2, TileConfig(64, 16))
+    several = diffusion(BY_MEAN, low_res, 2, 2, TileConfig(64, 16), threads=3, concurrent=2)
+    one, other = (values(upsampled(each), planes(low_res)).tensor() for each in (made, several))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("place", EITHER)
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp-2m"])
+def test_the_mean_takes_the_first_step(place, sampler):
+    low_res = torch.rand(3, 12, 16)
+    for steps in (1, 3):
+        made = place(diffusion(BY_MEAN, low_res, 2, steps, sampler=sampler))
+        result = values(made, planes(low_res)).tensor()
+        levels = [level.t for level in made.levels[:-1]]
+        assert [t for _, _, t, _ in made.network.seen] == levels[1:] and levels[0] == BY_MEAN.total_steps - 1
+        if steps == 1:
+            expected = upsample(low_res, 2, BY_MEAN)
+            torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
 
 
 @needs_native

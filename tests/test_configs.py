@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig, UpsamplerConfig
 from bidiffsr_cli.errors import CheckpointError, UsageError
 from bidiffsr_cli.options import UpscaleOptions
 
@@ -28,6 +28,9 @@ MODELS = [
     ModelConfig(UNetConfig(), DiffusionConfig(), (2,)),
     ModelConfig(UNetConfig(pixel_unshuffle=2), RESIDUAL, (2, 4), TileConfig(512, 48)),
     ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.004), (2, 4)),
+    ModelConfig(
+        UNetConfig(upsampler=UpsamplerConfig({"2": 3})), dataclasses.replace(RESIDUAL, first_step="mean"), (2,)
+    ),
 ]
 
 
@@ -96,6 +99,19 @@ def test_impossible_networks_are_refused(change):
         UNetConfig(**change)
 
 
+@pytest.mark.parametrize("blocks", [{}, {"two": 1}, {"02": 1}, {"٢": 1}, {"17": 1}, {"2": -1}, {"2": 65}], ids=str)
+def test_impossible_upsamplers_are_refused(blocks):
+    with pytest.raises(CheckpointError, match="blocks"):
+        UpsamplerConfig(blocks)
+
+
+def test_an_upsampler_has_all_scales():
+    network = UNetConfig(upsampler=UpsamplerConfig({"2": 1}))
+    assert ModelConfig(network, DiffusionConfig(), (2,)).network.upsampler == network.upsampler
+    with pytest.raises(CheckpointError, match="scales"):
+        ModelConfig(network, DiffusionConfig(), (2, 4))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -111,6 +127,8 @@ def test_impossible_networks_are_refused(change):
         {"residual_by_detail": 0.0},
         {"residual_by_detail": 0.1, "target": "image"},
         {"parameterization": "epsilon"},  # divides by alpha = 0 at the noisy end
+        {"first_step": "mean", "spacing": "leading"},  # begins before pure noise
+        {"first_step": "mean", "target": "image", "residual_by_detail": None},
     ],
     ids=str,
 )

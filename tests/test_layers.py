@@ -31,7 +31,7 @@ LAYERS = [
     {"results"},
     {"ops", "images"},
     {"tiling"},
-    {"configs", "options", "atomic", "journal", "errors", "suffixes", "text"},
+    {"configs", "options", "atomic", "journal", "errors", "suffixes", "text", "fields"},
 ]
 LEVEL = {room: len(LAYERS) - index for index, layer in enumerate(LAYERS) for room in layer}
 

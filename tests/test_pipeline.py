@@ -20,9 +20,10 @@ from safetensors import safe_open
 from bidiffsr_cli import SuperResolver, UpscaleOptions, load_checkpoint
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import TileConfig
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, upsample
+from bidiffsr_cli.diffusion.conditioning import condition
 from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
+from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample
 from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
 from bidiffsr_cli.options import OptionChanges
 from bidiffsr_cli.planning import Plan, Planner
@@ -87,7 +88,7 @@ def test_the_bundled_model_beats_bicubic(resolver, pictures, picture, scale):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_result_has_exactly_scale_times_the_size(resolver, size, scale):
     picture = Image.linear_gradient("L").resize(size).convert("RGB")
-    result = resolver.upscale(picture, scale=scale, steps=1, **SMALL_TILE)
+    result = resolver.upscale(picture, scale=scale, steps=2, **SMALL_TILE)
     assert result.image.size == (size[0] * scale, size[1] * scale) == result.output_size
 
 
@@ -96,7 +97,7 @@ def test_the_result_has_exactly_scale_times_the_size(resolver, size, scale):
 def test_odd_sizes_with_the_models_own_window(resolver, size):
     picture = Image.linear_gradient("L").resize(size).convert("RGB")
     for scale in (2, 4):
-        assert resolver.upscale(picture, scale=scale, steps=1).image.size == (size[0] * scale, size[1] * scale)
+        assert resolver.upscale(picture, scale=scale, steps=2).image.size == (size[0] * scale, size[1] * scale)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(resolver, sma
 
 
 def test_without_start_noise_the_seed_does_not_matter(resolver, small):
-    results = {resolver.upscale(small, steps=1, temperature=0.0, seed=seed).image.tobytes() for seed in (0, 1)}
+    results = {resolver.upscale(small, steps=2, temperature=0.0, seed=seed).image.tobytes() for seed in (0, 1)}
     assert len(results) == 1
 
 
@@ -186,7 +187,7 @@ def test_noise_by_detail_draws_nothing_where_it_is_flat(fast, small, scale, opti
     picture = Image.new("RGB", (64, 64), (200, 120, 30))
     picture.paste(small, (0, 0))
     one, two = (to_tensor(resolver.upscale(picture, scale=scale, steps=2, seed=n, **options).image) for n in (0, 1))
-    reach = 4 * scale  # of the bicubic and of the deviation
+    reach = 9 * scale  # of the bicubic, of the detail and of the deviation
     different = (one != two).any(0)
     assert different[: 40 * scale - reach, : 48 * scale - reach].float().mean() > 0.9
     assert not different[40 * scale + reach :].any() and not different[:, 48 * scale + reach :].any()
@@ -259,7 +260,7 @@ class Replaced(torch.nn.Module):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_zero_network_returns_the_bicubic_picture(small, steps, temperature, scale):
     resolver = SuperResolver.from_pretrained("fast", device="cpu")
-    resolver.network = Replaced(lambda x, condition: torch.zeros_like(x))
+    resolver.network, resolver.upsamplers = Replaced(lambda x, condition: torch.zeros_like(x)), {}
     result = resolver.upscale(small, scale=scale, steps=steps, temperature=temperature, **SMALL_TILE)
     up = upsample(to_tensor(small), scale, resolver.config.diffusion)
     assert (to_tensor(result.image) - up).abs().max() * 255 < 0.5001  # rounded, and a half either way
@@ -285,21 +286,24 @@ def largest_jump(image: Image.Image, axis: int) -> float:
     return float((profile.diff() - profile.diff().mean()).abs().max())
 
 
-def test_windows_that_disagree_give_way_smoothly(small):
+def test_windows_that_disagree_give_way_smoothly(fast):
     """Where neighbours differ by d, the steepest step is that of a raised cosine, pi/2 d/overlap, and not d."""
-    resolver = SuperResolver.from_pretrained("fast", device="cpu", threads=1)
+    diffusion = dataclasses.replace(fast.config.diffusion, residual_by_detail=None)  # else flat stays flat
+    config = dataclasses.replace(fast.config, diffusion=diffusion)
+    resolver = SuperResolver(dataclasses.replace(fast, config=config), choose_runtime(Machine("cpu", threads=1)))
     calls = itertools.count()
-    resolver.network = Replaced(lambda x, condition: torch.full_like(x, 2.0 * (next(calls) % 2)))
-    overlap, d = 32, 2.0 * resolver.config.diffusion.residual_scale["2"] * 255
+    resolver.network = Replaced(lambda x, condition: torch.full_like(x, 3.0 * (next(calls) % 2)))
+    resolver.upsamplers, overlap = {}, 32
     flat = torch.full((3, 64, 160), 0.5)
-    result = resolver.upscale(flat, steps=1, tile=128, tile_overlap=overlap)
+    result = resolver.upscale(flat, steps=1 + diffusion.free_steps, tile=128, tile_overlap=overlap)
     assert result.tiles.count == 3
-    jump = float(to_tensor(result.image).mean(0).mul(255).diff(dim=1).abs().max())
+    levels = to_tensor(result.image).mean(0).mul(255)
+    d, jump = float(levels.max() - levels.min()), float(levels.diff(dim=1).abs().max())
     assert d > 15 and jump <= math.pi / 2 * d / overlap + 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("steps", [2, 5])
 def test_no_seam_on_a_flat_gradient(resolver, steps):
     """Several of the model's own windows are as smooth as a single one is, across and down."""
     single = resolver.upscale(gradient(256, 256), steps=steps)
@@ -312,9 +316,9 @@ def test_no_seam_on_a_flat_gradient(resolver, steps):
 def test_windows_agree_with_the_whole_picture(resolver, pictures):
     with Image.open(pictures / "houses.png") as opened:
         low_res = opened.convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
-    whole = resolver.upscale(low_res, steps=1, tile="off").image
-    tiled = resolver.upscale(low_res, steps=1, tile=128, tile_overlap=32).image
-    assert psnr(to_tensor(tiled), to_tensor(whole)) > 40
+    whole = resolver.upscale(low_res, steps=2, tile="off").image
+    tiled = resolver.upscale(low_res, steps=2, tile=128, tile_overlap=32).image
+    assert psnr(to_tensor(tiled), to_tensor(whole)) > 30  # signs that tip add up where texture is drawn
 
 
 @pytest.mark.slow
@@ -327,7 +331,7 @@ def test_4096x4096_takes_less_than_a_gigabyte(tmp_path, steps):
     done = subprocess.run([*command, "--steps", str(steps)], capture_output=True, check=True, cwd=tmp_path)
     report = json.loads(done.stdout)
     assert report["output_size"] == [4096, 4096]
-    assert report["peak_memory_bytes"]["host"] < 800_000_000  # measured 690 to 740 MB
+    assert report["peak_memory_bytes"]["host"] < 1_000_000_000
 
 
 def test_transparency(resolver):
@@ -350,13 +354,13 @@ def test_grey_stays_grey_and_sixteen_bits_stay_sixteen(resolver):
 
 def test_color_fix_brings_the_low_frequencies_closer(small):
     resolver = SuperResolver.from_pretrained("fast", device="cpu")
-    resolver.network = Replaced(lambda x, condition: torch.full_like(x, -0.5))  # a drift of colour
+    resolver.network = Replaced(lambda x, condition: torch.full_like(x, -1.0))  # a drift of colour
 
     def drift(image: Image.Image) -> float:
         return float((to_tensor(image).mean((1, 2)) - to_tensor(small).mean((1, 2))).abs().max())
 
-    assert drift(resolver.upscale(small, steps=1).image) > 0.01
-    assert drift(resolver.upscale(small, steps=1, color_fix="lowfreq").image) < 0.002
+    assert drift(resolver.upscale(small, steps=2, temperature=0.0).image) > 0.01
+    assert drift(resolver.upscale(small, steps=2, temperature=0.0, color_fix="lowfreq").image) < 0.002
 
 
 def test_anything_that_is_a_picture_can_be_given(resolver, small, tmp_path):
@@ -433,14 +437,15 @@ def test_what_the_model_cannot_do_is_a_usage_error(resolver, small, options, sen
 def test_progress_counts_every_window_of_every_step(resolver, small):
     seen = []
     resolver.upscale(small, steps=3, progress=lambda done, total: seen.append((done, total)), **SMALL_TILE)
-    total = seen[0][1]
-    assert seen == [(index + 1, total) for index in range(total)] and total % 3 == 0
+    total, asked = seen[0][1], 3 - resolver.config.diffusion.free_steps
+    assert seen == [(index + 1, total) for index in range(total)] and total % asked == 0 and total > asked
 
 
 def test_progress_counts_both_passes_of_a_modelled_transparency(resolver):
     seen = []
     picture = Image.new("RGBA", (16, 16), (9, 9, 9, 99))
-    resolver.upscale(picture, steps=2, alpha="model", progress=lambda done, total: seen.append((done, total)))
+    steps = 2 + resolver.config.diffusion.free_steps
+    resolver.upscale(picture, steps=steps, alpha="model", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -461,9 +466,9 @@ def test_the_result_says_what_was_done(resolver, small):
 
 @pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_native), "fp16"])
 def test_reduced_precision_stays_close(resolver, small, precision):
-    expected = to_tensor(resolver.upscale(small, steps=1).image)
+    expected = to_tensor(resolver.upscale(small, steps=2).image)
     reduced = SuperResolver.from_pretrained("fast", device="cpu", precision=precision)
-    assert psnr(to_tensor(reduced.upscale(small, steps=1).image), expected) > 38
+    assert psnr(to_tensor(reduced.upscale(small, steps=2).image), expected) > 38
 
 
 def test_the_package_imports_without_torch():

@@ -11,10 +11,10 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.files import Checkpoint
 from ..configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
@@ -72,7 +72,9 @@ class Workload:
         condition = ("low_res", "detail")[: self.condition_channels // 3]
         total = network.config.total_steps
         diffusion = DiffusionConfig(total_steps=total, condition=condition, residual_scale={"2": 1.0})
-        config = ModelConfig(network.config, diffusion, (2,), TileConfig(self.size, 0))
+        network.upsamplers = nn.ModuleDict()  # which takes no part in a step
+        own = replace(network.config, upsampler=None)
+        config = ModelConfig(own, diffusion, (2,), TileConfig(self.size, 0))
         return Checkpoint.of_tensors(config, pack(network).state_dict(), "", "", storage="packed")
 
     def inputs(self, device: str, windows: int = 1) -> tuple[Tensor, Tensor, Tensor]:

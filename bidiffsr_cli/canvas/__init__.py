@@ -82,8 +82,10 @@ def _on_engine(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -
     data = b"".join(plane.tobytes() for plane in planes)
     low_res = engine.Samples(data, first.mode == "F", len(planes), first.height, first.width)
     whole = network.network if isinstance(network, NativeUNet) else in_its_place
+    upsampler = diffusion.upsampler
+    assert upsampler is None or isinstance(upsampler, engine.NativeUpsampler)
     try:
-        return engine.enlarge(low_res, how, whole, diffusion.advance, kind)
+        return engine.enlarge(low_res, how, whole, upsampler, diffusion.advance, kind)
     except engine.NotFiniteError:
         raise _not_finite() from None
 

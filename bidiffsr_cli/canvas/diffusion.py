@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..configs import DiffusionConfig
 from ..diffusion.schedule import NoiseLevel, noise_levels
@@ -12,6 +13,9 @@ from ..ops.canvas import Network
 from ..options import UpscaleOptions
 from ..planning import Plan
 from ..runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..diffusion.upsampling import Upsampler
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Diffusion:
         runtime: where it does.
         plan, options: how.
         advance: is called whenever a window is done.
+        upsampler: of the model and the plan's scale, if it has one.
     """
 
     config: DiffusionConfig
@@ -32,6 +37,7 @@ class Diffusion:
     plan: Plan
     options: UpscaleOptions
     advance: Callable[[], None] = lambda: None
+    upsampler: Upsampler | None = None
 
     @cached_property
     def levels(self) -> list[NoiseLevel]:

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..diffusion.conditioning import Enlarged, condition, match_low_frequencies, noise_gain, residual_gain
+from ..diffusion.conditioning import condition, match_low_frequencies, noise_gain, residual_gain
 from ..diffusion.samplers import SAMPLERS, band_rows, parameterization
-from ..diffusion.schedule import NoiseLevel
+from ..diffusion.schedule import NoiseLevel, asks_network
+from ..diffusion.upsampling import Enlarged
 from ..images.pixels import to_float, to_image
 from ..images.planes import bands
 from ..ops import native, reference
@@ -38,15 +39,15 @@ def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
 
 @torch.inference_mode()
 def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from 3×h×w in [0, 1], where that lies; and the sum of all that the network predicted, which is finite.
+    """The same from 3×h×w in [0, 1], where that lies; and a sum of all that the networks made, which is finite.
 
     The canvas stays there, and nothing waits for what is computed: a device is asked for all steps at once.
     """
     config, plan, options, grid = diffusion.config, diffusion.plan, diffusion.options, diffusion.plan.grid
-    up = Enlarged(low_res, plan.scale, grid.height, grid.width, config)
+    up = Enlarged(low_res, plan.scale, grid.height, grid.width, config, diffusion.upsampler)
     on_cpu = low_res.device.type == "cpu"
     kept = None if on_cpu else canvas_condition(up, grid)  # which would be twice the canvas's memory
-    total = low_res.new_zeros(())
+    total = up.total
 
     def seen(tile: Tile) -> Tensor:
         if kept is not None:
@@ -54,6 +55,8 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
         return condition(up, tile.top, tile.left, grid.tile_height, grid.tile_width)
 
     def predict(x: Tensor, level: NoiseLevel) -> Tensor:
+        if not asks_network(config, level):
+            return torch.zeros_like(x)
         with contextlib.closing(_predict_windows(diffusion, x, seen, level)) as windows:
             prediction = blend(grid, _counted(windows, diffusion.advance))
         total.add_(prediction.sum())  # which needs no second canvas, as isfinite() would

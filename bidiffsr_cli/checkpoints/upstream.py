@@ -152,8 +152,9 @@ def infer_config(state: Mapping[str, Tensor], scales: tuple[int, ...], norm_grou
 
 
 def has_upstream_names(config: UNetConfig) -> bool:
-    """Whether the authors' code has names for the network's parameters; the methods it lacks have ours."""
-    return config.type == config.method == "bi_diffsr" and not config.full_precision_blocks
+    """Whether the authors' code has names for the network's parameters; methods and parts it lacks have ours."""
+    own = config.full_precision_blocks or config.upsampler
+    return config.type == config.method == "bi_diffsr" and not own
 
 
 def from_upstream(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -196,7 +197,7 @@ def check_upstream(config: ModelConfig) -> None:
     """Raise CheckpointError if the authors' code does not know the network."""
     if not has_upstream_names(config.network):
         raise CheckpointError(
-            "The authors' code does not know this network's method or blocks.", "Write .safetensors instead."
+            "The authors' code does not know this network's method or parts.", "Write .safetensors instead."
         )
 
 

@@ -43,7 +43,7 @@ def alphas_cumprod(config: DiffusionConfig) -> Sequence[float]:
 
 
 def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
-    """The `steps` levels that the network is asked at, noisiest first, and the clean end: steps + 1 in all.
+    """The `steps` levels that steps begin at, noisiest first, and the clean end: steps + 1 in all.
 
     Raises:
         UsageError: `steps` is not in 1..T.
@@ -57,6 +57,11 @@ def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
         times = [total * (steps - index) / steps - 1 for index in range(steps)]
     at = _angle if config.schedule == "angle" else _Linear(config)
     return [at(time, total) for time in times] + [CLEAN]
+
+
+def asks_network(config: DiffusionConfig, level: NoiseLevel) -> bool:
+    """Whether a step from this level asks the network; else all predictions are 0, which stands for x_0 = 0."""
+    return config.first_step == "network" or level.alpha > 0
 
 
 def signal_and_noise(config: DiffusionConfig) -> tuple[Tensor, Tensor]:

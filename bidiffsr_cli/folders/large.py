@@ -28,8 +28,10 @@ def is_large(job: Job, work: Work, slots: int) -> bool:
     Raises:
         InputError: the picture cannot be read.
     """
-    grid = work.planner().grid(size_of(job), work.options)
-    return slots > 1 and len(grid.tiles) > WINDOWS_PER_SLOT * slots
+    planner = work.planner()
+    grid = planner.grid(size_of(job), work.options)
+    asked = planner.steps(work.options) > planner.config.diffusion.free_steps  # else there is nothing to share out
+    return asked and slots > 1 and len(grid.tiles) > WINDOWS_PER_SLOT * slots
 
 
 @dataclass(frozen=True)

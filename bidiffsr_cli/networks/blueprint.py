@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..configs import UNetConfig
+from ..configs import UNetConfig, UpsamplerConfig
 from ..ops.packing import row_bytes
 
 BATCH_NORM_METHODS = ("bnn", "dorefa", "dorefa_01", "xnor", "xnor_map", "irnet", "reactnet")
@@ -133,6 +133,21 @@ class DecoderLevel:
 
 
 @dataclass(frozen=True)
+class Upsampler:
+    """A network that enlarges the picture beforehand; its convolutions see the small one."""
+
+    scale: int
+    head: Conv
+    blocks: tuple[tuple[Conv, Conv], ...]
+    tail: Conv
+
+    @property
+    def radius(self) -> int:
+        """How far it sees, in pixels of the small picture: one for each convolution."""
+        return 2 * len(self.blocks) + 2
+
+
+@dataclass(frozen=True)
 class Blueprint:
     """The whole network."""
 
@@ -144,6 +159,7 @@ class Blueprint:
     decoder: tuple[DecoderLevel, ...]
     head_norm: Norm
     head: Conv
+    upsamplers: tuple[Upsampler, ...]
 
 
 Layer = Conv | Linear | Norm
@@ -191,7 +207,27 @@ def blueprint(config: UNetConfig, condition_channels: int = 3) -> Blueprint:
         tuple(decoder),
         draw.norm("head_norm", base, 0),
         Conv("head", base, 3 * r2, 3, 0, full=True),
+        upsamplers(config.upsampler),
     )
+
+
+def upsamplers(config: UpsamplerConfig | None) -> tuple[Upsampler, ...]:
+    """A config's upsamplers, in its order."""
+    if config is None:
+        return ()
+
+    def conv(name: str, inputs: int, outputs: int) -> Conv:
+        return Conv(name, inputs, outputs, 3, 0, full=True)
+
+    def upsampler(scale: int, count: int) -> Upsampler:
+        place, channels = f"upsamplers.{scale}", config.channels
+        blocks = (
+            tuple(conv(f"{place}.blocks.{index}.conv{i}", channels, channels) for i in (1, 2)) for index in range(count)
+        )
+        head, tail = conv(f"{place}.head", 3, channels), conv(f"{place}.tail", channels, 3 * scale**2)
+        return Upsampler(scale, head, tuple((first, second) for first, second in blocks), tail)
+
+    return tuple(upsampler(int(scale), count) for scale, count in config.blocks.items())
 
 
 class Draftsman:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..configs import UNetConfig
 from .blueprint import Conv, Layer, Linear, Norm, ResBlock, blueprint, layers, tensors
@@ -78,11 +78,14 @@ class Complexity:
 
 
 def complexity(config: UNetConfig, condition_channels: int = 3, size: int = 256) -> Complexity:
-    """Count one evaluation, batch 1, for a result of `size`×`size` pixels, rounded up to what the network can make."""
+    """Count one evaluation, batch 1, for a result of `size`×`size` pixels, rounded up to what the network can make.
+
+    An upsampler, which is asked once for a picture, counts with its parameters alone.
+    """
     size = -(-size // config.multiple_of) * config.multiple_of
     finest, plan = size // config.pixel_unshuffle, blueprint(config, condition_channels)
     cost = Complexity(size)
-    for layer in layers(plan):
+    for layer in layers(replace(plan, upsamplers=())):
         pixels = 1 if isinstance(layer, Linear) else _pixels(finest, layer.level)
         for kind, of_layer in _costs(layer, config, pixels):
             of_kind = cost.kinds.setdefault(kind, Cost())
@@ -101,6 +104,9 @@ def complexity(config: UNetConfig, condition_channels: int = 3, size: int = 256)
             repeated = up.convs[0]
             operations = repeated.inputs * _pixels(finest, repeated.level)
             cost.kinds.setdefault("upsampling", Cost()).operations += operations
+    for upsampler in plan.upsamplers:
+        weights = sum(math.prod(shape) for layer in layers(upsampler) for shape in tensors(layer, config).values())
+        cost.kinds.setdefault("upsampler", Cost()).weights += weights
     return cost
 
 

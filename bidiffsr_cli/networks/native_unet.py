@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from ..configs import ModelConfig
 from ..ops import Array, native
+from ..ops.canvas import NativeUpsampler
 from ..ops.threads import threads
-from .program import Engine, program_of
+from .blueprint import Upsampler
+from .program import Engine, program_of, upsampler_program
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,3 +67,14 @@ def native_network(config: ModelConfig, arrays: Mapping[str, Array], engine: Eng
 
         return NativeConvs(config, arrays, engine)
     return NativeUNet(config, arrays, engine)
+
+
+def native_upsampler(plan: Upsampler, arrays: Mapping[str, Array], isa: str) -> NativeUpsampler:
+    """An upsampler on the engine.
+
+    Args:
+        plan: of it.
+        arrays: the model's tensors, by name.
+        isa: the instruction set.
+    """
+    return NativeUpsampler(native.NativeProgram(isa, upsampler_program(plan, arrays)), plan.radius)

@@ -65,6 +65,28 @@ def program_of(config: ModelConfig, arrays: Mapping[str, Array], dtype: str) -> 
     )
 
 
+def upsampler_program(plan: plans.Upsampler, arrays: Mapping[str, Array]) -> Program:
+    """The program of an upsampler; its input is the small picture, as planes. It takes little time: float32 always.
+
+    Args:
+        plan: of it.
+        arrays: the model's packed tensors, by name.
+    """
+    operations: list[Operation] = []
+
+    def write(source: int, conv: plans.Conv, **around: Any) -> int:
+        """Returns the number of the map that it makes."""
+        weight, bias = arrays[f"{conv.name}.weight"], arrays[f"{conv.name}.bias"]
+        operations.append(FullConv((source,), weight, bias, part="upsampler", **around))
+        return len(operations)
+
+    x = write(0, plan.head, unshuffle=1)
+    for first, second in plan.blocks:
+        x = write(write(x, first), second, relu=True, residual=x)
+    write(x, plan.tail, shuffle=plan.scale)
+    return Program((plan.head.inputs,), tuple(operations), 1, planes=True)
+
+
 class Writer:
     """Writes the parts of a blueprint down as operations.
 

@@ -17,6 +17,7 @@ from . import blueprint as plans
 from .binary_conv import convs_of
 from .blocks import DOWN, FUSION, UP, ConvOf, ResBlock, group_norm
 from .time_aware import TimestepContext
+from .upsampler import Upsampler
 
 
 class TimeEmbedding(nn.Module):
@@ -61,6 +62,9 @@ class UNet(nn.Module):
     Args:
         config: widths, levels, methods and ablations.
         condition_channels: channels of the condition: 3 for each of its parts.
+
+    Attributes:
+        upsamplers: scale -> what enlarges the picture beforehand; no part of the forward pass.
     """
 
     def __init__(self, config: UNetConfig, condition_channels: int = 3) -> None:
@@ -74,6 +78,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(DecoderLevel(level, conv) for level in plan.decoder)
         self.head_norm = group_norm(plan.head_norm)
         self.head = nn.Conv2d(plan.head.inputs, plan.head.outputs, 3, padding=1)
+        self.upsamplers = nn.ModuleDict({str(part.scale): Upsampler(part) for part in plan.upsamplers})
 
     def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
         """Predict what the diffusion's parameterization asks for.

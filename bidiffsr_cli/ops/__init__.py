@@ -104,6 +104,7 @@ class FullConv:
         dtype: "float32" or "bfloat16", to which input and weight are rounded before they are multiplied; sums are
             float32.
         norm: of the (one) source, of which the convolution then sees SiLU(norm(x)).
+        relu: whether the convolution sees max(x, 0) of its sources, which are maps and have no norm.
         time: of the time embedding, added to every pixel.
         residual: a map that is added; where nothing is shuffled or unshuffled.
         unshuffle, shuffle: pixel-unshuffle of the sources, pixel-shuffle of the result, by so much; 0 leaves it out.
@@ -115,6 +116,7 @@ class FullConv:
     bias: Array
     dtype: str = "float32"
     norm: Norm | None = None
+    relu: bool = False
     time: Linear | None = None
     residual: int | None = None
     unshuffle: int = 0

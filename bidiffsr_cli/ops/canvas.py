@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..configs import DiffusionConfig
 from ..tiling import Grid
 from . import native
-from .threads import using_threads
+from .threads import threads, using_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,23 @@ Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
 
 class NotFiniteError(ArithmeticError):
     """The network predicts something that is no number."""
+
+
+@dataclass(frozen=True)
+class NativeUpsampler:
+    """What is added to bicubic interpolation, on the engine (`networks/upsampler.py`).
+
+    Attributes:
+        program: the small picture, 1×3×h×w as planes -> 1×3×(scale·h)×(scale·w).
+        radius: how many pixels from the edges of what it is given its result is of no use.
+    """
+
+    program: native.NativeProgram
+    radius: int
+
+    def __call__(self, low_res: Tensor) -> Tensor:
+        """B×3×h×w in [0, 1] -> B×3×(scale·h)×(scale·w)."""
+        return self.program([low_res.contiguous()], [0] * len(low_res), 0, threads())
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ def enlarge(
     low_res: Samples,
     how: Enlargement,
     network: native.NativeProgram | Network,
+    upsampler: NativeUpsampler | None,
     advance: Callable[[], None],
     kind: int = FLOATS,
 ) -> bytearray:
@@ -97,6 +115,7 @@ def enlarge(
         low_res: the small picture.
         how: everything else that the result depends on.
         network: one of the engine, or what computes a window in its place.
+        upsampler: of the model, if it has one.
         advance: is called whenever a window is done.
         kind: what the result is, `FLOATS` or levels, in which grey is the mean of the three channels that are drawn.
 
@@ -119,8 +138,9 @@ def enlarge(
     errors: list[BaseException] = []
     stopping = threading.Event()
 
-    def tell(_: object) -> int:
-        events.put(True)
+    def tell(_: object, windows: int) -> int:
+        if windows:
+            events.put(True)
         return STOPPED if stopping.is_set() else 0
 
     def predict(_: object, threads: int, x_t: int, condition: int, t: int, prediction: int) -> int:
@@ -171,11 +191,13 @@ def enlarge(
     if not isinstance(network, native.NativeProgram):
         call.predict = _PREDICT(predict)
     handle = network.handle if isinstance(network, native.NativeProgram) else None
-    described = _described(diffusion, how.scale)
+    described, enlarging = _described(diffusion, how.scale), None
+    if upsampler is not None:
+        described.upsampler_radius, enlarging = upsampler.radius, upsampler.program.handle
 
     def run() -> int:
-        held = low_res, result, network, call  # whatever happens to the caller, as long as it runs
-        status: int = native.library().bidiffsr_enlarge(handle, ctypes.byref(described), ctypes.byref(call))
+        held = low_res, result, network, upsampler, call  # whatever happens to the caller, as long as it runs
+        status: int = native.library().bidiffsr_enlarge(handle, enlarging, ctypes.byref(described), ctypes.byref(call))
         del held
         return status
 
@@ -217,6 +239,7 @@ def _described(config: DiffusionConfig, scale: int) -> _Diffusion:
         residual_scale=(config.residual_scale or {}).get(str(scale), 1.0),
         noise_by_detail=config.noise_by_detail or 0.0,
         residual_by_detail=config.residual_by_detail or 0.0,
+        first_by_mean=config.first_step == "mean",
     )
 
 
@@ -235,6 +258,7 @@ class _Diffusion(ctypes.Structure):
         ("condition_range", ctypes.c_float * 2),
         ("detail", ctypes.c_int32),
         *((name, ctypes.c_float) for name in ("residual_scale", "noise_by_detail", "residual_by_detail")),
+        *((name, ctypes.c_int32) for name in ("first_by_mean", "upsampler_radius")),
     ]
 
 
@@ -244,7 +268,7 @@ class _Level(ctypes.Structure):
 
 _POINTER = ctypes.c_void_p
 _PREDICT = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER, ctypes.c_int32, _POINTER, _POINTER, ctypes.c_int32, _POINTER)
-_PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER)
+_PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, _POINTER, ctypes.c_int32)
 
 
 class _Enlargement(ctypes.Structure):

@@ -29,7 +29,7 @@ from .packing import row_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABI = 8
+ABI = 9
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
@@ -204,7 +204,7 @@ class _Operation(ctypes.Structure):
         ("convs", _BinaryConv * 2),
         *((name, ctypes.c_int32) for name in ("kernel", "outputs", "bfloat16")),
         *((name, ctypes.c_void_p) for name in ("weight", "second", "bias")),
-        *((name, ctypes.c_int32) for name in ("unshuffle", "shuffle")),
+        *((name, ctypes.c_int32) for name in ("relu", "unshuffle", "shuffle")),
     ]
 
 
@@ -308,7 +308,7 @@ class _Describer:
         target.weight = self._kept(_taps_first(conv.weight), (outputs, kernel, kernel, inputs))
         target.bias = self._kept(conv.bias, (outputs,))
         target.kernel, target.outputs, target.bfloat16 = kernel, outputs, conv.dtype == "bfloat16"
-        target.unshuffle, target.shuffle = conv.unshuffle, conv.shuffle
+        target.relu, target.unshuffle, target.shuffle = conv.relu, conv.unshuffle, conv.shuffle
         return outputs // max(1, conv.shuffle) ** 2
 
     def _attention(self, target: _Operation, attention: Attention) -> int:
@@ -421,7 +421,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_network_size": (_I32, [_P, _I32, _I32, _P]),
     "bidiffsr_network_run": (_I32, [_P, _P]),
     "bidiffsr_noise": (_I32, [ctypes.c_uint64, _I32, _I32, _I32, _I32, _P]),
-    "bidiffsr_enlarge": (_I32, [_P, _P, _P]),
+    "bidiffsr_enlarge": (_I32, [_P, _P, _P, _P]),
     "bidiffsr_read_floats": (_I64, [_P, _I32, _I64, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),

@@ -243,6 +243,8 @@ def full_conv(conv: FullConv, maps: Sequence[Tensor], ctx: TimestepContext) -> T
         x = F.pixel_unshuffle(x, conv.unshuffle)
     if conv.norm is not None:
         x = F.silu(_normed(conv.norm, x))
+    if conv.relu:
+        x = F.relu(x)
     dtype = getattr(torch, conv.dtype)
     x, weight = x.to(dtype).float(), conv.weight.tensor().to(dtype).float()
     y = F.conv2d(x, weight, conv.bias.tensor(), padding=weight.shape[-1] // 2)

@@ -16,13 +16,16 @@ def model_facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
     unet = "" if network.type == "bi_diffsr" else " on SR3's UNet"
     words = {name: word for word, name in PRESET_WORDS.items()}
     presets = ", ".join(f"{words.get(name, name)} {steps}" for name, steps in (diffusion.presets or {}).items())
+    upsampler, first = network.upsampler, ", the first by the mean" if diffusion.free_steps else ""
+    blocks = " and ".join(f"{count} blocks ×{scale}" for scale, count in upsampler.blocks.items()) if upsampler else ""
     return {
         "enlarges": f"{scales}, in windows of {tile.size} pixels with {tile.overlap} shared",
         "network": f"{network.method}{unet}, {network.inner_channel} inner channels, levels "
         f"{'·'.join(map(str, network.channel_mults))}, {network.res_blocks} ResBlocks{groups}, "
         f"inputs pixel-unshuffled by {network.pixel_unshuffle}",
+        **({"upsampler": f"{upsampler.channels} channels, {blocks}"} if upsampler else {}),
         "diffusion": f"{diffusion.parameterization} of the {diffusion.target}, {diffusion.schedule} schedule, "
-        f"{diffusion.default_steps} {diffusion.spacing} steps of {diffusion.total_steps}"
+        f"{diffusion.default_steps} {diffusion.spacing} steps of {diffusion.total_steps}{first}"
         f"{f' ({presets})' if presets else ''}",
         "Params": f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M numbers, "
         f"{cost.binary_weights / 1e6:.1f} M of them one bit each)",

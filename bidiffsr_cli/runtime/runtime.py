@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
-from ..networks.native_unet import native_network
+from ..networks.blueprint import upsamplers
+from ..networks.native_unet import native_network, native_upsampler
 from ..networks.program import Engine
 from ..ops.threads import using_threads
 from . import memory
@@ -22,6 +23,7 @@ from .threads import in_threads, one_torch_thread, shares_in_rounds
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..diffusion.upsampling import Upsampler
     from ..networks.unet import UNet
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Backend = Literal["auto", "native", "reference"]
@@ -82,12 +84,24 @@ class Runtime:
                 return self.in_torch(checkpoint.build_packed())
             return native_network(checkpoint.config, checkpoint.packed_arrays(), Engine(self.isa, self.dtype))
 
+    def prepare_upsamplers(self, checkpoint: Checkpoint) -> Mapping[int, Upsampler]:
+        """A checkpoint's upsamplers in the form that runs here, by their scales; in float32 everywhere."""
+        plans = upsamplers(checkpoint.config.network.upsampler)
+        if self.isa is not None:
+            return {plan.scale: native_upsampler(plan, checkpoint.arrays, self.isa) for plan in plans}
+        if not plans:
+            return {}
+        from ..networks.upsampler import DeviceUpsampler
+
+        return {plan.scale: DeviceUpsampler(plan, checkpoint.state, self.device) for plan in plans}
+
     def in_torch(self, network: UNet, *, graphs: bool = True) -> Callable[..., Tensor]:
         """A network, packed or not, in the form that torch runs here: as CUDA graphs on CUDA, but if `graphs` is false.
 
         On CUDA it is measured which blocks Triton's pair computes faster. The given one is used up.
         """
         import torch
+        from torch import nn
 
         from ..networks.fused import fuse
         from ..networks.graphs import CudaGraphs, GraphedUNet
@@ -97,6 +111,7 @@ class Runtime:
         cuda = self.kind == "cuda"
         if cuda:
             torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions would keep 10 bits of each number
+        network.upsamplers = nn.ModuleDict()  # which `prepare_upsamplers` gives
         network = freeze(network, torch.float16 if cuda else torch.float32)  # its tensor cores add up in float32
         if self.kind != "cpu" or self.dtype != "float32":
             network = in_precision(network, getattr(torch, self.dtype))

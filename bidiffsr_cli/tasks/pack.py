@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..atomic import check_output, write_atomic
 from ..checkpoints.files import EXACT, NORMS, Checkpoint, read_checkpoint, serialize_packed
 from ..configs import ModelConfig
-from ..diffusion.conditioning import condition_of, detail_radius
+from ..diffusion.conditioning import condition_of, condition_radius
 from ..errors import CheckpointError, UsageError
 from ..images.pixels import to_float
 from ..networks.packed import unpack
@@ -119,12 +119,14 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
     network = checkpoint.build() if checkpoint.storage == "float" else unpack(checkpoint.build_packed())
     trained = network.requires_grad_(False).eval()
     runtime = choose_runtime(Machine("cpu", "fp32"))
-    expected = _predictions(checkpoint.config, trained, runtime)
+    by_scale = {int(scale): upsampler for scale, upsampler in trained.upsamplers.items()}
+    expected = [*_predictions(checkpoint.config, trained, runtime), *_upsampled(by_scale)]
     everything = {part for name in checkpoint.state for part in name.split(".")}
     for float32 in (NORMS, EXACT, everything):
         data = serialize_packed(checkpoint, float32)
-        packed = runtime.prepare(_read_back(data))
-        snr = _snr(expected, _predictions(checkpoint.config, packed, runtime))
+        read = _read_back(data)
+        predictions = _predictions(checkpoint.config, runtime.prepare(read), runtime)
+        snr = _snr(expected, [*predictions, *_upsampled(runtime.prepare_upsamplers(read))])
         if snr >= GOOD_SNR:
             break
     if not snr >= LEAST_SNR:
@@ -135,12 +137,12 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
     return data, snr
 
 
-def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: Runtime) -> Tensor:
+def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: Runtime) -> list[Tensor]:
     """What a network predicts for the test picture, at one time step of each TaR/TaA group."""
     scale = config.scales[0]
     groups = math.lcm(config.network.tar_groups, config.network.taa_groups)
     side = max(WINDOW, config.network.multiple_of)
-    around = side + 2 * detail_radius(scale, config.diffusion)
+    around = side + 2 * condition_radius(scale, config.diffusion)
     picture = built_in_picture().resize((around, around), Image.Resampling.BICUBIC)
     condition = condition_of(to_float(picture)[None], scale, config.diffusion)
     generator = torch.Generator().manual_seed(0)
@@ -150,14 +152,24 @@ def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: R
             t = config.diffusion.total_steps * (group + 1) // groups - 1
             noise = torch.randn(1, 3, side, side, generator=generator)
             predictions.append(network(noise, condition, torch.tensor([t]), t).float())
-    return torch.stack(predictions)
+    return predictions
 
 
-def _snr(expected: Tensor, found: Tensor) -> float:
-    """The lowest signal-to-noise ratio of the groups, dB."""
-    over = tuple(range(1, expected.dim()))
-    noise = (expected - found).square().mean(over)
-    return float(10 * torch.log10(expected.square().mean(over) / noise.clamp_min(1e-20)).min())
+@torch.inference_mode()
+def _upsampled(upsamplers: Mapping[int, Callable[[Tensor], Tensor]]) -> list[Tensor]:
+    """What each upsampler makes of the test picture."""
+    picture = to_float(built_in_picture())[None]
+    return [upsampler(picture) for _, upsampler in sorted(upsamplers.items())]
+
+
+def _snr(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The lowest signal-to-noise ratio, dB."""
+
+    ratios = []
+    for right, other in zip(expected, found, strict=True):
+        power, noise = right.square().mean(), (right - other).square().mean()
+        ratios.append(power.clamp_min(1e-12) / noise.clamp_min(1e-20))  # an untrained upsampler adds nothing
+    return float(10 * torch.log10(torch.stack(ratios).min()))
 
 
 def _read_back(data: bytes) -> Checkpoint:

@@ -99,7 +99,9 @@ class SelfTest:
 
     def enlarge(self, runtime: Runtime) -> Image.Image:
         """The picture enlarged on a runtime, in several windows."""
-        options = UpscaleOptions(scale=self.checkpoint.config.scales[0], steps=1, tile=WINDOW, tile_overlap=OVERLAP)
+        config = self.checkpoint.config
+        steps = 1 + config.diffusion.free_steps
+        options = UpscaleOptions(scale=config.scales[0], steps=steps, tile=WINDOW, tile_overlap=OVERLAP)
         return SuperResolver(self.checkpoint, runtime).upscale(built_in_picture(), options).image
 
 

@@ -227,8 +227,7 @@ def _plan(resolver: SuperResolver, decoded: Decoded, task: _Task) -> Planned:
     result = resolver.describe(decoded.picture, plan, task.options)
     result.status, (result.input, result.output) = "planned", task.files.names
     result.output_size = task.writing.final_size(result.output_size)
-    seconds = resolver.seconds_per_window(plan) * plan.evaluations
-    return Planned(result, task.writing.format, seconds, plan.memory)
+    return Planned(result, task.writing.format, resolver.estimate(plan), plan.memory)
 
 
 def _enlarge(resolver: SuperResolver, decoded: Decoded, task: _Task, listener: Listener) -> UpscaleResult:
@@ -238,8 +237,7 @@ def _enlarge(resolver: SuperResolver, decoded: Decoded, task: _Task, listener: L
 
         def tell(plan: Plan, done: int) -> None:
             steps = plan.passes * plan.steps
-            step = min(steps, done // len(plan.grid.tiles) + 1)
-            advance(done, plan.evaluations, detail=f", step {step}/{steps}")
+            advance(done, plan.evaluations, detail=f", step {plan.step_after(done)}/{steps}")
 
         result = sample(resolver, decoded, task.options, tell)
     result.input, result.output = source, output

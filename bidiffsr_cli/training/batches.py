@@ -1,4 +1,5 @@
-"""Batches to train on: crops with noise (`TrainingBatch`), and the sampler's own states (`Rollout`).
+"""Batches to train on: crops with noise (`TrainingBatch`), the sampler's own states (`Rollout`), and pairs for an
+upsampler (`UpsamplerBatch`).
 
     parts = batch.split(threads)
 
@@ -10,7 +11,7 @@ bias, Ning et al., arXiv 2301.11706; the simulated steps of Yin et al., arXiv 24
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -20,16 +21,17 @@ from torch import Tensor
 from ..diffusion.schedule import NoiseLevel
 from .crops import Crops
 
-Self = TypeVar("Self", bound="TrainingBatch")
+Self = TypeVar("Self", bound="Batch")
 
 
 @dataclass(frozen=True)
-class TrainingBatch:
-    """Crops, their time steps (B, on the CPU, all in one TaR/TaA group), and noise, B×3×H×W."""
+class Batch:
+    """What a loss is computed on; every tensor in it, and crops too, begin with B."""
 
-    crops: Crops
-    t: Tensor
-    noise: Tensor
+    @property
+    def count(self) -> int:
+        """B."""
+        raise NotImplementedError
 
     @property
     def group_size(self) -> int:
@@ -38,12 +40,41 @@ class TrainingBatch:
 
     def split(self: Self, count: int) -> list[Self]:
         """The batch in `count` parts, or fewer where it has too few crops."""
-        size = -(-len(self.t) // count)
+        size = -(-self.count // count)
         size = -(-size // self.group_size) * self.group_size
-        return [self[first : first + size] for first in range(0, len(self.t), size)]
+        return [self[first : first + size] for first in range(0, self.count, size)]
 
     def __getitem__(self: Self, which: slice) -> Self:
-        return replace(self, crops=self.crops[which], t=self.t[which], noise=self.noise[which])
+        of_crops = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: x[which] for name, x in of_crops.items() if isinstance(x, Tensor | Crops)})
+
+
+@dataclass(frozen=True)
+class UpsamplerBatch(Batch):
+    """What an upsampler learns from: originals, B×3×H×W, and small pictures with `upsampling_margin` around them."""
+
+    hr: Tensor
+    small: Tensor
+    scale: int
+
+    @property
+    def count(self) -> int:
+        """B."""
+        return len(self.hr)
+
+
+@dataclass(frozen=True)
+class TrainingBatch(Batch):
+    """Crops, their time steps (B, on the CPU, all in one TaR/TaA group), and noise, B×3×H×W."""
+
+    crops: Crops
+    t: Tensor
+    noise: Tensor
+
+    @property
+    def count(self) -> int:
+        """B."""
+        return len(self.t)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..configs import ModelConfig, check, check_between, check_one_of, parse_config
+from ..configs import ModelConfig
 from ..errors import CheckpointError, UsageError
+from ..fields import check, check_between, check_one_of, parse_config
 from ..images.kernels import KERNELS
 
 KINDS = ("flats", "gradients", "text", "interfaces")
@@ -93,7 +94,8 @@ class RolloutConfig:
     steps: tuple[int, ...] = (2, 5)
     """Numbers of DDIM steps, one of which is drawn for each batch; a number given twice is drawn twice as often."""
     stop: str = "random"
-    """The step that is trained on: random (any but the first, which the other batches cover) or last."""
+    """The step that is trained on: random (any but the first, which other batches cover or which asks no network) or
+    last."""
     mse: float = 1.0
     """Weight of the mean square error of the predicted x_0, in the units of what is diffused."""
     lpips: float = 0.0
@@ -133,7 +135,7 @@ class LossConfig:
     """grid: mostly the time steps that few-step samplers visit, all of a batch in one TaR/TaA group; uniform: one t for
     each micro-batch, as the authors draw it."""
     last: float = 0.35
-    """With grid: share of batches at T-1, where every sampler begins."""
+    """With grid: share of batches at T-1, where every sampler begins; 0 where the first step asks no network."""
     grid: float = 0.35
     """With grid: share of batches at the last t of another segment; the rest is uniform within one segment."""
     segments: int = 5
@@ -147,6 +149,9 @@ class LossConfig:
     """Number of segments, from the low-noise end, in which LPIPS counts."""
     dropout: float = 0.0
     """Probability of dropout in the second half of ResBlocks."""
+    upsampler: float = 0.0
+    """Share of batches that the network's upsamplers learn from, by the mean absolute error of up(LR), and nothing
+    else does. The other batches take them as they are."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
     def __post_init__(self) -> None:
@@ -159,6 +164,7 @@ class LossConfig:
         check_between(self, "segments", 1, 100)
         check_between(self, "lpips_groups", 1, 100)
         check_between(self, "dropout", 0, 0.9)
+        check_between(self, "upsampler", 0, 1)
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,10 @@ class TrainConfig:
         check(self.data.crop % step == 0, self.data, "crop")
         check(all(self.data.crop % scale == 0 for scale in self.model.scales), self.data, "crop")
         self._check_rollouts()
+        if self.loss.upsampler and self.model.network.upsampler is None:
+            raise CheckpointError("loss.upsampler needs a model.network.upsampler.")
+        if self.loss.last and self.loss.times == "grid" and self.model.diffusion.first_step == "mean":
+            raise CheckpointError('loss.last must be 0 where the diffusion\'s first_step is "mean".')
         check(set(self.data.low_res) <= {str(scale) for scale in self.model.scales}, self.data, "low_res")
 
     def _check_rollouts(self) -> None:

@@ -9,24 +9,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.conditioning import (
-    condition_of,
-    detail_radius,
-    noise_gain_of,
-    noise_radius,
-    residual_gain_of,
-    residual_radius,
-)
+from ..diffusion.conditioning import condition_of, condition_radius
+from ..diffusion.detail import noise_gain_of, noise_radius, residual_gain_of, residual_radius, trimmed
+from ..diffusion.upsampling import Upsampler, upsample_crops, upsampling_margin
 from ..runtime import device_free_memory, sent
 from .config import TrainConfig
 from .dataset import Dataset
 from .degradations import degrade
 
-MARGIN = 6
-"""Pixels of the small picture that a crop is given beyond its edges: two for the bicubic, the rest for the detail."""
+BICUBIC = 2
+"""Pixels of the small picture that bicubic interpolation sees beyond a crop's edges."""
+MARGIN = BICUBIC + 4
+"""Pixels of the small picture that a crop is given there: what is left is for the detail."""
 CONTEXT = 16
 """How many more it is degraded with: a block of JPEG, whose content is shared out over all of it."""
 
@@ -106,31 +102,43 @@ class CropSampler:
             [self.config.synthetic.get(item.synthetic, 0.0) for item in pictures]
         )
 
-    def draw(self, scale: int, generator: torch.Generator) -> Crops:
-        """Draw a batch; `generator` is on the CPU, so that every device is given the same crops."""
-        config, border = self.config, MARGIN * scale
-        places, plain = self._draw_places(scale, generator)
-        hr = self._originals(places, 0)
-        up = self._enlarged(self._small(places, scale, MARGIN), scale)
-        if config.candidates > 1:
-            chosen = self._most_detailed(hr, _trimmed(up, border), plain)
-            hr, up, places = hr[chosen], up[chosen], places.at(sent(chosen, self.pixels.device))
-        if config.degrades:
-            wide = MARGIN + CONTEXT
-            originals = self._originals(places, wide * scale) if any(config.kernels.values()) else None
-            small = degrade(self._small(places, scale, wide), originals, scale, config, generator)
-            up = self._enlarged(_trimmed(small, CONTEXT), scale)
+    def draw(self, scale: int, generator: torch.Generator, upsampler: Upsampler | None = None) -> Crops:
+        """Draw a batch.
+
+        Args:
+            scale: of enlargement.
+            generator: on the CPU, so that every device is given the same crops.
+            upsampler: of the model, if it has one; where the pixels are. It gets no gradient.
+        """
+        hr, small = self.draw_pairs(scale, generator, MARGIN + upsampling_margin(upsampler))
+        with torch.no_grad():
+            up = self._enlarged(small, scale, upsampler)
 
         def around(radius: int) -> Tensor:
-            return _trimmed(up, border - radius)
+            return trimmed(up, MARGIN * scale - radius)
 
         diffusion, noise_gain, residual_gain = self.diffusion, None, None
         if diffusion.noise_by_detail is not None:
             noise_gain = noise_gain_of(around(noise_radius(scale)), scale, diffusion)
         if diffusion.residual_by_detail is not None:
             residual_gain = residual_gain_of(around(residual_radius(scale)), scale, diffusion)
-        condition = condition_of(around(detail_radius(scale, diffusion)), scale, diffusion)
+        condition = condition_of(around(condition_radius(scale, diffusion)), scale, diffusion)
         return Crops(hr, around(0), condition, scale, noise_gain, residual_gain)
+
+    def draw_pairs(self, scale: int, generator: torch.Generator, margin: int) -> tuple[Tensor, Tensor]:
+        """Originals, B×3×H×W, and the low-resolution crops with `margin` pixels around them, B×3×(h+2m)×(w+2m)."""
+        config = self.config
+        places, plain = self._draw_places(scale, generator)
+        hr = self._originals(places, 0)
+        if config.candidates > 1:
+            up = trimmed(self._enlarged(self._small(places, scale, BICUBIC), scale), BICUBIC * scale)
+            chosen = self._most_detailed(hr, up, plain)
+            hr, places = hr[chosen], places.at(sent(chosen, self.pixels.device))
+        if not config.degrades:
+            return hr, self._small(places, scale, margin)
+        wide = margin + CONTEXT
+        originals = self._originals(places, wide * scale) if any(config.kernels.values()) else None
+        return hr, trimmed(degrade(self._small(places, scale, wide), originals, scale, config, generator), CONTEXT)
 
     def _draw_places(self, scale: int, generator: torch.Generator) -> tuple[_Places, Tensor]:
         """Places of all candidates, and which of the batch's crops are taken without a choice."""
@@ -182,12 +190,11 @@ class CropSampler:
         pixels = self.pixels.index_select(0, at.flatten()).view(*at.shape, 3)
         return sent(pixels, self.device).permute(0, 3, 1, 2) / 255
 
-    def _enlarged(self, small: Tensor, scale: int) -> Tensor:
+    def _enlarged(self, small: Tensor, scale: int, upsampler: Upsampler | None = None) -> Tensor:
         """up(LR)."""
         small = small.contiguous()  # torch enlarges planes of one colour in half of the time
-        up = F.interpolate(small, scale_factor=scale, mode="bicubic", align_corners=False)
-        up = up.contiguous(memory_format=torch.channels_last)
-        return up.clamp_(0, 1) if self.diffusion.upsample == "bicubic_075_clipped" else up
+        up = upsample_crops(small, scale, self.diffusion, upsampler)
+        return up.contiguous(memory_format=torch.channels_last)
 
 
 def _steps(way: Tensor, backwards: Tensor, side: int) -> Tensor:
@@ -202,7 +209,3 @@ def _steps(way: Tensor, backwards: Tensor, side: int) -> Tensor:
     at = torch.arange(side, device=way.device)
     at = first + torch.where(backwards[:, None] > 0, side - 1 - at, at)
     return at.clamp(min=0).minimum(length - 1) * step
-
-
-def _trimmed(x: Tensor, by: int) -> Tensor:
-    return x[..., by : x.shape[-2] - by, by : x.shape[-1] - by]

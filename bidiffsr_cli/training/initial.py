@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from torch import Tensor
 
 from ..checkpoints.files import Checkpoint
 from ..configs import ModelConfig
 from ..errors import UsageError
 from ..networks.latent_conv import latent_names
-from ..networks.unet import meta_network
+from ..networks.unet import UNet, meta_network
+from .config import LossConfig
 
 
 def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoint | None = None) -> dict[str, Tensor]:
-    """The weights of a model, by the names of `UNet`.
+    """The weights of a model, by the names of `UNet`; without upsamplers, where the model has none.
 
     A packed model no longer knows how far each binary weight is from the other sign: all of a channel are equally far,
     and training has to find out anew which of them are undecided. An earlier float model's |w| tell. Every sign stays,
@@ -40,9 +44,27 @@ def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoi
     return weights
 
 
+def load_weights(network: UNet, weights: Mapping[str, Tensor], loss: LossConfig) -> None:
+    """Load initial weights, of which those of upsamplers may be missing; of none at all the network stays as it is.
+
+    Raises:
+        UsageError: an upsampler would never be trained.
+    """
+    fresh = network.state_dict()
+    begins = [name for name in fresh if name.startswith("upsamplers.") and name not in weights]
+    if begins and not loss.upsampler:
+        hint = "Set loss.upsampler, or begin with a model that has one."
+        raise UsageError("The run would never train its upsampler.", hint)
+    if weights:
+        network.load_state_dict({**weights, **{name: fresh[name] for name in begins}})
+
+
 def _weights(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    theirs = checkpoint.config
-    if (theirs.network, theirs.condition_channels) != (config.network, config.condition_channels):
+    theirs, upsampler = checkpoint.config, config.network.upsampler
+    network = theirs.network
+    if network.upsampler is None:  # which then begins anew
+        network = replace(network, upsampler=upsampler)
+    if (network, theirs.condition_channels) != (config.network, config.condition_channels):
         hint = "Choose another preset, or another model."
         raise UsageError(f"The network of {_name(checkpoint)} is not the config's.", hint)
     return dict(checkpoint.build().state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,18 +42,24 @@ class Meter:
         for loss in losses:
             for name, part in loss.parts.items():
                 by_group.setdefault(loss.group, {}).setdefault(name, []).append((loss.count, float(part)))
+        of_network = [loss for loss in losses if loss.group != "upsampler"]
         signs = self._signs
         flips = {name: float((sign != before[name]).float().mean()) / len(norms) for name, sign in signs.items()}
         return {
-            "loss": weighted_mean((loss.count, float(loss.total)) for loss in losses),
+            "loss": weighted_mean((loss.count, float(loss.total)) for loss in of_network or losses),
             "loss_by_group": {
                 group: {name: weighted_mean(values) for name, values in parts.items()}
-                for group, parts in sorted(by_group.items(), key=lambda item: [int(n) for n in item[0].split("of")])
+                for group, parts in sorted(by_group.items(), key=lambda item: _place(item[0]))
             },
             "gradient_norm": float(torch.stack(norms).mean()),
             "flip_rate": weighted_mean((signs[name].numel(), rate) for name, rate in flips.items()),
             "flip_rate_by_layer": flips,
         }
+
+
+def _place(group: str) -> list[int]:
+    """By what groups are sorted: numbers, and words behind them."""
+    return [int(number) for number in group.split("of")] if group[0].isdecimal() else [sys.maxsize]
 
 
 def weighted_mean(values: Iterable[tuple[int, float]]) -> float:

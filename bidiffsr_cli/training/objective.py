@@ -10,7 +10,7 @@ for each micro-batch. A share of batches are rollouts, states of the sampler its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,15 +19,18 @@ from torch import Tensor
 
 from ..configs import ModelConfig
 from ..diffusion.samplers import parameterization, sample_ddim
-from ..diffusion.schedule import NoiseLevel, noise_levels, signal_and_noise
+from ..diffusion.schedule import NoiseLevel, asks_network, noise_levels, signal_and_noise
+from ..diffusion.upsampling import Upsampler, upsample_crops
 from ..runtime import sent
 from . import penalties
-from .batches import Rollout, TrainingBatch, View
+from .batches import Batch, Rollout, TrainingBatch, UpsamplerBatch, View
 from .config import SPECTRUM, LossConfig
 from .crops import Crops
 
 Predictor = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(x_t, condition, t, step) -> prediction, like `UNet.forward`."""
+Upsamplers = Mapping[str, Upsampler]
+"""Those of a network, by their scales."""
 PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
 """(pictures, originals), B×3×H×W in [0, 1] each -> B distances."""
 
@@ -39,7 +42,7 @@ class Loss:
     Attributes:
         total: what is minimized.
         parts: the terms of which it is the weighted sum, by name, detached; first the error of the prediction.
-        group: the kind of batch: "4" is the fifth segment of the time, "2of5" the second of five steps.
+        group: the kind of batch: "4" is the fifth segment of the time, "2of5" the second of five steps, "upsampler".
         count: number of crops that it is the mean of.
     """
 
@@ -104,17 +107,29 @@ class Objective:
         """The state after all but the last of the rollout's steps, starting from its noise: B×3×H×W."""
 
         def predict(x: Tensor, level: NoiseLevel) -> Tensor:
+            if not asks_network(self.diffusion, level):
+                return torch.zeros_like(x)
             return self._predict(network, x, level.alpha, torch.full_like(rollout.t, level.t), rollout.crops)
 
         start, to_x0_eps = rollout.noise * self.diffusion.temperature, parameterization(self.diffusion)
         return sample_ddim(predict, start, rollout.levels, to_x0_eps, eta=0.0, noise=lambda _: rollout.noise)
 
-    def __call__(self, network: Predictor, batch: TrainingBatch) -> Loss:
-        """The loss of a network's prediction."""
+    def __call__(self, network: Predictor, batch: Batch, upsamplers: Upsamplers | None = None) -> Loss:
+        """The loss of a network's prediction, or of an upsampler's."""
+        if isinstance(batch, UpsamplerBatch):
+            assert upsamplers is not None
+            return self._upsampler_loss(batch, upsamplers[str(batch.scale)])
+        assert isinstance(batch, TrainingBatch)
         x_t, predicted = self.predict(network, batch)
         if isinstance(batch, Rollout):
             return self._rollout_loss(batch, x_t, predicted)
         return self._denoising_loss(batch, x_t, predicted)
+
+    def _upsampler_loss(self, batch: UpsamplerBatch, upsampler: Upsampler) -> Loss:
+        """The error of up(LR)."""
+        with torch.autocast(batch.hr.device.type, enabled=False):
+            error = F.l1_loss(upsample_crops(batch.small, batch.scale, self.diffusion, upsampler), batch.hr)
+        return Loss(error, {"l1": error.detach()}, "upsampler", batch.count)
 
     def _denoising_loss(self, batch: TrainingBatch, x_t: Tensor, predicted: Tensor) -> Loss:
         """The error of the prediction, and LPIPS near the clean end."""

@@ -66,5 +66,19 @@ def one_at_first() -> Iterator[None]:
         distributed.barrier()
 
 
+def largest(values: list[float], device: torch.device) -> list[float]:
+    """The largest of each value over all processes, the same in all of them.
+
+    Args:
+        values: of this process.
+        device: of this process.
+    """
+    if not distributed.is_initialized():
+        return values
+    tensor = torch.tensor(values, dtype=torch.float32, device=device)  # not every device has float64
+    distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+    return tensor.tolist()
+
+
 def _local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -1,10 +1,19 @@
-"""How far a training run is, and the learning rate that follows from it."""
+"""How far a training run is, the learning rate that follows from it, and what else is due on the way."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Callback:
+    """An action between iterations, whenever it is due."""
+
+    due: Callable[[], bool]
+    action: Callable[[], None]
 
 
 @dataclass

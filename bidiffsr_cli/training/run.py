@@ -26,8 +26,9 @@ from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
 from .config import TrainConfig
 from .dataset import Dataset
+from .progress import Callback
 from .state import BitWidths, has_state, load_state, save_compact_state, save_state
-from .trainer import Callback, Trainer
+from .trainer import Trainer
 
 LICENSE = "unstated: set it with `bidiffsr models pack --license`"
 LOG, COMPACT = "log.jsonl", "compact"

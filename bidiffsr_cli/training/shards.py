@@ -33,13 +33,20 @@ class ParameterShard:
 
     def square_norm(self) -> Tensor:
         """The square of the gradient's norm."""
-        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
-        return torch.stack(list(norms)).square().sum()
+        gradients = self._gradients()
+        if not gradients:  # nothing of this shard took part
+            return torch.zeros((), device=self.parameters[0].device)
+        return torch.stack(list(torch._foreach_norm(gradients))).square().sum()
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     @torch.no_grad()
     def update(self, factor: Tensor, lr: float, decay: float) -> None:
         """Take one step of Adam on the gradient times `factor`, then update the average."""
-        torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
+        gradients = self._gradients()
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         self.optimizer.step()

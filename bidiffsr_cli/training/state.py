@@ -222,7 +222,7 @@ def _restore(trainer: Trainer, tensors: Mapping[str, Tensor], progress: dict[str
                     if source.shape != target.shape or not bool(source.isfinite().all()):
                         raise ValueError(f"weight {name} has another shape, or is not finite")
                     target.copy_(source)
-                if full:
+                if f"adam/step/{name}" in tensors:  # what no batch has asked for yet has none
                     shard.optimizer.state[parameter] = {
                         "step": tensors[f"adam/step/{name}"].to(parameter.device),  # as the fused Adam keeps it
                         "exp_avg": torch.empty_like(parameter).copy_(tensors[f"adam/exp_avg/{name}"]),

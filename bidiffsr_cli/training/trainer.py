@@ -17,7 +17,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,19 +25,23 @@ import torch.distributed as distributed
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ..diffusion.upsampling import upsampling_margin
 from ..errors import BidiffsrError, UsageError
 from ..networks.binary_conv import BatchNorm, anneal, measuring
 from ..networks.blocks import ResBlock
 from ..networks.latent_conv import latent_names
 from ..networks.unet import UNet
 from ..runtime import multiplies_bfloat16
-from .batches import TrainingBatch
+from .batches import Batch, TrainingBatch, UpsamplerBatch
 from .config import TrainConfig
 from .crops import CropSampler
+from .initial import load_weights
 from .meter import Meter
 from .objective import Loss, Objective, PerceptualDistance
-from .progress import TrainingProgress
+from .processes import largest
+from .progress import Callback, TrainingProgress
 from .shards import ParameterShard, shard_parameters
+from .upsamplers import InThreads, average_gradients, turn
 
 BATCHES_TO_MEASURE = 16
 """Batches on which the statistics of BatchNorm are measured."""
@@ -46,14 +49,7 @@ CROPS_OF_BATCH_NORM = 16
 """Crops that BatchNorm sees together, of a larger batch: whatever the number of threads, the training is the same."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Callback:
-    """An action between iterations, whenever it is due."""
-
-    due: Callable[[], bool]
-    action: Callable[[], None]
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 class Trainer:
@@ -87,8 +83,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
             network = UNet(config.model.network, config.model.condition_channels)
-        if weights is not None:
-            network.load_state_dict(weights)
+        load_weights(network, weights or {}, config.loss)
         for block in network.modules():
             if isinstance(block, ResBlock):
                 block.dropout = config.loss.dropout
@@ -111,7 +106,9 @@ class Trainer:
             torch.compiler.config.dynamic_sources = "L['step']"  # else the first step would be compiled for itself
             self._forward = torch.compile(self.network)
         if self.world > 1:
+            self.network.upsamplers.requires_grad_(False)  # they are no part of the forward pass
             self._forward = DistributedDataParallel(self._forward)
+            self.network.upsamplers.requires_grad_(True)
         named = dict(self.network.named_parameters())
         self.meter = Meter({name: named[name] for name in self.latent_names()})
 
@@ -134,10 +131,13 @@ class Trainer:
     def step(self) -> None:
         """One iteration."""
         anneal(self.network, self.part_done())
-        batches = self._draw(self.generator, self.noise_generator)
+        scale = turn(self.config.loss.upsampler, self.config.model.scales, self.progress.iteration)
+        batches = self._draw(self.generator, self.noise_generator) if scale is None else self._draw_pairs(scale)
         parts = [part for batch in batches for part in self._split(batch)]
-        count = sum(len(batch.t) for batch in batches)
+        count = sum(batch.count for batch in batches)
         losses = self._differentiate(parts, count)
+        if scale is not None and self.world > 1:
+            average_gradients(self.network.upsamplers[str(scale)])
         norm = torch.stack(list(self._map(ParameterShard.square_norm, self.shards))).sum().sqrt()
         self.meter.add(losses, norm)
         clip, iteration = self.config.optimizer.clip, self.progress.iteration + 1
@@ -169,8 +169,8 @@ class Trainer:
             self.step()
             if self.device.type == "cuda" and self.progress.iteration % 10 == 0:
                 torch.cuda.synchronize(self.device)  # otherwise the clock would run ahead of the device
-            seconds = time.perf_counter() - began
-            seconds, stopping, *due = self._largest([seconds, stop(), *(callback.due() for callback in callbacks)])
+            seen = [time.perf_counter() - began, stop(), *(callback.due() for callback in callbacks)]
+            seconds, stopping, *due = largest(seen, self.device)
             self.progress.seconds += seconds
             if self.progress.iteration % self.config.run.log_every == 0:
                 on_log(self._log_line(*since))
@@ -207,16 +207,24 @@ class Trainer:
         """Draw crops, and the batches to train on."""
         scales = self.config.model.scales
         scale = scales[int(torch.randint(len(scales), (), generator=generator))]
-        return self.objective.draw(self.sampler.draw(scale, generator), generator, noise_generator)
+        upsampler: InThreads | None = None
+        if self.network.upsamplers:
+            upsampler = InThreads(self.network.upsamplers[str(scale)], self._map, self.threads)
+        return self.objective.draw(self.sampler.draw(scale, generator, upsampler), generator, noise_generator)
 
-    def _split(self, batch: TrainingBatch) -> list[TrainingBatch]:
+    def _draw_pairs(self, scale: int) -> list[UpsamplerBatch]:
+        """Draw what an upsampler learns from."""
+        upsampler: Any = self.network.upsamplers[str(scale)]
+        return [UpsamplerBatch(*self.sampler.draw_pairs(scale, self.generator, upsampling_margin(upsampler)), scale)]
+
+    def _split(self, batch: AnyBatch) -> list[AnyBatch]:
         """The parts that are computed one by one: one for each thread, or those whose statistics BatchNorm takes."""
-        if not self.normalizes_batches:
+        if not self.normalizes_batches or isinstance(batch, UpsamplerBatch):
             return batch.split(self.threads)
-        values = len(batch.t) * (self.config.data.crop // self.config.model.network.multiple_of) ** 2
+        values = batch.count * (self.config.data.crop // self.config.model.network.multiple_of) ** 2
         if values == 1:
             raise UsageError("BatchNorm cannot work on a single value.", "Raise data.crop or data.batch.")
-        return batch.split(max(1, len(batch.t) // CROPS_OF_BATCH_NORM))
+        return batch.split(max(1, batch.count // CROPS_OF_BATCH_NORM))
 
     @torch.no_grad()
     def _measure(self, network: UNet) -> None:
@@ -237,12 +245,12 @@ class Trainer:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def _differentiate(self, parts: Sequence[TrainingBatch], count: int) -> list[Loss]:
+    def _differentiate(self, parts: Sequence[Batch], count: int) -> list[Loss]:
         """Set every parameter's gradient to that of the mean loss over `count` crops."""
 
-        def loss_of(part: TrainingBatch) -> tuple[Loss, Tensor]:
+        def loss_of(part: Batch) -> tuple[Loss, Tensor]:
             with self._precision():
-                loss = self.objective(self._forward, part)
+                loss = self.objective(self._forward, part, self.network.upsamplers)
             return loss, loss.total * (loss.count / count)
 
         if self._pool is None:
@@ -251,7 +259,7 @@ class Trainer:
             return [loss.detached() for loss, _ in losses]
         parameters = list(self.network.parameters())
 
-        def differentiate(part: TrainingBatch) -> tuple[Loss, Sequence[Tensor | None]]:
+        def differentiate(part: Batch) -> tuple[Loss, Sequence[Tensor | None]]:
             loss, weighted = loss_of(part)
             return loss.detached(), torch.autograd.grad(weighted, parameters, allow_unused=True)
 
@@ -270,15 +278,6 @@ class Trainer:
             f"The loss is no longer finite at iteration {self.progress.iteration}.",
             "Resume with a smaller optimizer.lr, or run.precision=fp32.",
         )
-
-    def _largest(self, values: list[float]) -> list[float]:
-        """The largest of each value over all processes, the same in all of them."""
-        if self.world == 1:
-            return values
-        # not every device has float64
-        tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
-        distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
-        return tensor.tolist()
 
     def _log_line(self, iteration: int, seconds: float) -> dict[str, Any]:
         """The line of the log on what happened since an iteration and the training time at its end."""

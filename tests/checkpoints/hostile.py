@@ -28,10 +28,11 @@ from cli.support import tiny_checkpoint
 
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.checkpoints.header import read_header
+from bidiffsr_cli.configs import UpsamplerConfig
 from bidiffsr_cli.errors import CheckpointError
 
 MEMORY, SECONDS = 64 << 20, 240
-FILE = tiny_checkpoint()
+FILE = tiny_checkpoint(upsampler=UpsamplerConfig({"2": 1, "4": 0}, channels=4))
 LENGTH = int.from_bytes(FILE[:8], "little")
 BODY = FILE[8 + LENGTH :]
 DEEP = "[" * 100_000 + "]" * 100_000  # breaks a parser that recurses

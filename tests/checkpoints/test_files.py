@@ -19,7 +19,8 @@ from bidiffsr_cli.checkpoints.files import (
     serialize_packed,
 )
 from bidiffsr_cli.checkpoints.header import LONGEST_HEADER, ForeignFileError, read_header
-from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig
+from bidiffsr_cli.checkpoints.upstream import serialize_pth
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, UNetConfig, UpsamplerConfig
 from bidiffsr_cli.errors import CheckpointError, ModelError
 from bidiffsr_cli.networks.packed import freeze
 from bidiffsr_cli.networks.unet import meta_network
@@ -29,25 +30,37 @@ TINY = ModelConfig(
     UNetConfig(inner_channel=8, norm_groups=4, channel_mults=(1, 2), res_blocks=1), DiffusionConfig(), (2,)
 )
 
+WITH_UPSAMPLER = dataclasses.replace(
+    TINY, network=dataclasses.replace(TINY.network, upsampler=UpsamplerConfig({"2": 1}, channels=3))
+)
+
 
 def random_checkpoint(config: ModelConfig = TINY) -> Checkpoint:
     state = {name: 0.2 * torch.randn(tensor.shape) for name, tensor in meta_network(config).state_dict().items()}
     return Checkpoint.of_tensors(config, state, license="CC0-1.0", origin="random")
 
 
-def test_float_storage_keeps_every_value(tmp_path):
-    checkpoint = random_checkpoint()
+@pytest.mark.parametrize("config", [TINY, WITH_UPSAMPLER], ids=["", "upsampler"])
+def test_float_storage_keeps_every_value(config, tmp_path):
+    checkpoint = random_checkpoint(config)
     (tmp_path / "f.safetensors").write_bytes(serialize_float(checkpoint))
     read = read_checkpoint(tmp_path / "f.safetensors")
-    assert read.config == TINY and read.storage == "float"
+    assert read.config == config and read.storage == "float"
     assert (read.license, read.origin) == ("CC0-1.0", "random")
     assert read.state.keys() == checkpoint.state.keys() == checkpoint.arrays.keys()
     assert all(torch.equal(read.state[name], tensor) for name, tensor in checkpoint.state.items())
 
 
+def test_the_authors_files_have_no_upsampler():
+    checkpoint = random_checkpoint(WITH_UPSAMPLER)
+    with pytest.raises(CheckpointError, match="authors' code does not know"):
+        serialize_pth(checkpoint.state, checkpoint.config)
+
+
+@pytest.mark.parametrize("config", [TINY, WITH_UPSAMPLER], ids=["", "upsampler"])
 @pytest.mark.parametrize("float32", [(), ("tar", "norm1", "norm2", "stem")])
-def test_float_packed_float_packed_is_a_fixed_point(float32, tmp_path):
-    packed = serialize_packed(random_checkpoint(), float32)
+def test_float_packed_float_packed_is_a_fixed_point(float32, config, tmp_path):
+    packed = serialize_packed(random_checkpoint(config), float32)
     (tmp_path / "p.safetensors").write_bytes(packed)
     once = read_checkpoint(tmp_path / "p.safetensors")
     (tmp_path / "f.safetensors").write_bytes(serialize_float(once))

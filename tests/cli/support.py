@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from bidiffsr_cli.checkpoints.files import Checkpoint, serialize_packed
-from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
+from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig, UpsamplerConfig
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.runtime import Runtime
 
@@ -71,9 +71,16 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image
     return Image.frombytes(mode, size, bytes(values))
 
 
-def tiny_checkpoint(seed: int = 0) -> bytes:
-    """A packed checkpoint file that enlarges x2 and x4, with random weights."""
-    network = UNetConfig(inner_channel=8, channel_mults=(1, 2), res_blocks=1, norm_groups=4, full_precision_levels=(0,))
+def tiny_checkpoint(seed: int = 0, upsampler: UpsamplerConfig | None = None) -> bytes:
+    """A packed checkpoint file that enlarges x2 and x4, with random weights; the first step is an upsampler's."""
+    network = UNetConfig(
+        inner_channel=8,
+        channel_mults=(1, 2),
+        res_blocks=1,
+        norm_groups=4,
+        full_precision_levels=(0,),
+        upsampler=upsampler,
+    )
     diffusion = DiffusionConfig(
         parameterization="v",
         target="residual",
@@ -81,6 +88,7 @@ def tiny_checkpoint(seed: int = 0) -> bytes:
         condition=("low_res", "detail"),
         residual_scale={"2": 0.1, "4": 0.2},
         spacing="trailing",
+        first_step="network" if upsampler is None else "mean",
         default_steps=2,
         presets={"fast": 1, "balanced": 2, "best": 3},
     )

@@ -8,11 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
+from bidiffsr_cli.configs import UpsamplerConfig
 from bidiffsr_cli.images import read_provenance
 
-from .support import HEIGHT, WIDTH, Run, decoded, picture
+from .support import HEIGHT, WIDTH, Run, decoded, picture, tiny_checkpoint
 
 KEYS = {
     *(
@@ -309,3 +310,39 @@ def test_environment_variables(
     monkeypatch.setenv(variable, value)
     finished = run("upscale", "photo.png", "--steps", "1")
     assert finished.code == code and value in finished.err
+
+
+@pytest.fixture
+def upsampled(upscale: Run, folder: Path) -> Run:
+    """`bidiffsr upscale` with a model that has an upsampler."""
+    data = tiny_checkpoint(upsampler=UpsamplerConfig({"2": 1, "4": 0}, channels=4))
+    Path("upsampled.safetensors").write_bytes(data)
+    return lambda *args: upscale(*args, "--model", "upsampled.safetensors", "--json")
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_model_with_an_upsampler(upsampled: Run, scale: int) -> None:
+    pictures = []
+    for steps in (1, 2):
+        finished = upsampled("photo.png", f"{steps}.png", "--steps", steps, "--scale", scale)
+        assert finished.code == 0 and finished.json["steps"] == steps
+        pictures.append(decoded(Path(f"{steps}.png")))
+    assert pictures[0].size == (scale * WIDTH, scale * HEIGHT) and pictures[0].tobytes() != pictures[1].tobytes()
+    plain = upsampled("photo.png", "plain.png", "--steps", 2, "--scale", scale, "--backend", "reference")
+    assert plain.code == 0
+    difference = ImageChops.difference(pictures[1].convert("RGB"), decoded(Path("plain.png")).convert("RGB"))
+    assert sum(ImageStat.Stat(difference).mean) / 3 < 1
+
+
+def test_an_upsampler_takes_time_too(upsampled: Run) -> None:
+    for steps in (1, 5):
+        assert upsampled("photo.png", "--dry-run", "--steps", steps).json["estimate"]["seconds"] > 0
+
+
+def test_an_upsampler_enlarges_transparency(upsampled: Run) -> None:
+    clear = picture().convert("RGBA")
+    clear.putalpha(clear.getchannel("R"))
+    clear.save("clear.png")
+    for steps in (1, 2):
+        assert upsampled("clear.png", f"{steps}.png", "--steps", steps, "--alpha", "model").code == 0
+        assert decoded(Path(f"{steps}.png")).mode == "RGBA"

@@ -12,14 +12,8 @@ from safetensors import safe_open
 from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
-from bidiffsr_cli.diffusion.conditioning import (
-    Enlarged,
-    condition,
-    match_low_frequencies,
-    noise_gain,
-    residual_gain,
-    upsample,
-)
+from bidiffsr_cli.diffusion.conditioning import condition, match_low_frequencies, noise_gain, residual_gain
+from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample
 
 
 @pytest.mark.parametrize("scale", [2, 4])

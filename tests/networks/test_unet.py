@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
-from bidiffsr_cli.configs import UNetConfig
+from bidiffsr_cli.configs import UNetConfig, UpsamplerConfig
 from bidiffsr_cli.networks.bi_conv import BIConv
 from bidiffsr_cli.networks.binary_conv import BatchNorm
 from bidiffsr_cli.networks.native_unet import NativeUNet
@@ -62,6 +62,7 @@ SWITCHES = [
     {"pixel_unshuffle": 2},
     {"channel_mults": (1,), "full_precision_levels": (0,)},
     {"channel_mults": (1, 2, 4, 8), "res_blocks": 2},
+    {"upsampler": UpsamplerConfig({"2": 1}, channels=4)},
 ]
 
 

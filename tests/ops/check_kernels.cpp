@@ -384,6 +384,8 @@ FullCase draw_full_case(Random& random) {
   if (!c.unshuffle && !c.source_channels[1] && random.coin()) {
     c.norm_scale = f.own(random.reals(c.batch * f.inputs, 0.5f, 1));
     c.norm_shift = f.own(random.reals(c.batch * f.inputs, -0.2f, 0));
+  } else {
+    c.relu = !c.unshuffle && random.coin();
   }
   f.weights = random.reals(int64_t(c.outputs) * c.kernel * c.kernel * f.inputs, -1, 1);
   c.bias = f.own(random.reals(c.outputs, -1, 1));
@@ -405,6 +407,7 @@ float full_input(const FullCase& f, int64_t image, int64_t y, int64_t x, int i) 
     value = c.source[source][((image * c.height + y) * c.width + x) * channels + at];
   }
   if (c.norm_scale) value = silu(value * c.norm_scale[image * channels + at] + c.norm_shift[image * channels + at]);
+  if (c.relu) value = value > 0 ? value : 0;
   return c.bfloat16 ? to_bfloat16(value) : value;
 }
 
@@ -628,6 +631,7 @@ void check_network(Random& random, const std::vector<int>& isas) {
     refused([](bidiffsr_operation* o) { o[1].norm_groups = 5; });
     refused([](bidiffsr_operation* o) { o[2].source[0] = 0; });
     refused([](bidiffsr_operation* o) { o[4].shuffle = 5; });
+    refused([](bidiffsr_operation* o) { o[0].relu = 1; });
     owned.clear(), signs.assign(signs.size(), 0);  // the network has copies
     const auto run = [&](int threads) {
       Floats output(x.size(), NAN);
@@ -656,25 +660,45 @@ void check_network(Random& random, const std::vector<int>& isas) {
 
 // ---- A picture -----------------------------------------------------------------------------------------------------
 
+// One convolution, or none at all.
+struct Upsampler {
+  bidiffsr_network* network = nullptr;
+
+  Upsampler(Random& random, int isa, int scale) {
+    if (random.coin()) return;
+    const int outputs = 3 * scale * scale;
+    const Floats weight = random.reals(outputs * 27, -0.02f, 0.02f), bias = random.reals(outputs, -0.1f, 0.1f);
+    bidiffsr_operation o = {};
+    o.kind = BIDIFFSR_FULL, o.source[1] = o.residual = -1, o.kernel = 3, o.outputs = outputs;
+    o.unshuffle = 1, o.shuffle = scale, o.weight = weight.data(), o.bias = bias.data();
+    bidiffsr_description d = {};
+    d.isa = isa, d.total_steps = 1, d.input_count = 1, d.input_channels[0] = 3, d.input_planes = 1;
+    d.operation_count = 1, d.operations = &o;
+    check(bidiffsr_network_new(&d, &network) == BIDIFFSR_OK, "an upsampler");
+  }
+
+  ~Upsampler() { bidiffsr_network_delete(network); }
+};
+
 // Levels are the rounded floats; of grey the rounded mean.
-void check_levels(const bidiffsr_diffusion& d, bidiffsr_enlargement e, const Floats& values) {
+void check_levels(const Upsampler& upsampler, const bidiffsr_diffusion& d, bidiffsr_enlargement e, const Floats& values) {
   const size_t size = values.size() / 3;
   const auto mean = [&](size_t i) { return (values[i] + values[size + i] + values[2 * size + i]) / 3; };
   std::vector<uint8_t> bytes(e.channels * size);
   e.output_kind = BIDIFFSR_LEVELS_8, e.output = bytes.data();
-  check(bidiffsr_enlarge(nullptr, &d, &e) == BIDIFFSR_OK, "enlarge to bytes");
+  check(bidiffsr_enlarge(nullptr, upsampler.network, &d, &e) == BIDIFFSR_OK, "enlarge to bytes");
   for (size_t i = 0; i < size; i++)
     for (int32_t channel = 0; channel < e.channels; channel++)
       check(bytes[e.channels * i + channel] == lrintf(255 * (e.channels == 1 ? mean(i) : values[channel * size + i])), "a level");
   std::vector<uint16_t> words(size);
   e.output_kind = BIDIFFSR_LEVELS_16, e.output = words.data();
-  const int32_t status = bidiffsr_enlarge(nullptr, &d, &e);
+  const int32_t status = bidiffsr_enlarge(nullptr, upsampler.network, &d, &e);
   check(status == (e.channels == 1 ? BIDIFFSR_OK : BIDIFFSR_MISFIT), "enlarge to words");
   for (size_t i = 0; i < size && e.channels == 1; i++) check(words[i] == lrintf(65535 * mean(i)), "a level of 16 bits");
 }
 
 // A window's network that is a formula: whatever the windows' order and the threads, the picture is the same.
-void check_canvas(Random& random) {
+void check_canvas(Random& random, int isa) {
   struct Caller {
     int64_t window;
     std::atomic<int> windows{0};
@@ -685,7 +709,9 @@ void check_canvas(Random& random) {
   d.residual = d.detail = random.coin(), d.input_gain = random.coin(), d.up_clipped = random.coin();
   d.clips = random.coin(), d.clip_low = -0.5f, d.clip_high = 0.5f, d.condition_high = 1, d.residual_scale = 0.05f;
   if (d.residual && random.coin()) d.noise_by_detail = 0.03f, d.residual_by_detail = 0.002f;
-  e.scale = random(1, 4), e.height = random(1, 30), e.width = random(1, 30);
+  e.scale = random(1, 4), e.height = random(1, 30), e.width = random(0, 3) ? random(1, 30) : random(129, 140);
+  const Upsampler upsampler(random, isa, e.scale);
+  d.upsampler_radius = 1, d.first_by_mean = random.coin();
   const int high = e.scale * e.height, wide = e.scale * e.width;
   e.canvas_height = high + random(0, 7), e.canvas_width = wide + random(0, 7);
   const auto lay = [&](int32_t length, int32_t& tile, std::vector<int32_t>& starts) {
@@ -701,8 +727,9 @@ void check_canvas(Random& random) {
   std::vector<bidiffsr_level> levels;
   for (int i = 0; i < e.step_count; i++) {
     const double phi = 1.57 * (e.step_count - i) / e.step_count;
-    levels.push_back({100 * (e.step_count - i) - 1, cos(phi), sin(phi)});
+    levels.push_back({100 * (e.step_count - i) - 1, i ? cos(phi) : 0, i ? sin(phi) : 1});
   }
+  const int asked = e.step_count - d.first_by_mean;
   levels.push_back({-1, 1, 0});
   e.levels = levels.data(), e.eta = e.sampler == BIDIFFSR_DDIM && random.coin() ? 0.5 : 0, e.temperature = 1;
   e.channels = random.coin() ? 3 : 1, e.low_res_floats = random.coin(), e.match_low_frequencies = random.coin();
@@ -722,9 +749,10 @@ void check_canvas(Random& random) {
     for (int64_t i = 0; i < count; i++) prediction[i] = 0.3f * x_t[i] + 0.1f * condition[i] + 0.05f * x_t[count - 1 - i];
     return 0;
   };
-  e.progress = [](void* context) {
+  e.progress = [](void* context, int32_t windows) {
     Caller& caller = *static_cast<Caller*>(context);
-    return int32_t(++caller.windows == caller.stop_at ? 77 : 0);
+    caller.windows += windows;
+    return int32_t(caller.windows == caller.stop_at ? 77 : 0);
   };
   std::vector<int32_t> window_threads;
   for (size_t i = 0; i < tops.size() * lefts.size(); i++) window_threads.push_back(random(1, 3));
@@ -733,15 +761,26 @@ void check_canvas(Random& random) {
   for (const auto& [threads, concurrent] : {std::pair<int, int>{1, 1}, {4, 3}, {2, 8}}) {
     Floats output(3 * high * wide, NAN);
     e.threads = threads, e.concurrent = concurrent, e.output = output.data(), caller.windows = 0;
-    check(bidiffsr_enlarge(nullptr, &d, &e) == BIDIFFSR_OK, "enlarge");
-    check(caller.windows == e.row_count * e.column_count * e.step_count, "a window is missing, or too many");
+    check(bidiffsr_enlarge(nullptr, upsampler.network, &d, &e) == BIDIFFSR_OK, "enlarge");
+    check(caller.windows == e.row_count * e.column_count * asked, "a window is missing, or too many");
     for (float value : output) check(value >= 0 && value <= 1, "a value was not written, or is out of range");
     if (first.empty()) first = output;
     check(same_bytes(output, first), "other bytes on other threads");
   }
-  check_levels(d, e, first);
+  check_levels(upsampler, d, e, first);
+  if (upsampler.network) {
+    caller.windows = caller.stop_at = 0;
+    check(bidiffsr_enlarge(nullptr, upsampler.network, &d, &e) == 77, "progress could not stop an upsampler");
+    bidiffsr_diffusion other = d;
+    other.upsampler_radius = -1;
+    check(bidiffsr_enlarge(nullptr, upsampler.network, &other, &e) == BIDIFFSR_MISFIT, "a radius below 0 was taken");
+    bidiffsr_enlargement large = e;
+    large.scale = e.scale + 1;
+    check(bidiffsr_enlarge(nullptr, upsampler.network, &d, &large) == BIDIFFSR_MISFIT, "another scale was taken");
+  }
+  if (!asked) return;
   caller.windows = 0, caller.stop_at = 1;
-  check(bidiffsr_enlarge(nullptr, &d, &e) == 77, "progress could not stop it");
+  check(bidiffsr_enlarge(nullptr, upsampler.network, &d, &e) == 77, "progress could not stop it");
 }
 
 // ---- All of it -----------------------------------------------------------------------------------------------------
@@ -776,7 +815,7 @@ int main(int argc, char** argv) {
       Random random{std::mt19937_64(seed + number)};  // so case n is also case 0 of seed + n
       check_block(random, isas);
       if (number % 4 == 0) check_full_conv(random, isas), check_norm(random, isas);
-      if (number % 16 == 0) check_attention(random, isas), check_network(random, isas), check_canvas(random);
+      if (number % 16 == 0) check_attention(random, isas), check_network(random, isas), check_canvas(random, isas[size_t(random(0, int(isas.size()) - 1))]);
       if (number % 50 == 0)
         for (int isa : isas) check_callers(random, isa);
     }

@@ -226,6 +226,14 @@ def test_planes_are_unshuffled_and_shuffled_back(dtype, data, r, threads):
     assert_full_conv_equals_reference(planes, conv, threads, planes=True)
 
 
+@given(data=st.data(), kernel=st.sampled_from([1, 3]), dtype=st.sampled_from(["float32", "bfloat16"]), threads=THREADS)
+def test_what_is_below_zero_counts_as_zero(data, kernel, dtype, threads):
+    inputs, outputs, height, width = (data.draw(sides) for sides in (CHANNELS, CHANNELS, SIDES, SIDES))
+    sources = [feature_map(2, inputs, height, width), feature_map(2, outputs, height, width)]
+    conv = random_full_conv((0,), inputs, outputs, kernel, dtype, relu=True, residual=1)
+    assert_full_conv_equals_reference(sources, conv, threads)
+
+
 def random_full_conv(sources, inputs: int, outputs: int, kernel: int, dtype: str, **around) -> FullConv:
     weight = torch.randn(outputs, inputs, kernel, kernel) / (inputs**0.5 * kernel)
     return FullConv(sources, array(weight), array(torch.randn(outputs)), dtype, **around)

@@ -92,9 +92,10 @@ def test_a_window_is_timed_at_any_scale(fast):
     from bidiffsr_cli import SuperResolver, UpscaleOptions
     from bidiffsr_cli.images import read_picture
 
-    diffusion = replace(fast.config.diffusion, residual_scale={"3": 0.05})
-    odd = replace(fast, config=replace(fast.config, scales=(3,), diffusion=diffusion))
+    diffusion = replace(fast.config.diffusion, residual_scale={"3": 0.05}, first_step="network")
+    network = replace(fast.config.network, upsampler=None)
+    odd = replace(fast, config=replace(fast.config, scales=(3,), network=network, diffusion=diffusion))
     resolver = SuperResolver(odd, runtime.choose_runtime(runtime.Machine("cpu", threads=2)))
     picture = read_picture(torch.rand(3, 20, 70))
     plan = resolver.planner.plan(picture, UpscaleOptions(scale=3, steps=1, tile=64), resolver.runtime)
-    assert plan.concurrent == 2 and resolver.seconds_per_window(plan) > 0
+    assert plan.concurrent == 2 and resolver.estimate(plan) > 0

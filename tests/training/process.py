@@ -15,7 +15,11 @@ from bidiffsr_cli.training.state import load_state, save_state
 from bidiffsr_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-LOSSES = ["loss.dropout=0.1", "loss.rollout={share=0.5, weave=60.0}"]
+WITH_UPSAMPLER = ["model.network.upsampler={channels=4, blocks={2=1, 4=1}}", "model.diffusion.first_step=mean"]
+"""What makes the tiny config one with an upsampler."""
+UPSAMPLING = "loss={last=0, upsampler=0.5, rollout={share=0.5}}"
+LOSSES = [["loss.dropout=0.1"], ["loss.rollout={share=0.5, weave=60.0}"], [*WITH_UPSAMPLER, UPSAMPLING]]
+"""Changes of the config."""
 
 
 def train(folder: Path, changes: list[str]) -> None:
@@ -36,7 +40,8 @@ def train(folder: Path, changes: list[str]) -> None:
     whole = TrainingBatch(crops, torch.full((4,), 799), torch.randn(crops.hr.shape, generator=source))
     part = whole.split(world)[rank]
     trainer._differentiate([part], len(part.t))
-    result = {"gradients": {name: parameter.grad for name, parameter in trainer.network.named_parameters()}}
+    named = trainer.network.named_parameters()
+    result = {"gradients": {name: parameter.grad for name, parameter in named if parameter.grad is not None}}
 
     straight = Trainer(config, sampler, CPU)
     straight.run(lambda _: None, lambda: False)
@@ -59,7 +64,7 @@ def train_together(rank: int, folder: Path, changes: list[str]) -> None:
     distributed.init_process_group("gloo", meeting, timedelta(minutes=2), world_size=2, rank=rank)
     try:
         for index, loss in enumerate(LOSSES):
-            train(folder / str(index), [*changes, loss])
+            train(folder / str(index), [*changes, *loss])
         distributed.barrier()
     finally:
         distributed.destroy_process_group()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain, residual_gain
+from bidiffsr_cli.diffusion.conditioning import condition, noise_gain, residual_gain
+from bidiffsr_cli.diffusion.upsampling import Enlarged
 from bidiffsr_cli.errors import CheckpointError, InputError, UsageError
 from bidiffsr_cli.images.degrading import shrunk
 from bidiffsr_cli.images.resizing import downscale_bicubic

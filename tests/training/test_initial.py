@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from bidiffsr_cli.checkpoints.files import EXACT, Checkpoint, read_checkpoint, serialize_packed
+from bidiffsr_cli.configs import UpsamplerConfig
 from bidiffsr_cli.errors import UsageError
 from bidiffsr_cli.networks.latent_conv import latent_names
 from bidiffsr_cli.networks.unet import UNet, meta_network
 from bidiffsr_cli.training.initial import initial_weights
+from bidiffsr_cli.training.trainer import Trainer
+
+from .support import CPU
 
 
 def checkpoint_of(config, seed):
@@ -54,6 +58,23 @@ def test_the_network_is_the_same(config, tmp_path):
     with torch.no_grad():
         a, b = one(x, condition, t, 900), two(x, condition, t, 900)
     assert float(((a - b).abs() > 1e-3).float().mean()) < 0.02
+
+
+def test_an_upsampler_that_the_model_lacks_begins_anew(config, sampler):
+    network = dataclasses.replace(config.model.network, upsampler=UpsamplerConfig({"2": 1, "4": 1}, 4))
+    loss = dataclasses.replace(config.loss, upsampler=0.5)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, network=network), loss=loss)
+    weights = initial_weights(other.model, checkpoint_of(config.model, 1))
+    trainer = Trainer(other, sampler, CPU, weights=weights)
+    found = trainer.network.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())
+    assert {name.split(".")[0] for name in found.keys() - weights.keys()} == {"upsamplers"}
+    with pytest.raises(RuntimeError, match="stem"):
+        Trainer(other, sampler, CPU, weights={name: x for name, x in weights.items() if "stem" not in name})
+    again = initial_weights(other.model, checkpoint_of(other.model, 2))
+    assert again.keys() == found.keys()
+    with pytest.raises(UsageError, match="not the config's"):
+        initial_weights(config.model, checkpoint_of(other.model, 2))
 
 
 def test_what_does_not_go_together_is_refused(config, tmp_path):

@@ -25,7 +25,7 @@ class OneBatch:
     def __init__(self, sampler: CropSampler) -> None:
         self.crops = sampler.draw(2, torch.Generator().manual_seed(0))
 
-    def draw(self, scale: int, generator: torch.Generator) -> Crops:
+    def draw(self, scale: int, generator: torch.Generator, upsampler: None = None) -> Crops:
         return self.crops
 
 

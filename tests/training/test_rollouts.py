@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from bidiffsr_cli.checkpoints.files import Checkpoint
-from bidiffsr_cli.diffusion.conditioning import Enlarged, condition, noise_gain
+from bidiffsr_cli.diffusion.conditioning import condition, noise_gain
 from bidiffsr_cli.diffusion.schedule import noise_levels
+from bidiffsr_cli.diffusion.upsampling import Enlarged
 from bidiffsr_cli.errors import CheckpointError, UsageError
 from bidiffsr_cli.evaluation.metrics import load_lpips
 from bidiffsr_cli.images import read_picture

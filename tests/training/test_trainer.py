@@ -27,8 +27,9 @@ from bidiffsr_cli.training.state import (
     save_state,
 )
 from bidiffsr_cli.training.trainer import Trainer
+from bidiffsr_cli.training.upsamplers import turn
 
-from .process import LOSSES, train, train_together
+from .process import LOSSES, UPSAMPLING, WITH_UPSAMPLER, train, train_together
 from .support import CPU, TINY, equal, weights_of
 
 
@@ -36,8 +37,9 @@ from .support import CPU, TINY, equal, weights_of
 def make(config, sampler):
     """A trainer of the tiny config, with changes."""
 
-    def make(*changes, threads=1):
-        return Trainer(changed(config, changes), sampler, CPU, threads=threads)
+    def make(*changes, threads=1, weights=None):
+        changes = [*WITH_UPSAMPLER, *changes] if UPSAMPLING in changes else changes
+        return Trainer(changed(config, changes), sampler, CPU, weights=weights, threads=threads)
 
     return make
 
@@ -49,6 +51,7 @@ def make(config, sampler):
         (2, "loss.times=uniform"),
         (1, "loss.rollout={share=0.7, weave=60.0}"),
         (2, "loss.rollout={share=0.7, weave=60.0}"),
+        (2, UPSAMPLING),
     ],
 )
 def test_a_resumed_run_is_the_straight_run(make, tmp_path, threads, change):
@@ -105,6 +108,45 @@ def test_every_weight_moves_against_its_own_gradient(make, threads):
         torch.testing.assert_close(
             (after - before[name])[clear], -1e-3 * gradients[name].sign()[clear], atol=2e-5, rtol=0
         )
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_an_upsampler_learns_from_its_own_batches_alone(make, share):
+    weights = make(UPSAMPLING).network.state_dict()
+    trainer = make(UPSAMPLING, f"loss.upsampler={share}", "data.batch=6", weights=weights)
+    before = weights_of(trainer)
+    for _ in range(6):
+        trainer.step()
+    moved = {name for name, weight in weights_of(trainer).items() if not torch.equal(weight, before[name])}
+    of_upsampler = {name for name in before if name.startswith("upsamplers.")}
+    assert moved == of_upsampler if share else moved and not moved & of_upsampler
+    assert ("upsampler" in trainer.meter.read()["loss_by_group"]) == bool(share)
+
+
+def test_an_upsampler_has_its_share_of_the_batches_and_every_scale_its_turn():
+    turns = [turn(0.3, (2, 4), iteration) for iteration in range(40)]
+    assert (turns.count(2), turns.count(4)) == (6, 6)
+
+
+def test_an_upsampler_learns_to_enlarge(make):
+    trainer = make(UPSAMPLING, "loss.upsampler=1", "optimizer.lr=0.005", "model.scales=[2]", "run.iterations=60")
+
+    def loss() -> float:
+        trainer.generator.manual_seed(7)
+        (batch,) = trainer._draw_pairs(2)
+        with torch.no_grad():
+            return float(trainer.objective(trainer.network, batch, trainer.network.upsamplers).total)
+
+    at_bicubic = loss()
+    for _ in range(60):
+        trainer.generator.manual_seed(7)  # the same crops for ever
+        trainer.step()
+    assert loss() < 0.95 * at_bicubic
+
+
+def test_an_upsampler_that_would_never_be_trained_is_refused(make):
+    with pytest.raises(UsageError, match="never train its upsampler"):
+        make(UPSAMPLING, "loss.upsampler=0")
 
 
 def test_the_learning_rate_follows_the_run(make):
@@ -342,21 +384,22 @@ def test_two_processes(folder, tmp_path):
     places = [tmp_path / alone / str(index) for alone in ("one", "two") for index in range(len(LOSSES))]
     for place in places:
         place.mkdir(parents=True)
-    for loss, place in zip(LOSSES, places[:2], strict=True):
-        train(place, [*changes, loss])
+    apart, together = places[: len(LOSSES)], places[len(LOSSES) :]
+    for loss, place in zip(LOSSES, apart, strict=True):
+        train(place, [*changes, *loss])
     script, environment = Path(__file__).with_name("process.py"), {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", script, tmp_path / "two", *changes]
     with subprocess.Popen(command, env=environment, cwd=tmp_path) as other:
         train_together(0, tmp_path / "two", changes)
     assert other.returncode == 0
-    for loss, alone, together in zip(LOSSES, places[:2], places[2:], strict=True):
-        outs = alone / "out.0", together / "out.0", together / "out.1"
+    for loss, alone, both in zip(LOSSES, apart, together, strict=True):
+        outs = alone / "out.0", both / "out.0", both / "out.1"
         one, first, second = (torch.load(out, weights_only=True) for out in outs)
         assert one["samples"] == 16 and first["samples"] == 32
         assert equal(first["gradients"], second["gradients"])
         for name, gradient in one["gradients"].items():
-            apart = (gradient - first["gradients"][name]).norm() / gradient.norm()
-            assert apart < 1e-3 or "dropout" in loss, name
+            difference = (gradient - first["gradients"][name]).norm() / gradient.norm()
+            assert difference < 1e-3 or "dropout" in loss[0], name
         assert equal(first["straight"], second["straight"]) and not equal(first["straight"], one["straight"])
         for result in (one, first, second):
             assert equal(result["straight"], result["again"])

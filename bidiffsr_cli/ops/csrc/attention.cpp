@@ -58,7 +58,7 @@ struct Projection {
     const float rate = float(1 / sqrt(double(channels)));
     t.strips(begin, end, [&](int64_t first, int64_t pixels) {
       t.k.activate(t.a.x + (t.image * t.count + first) * channels, pixels, channels, t.a.norm_scale + norm,
-                   t.a.norm_shift + norm, false, normed.get(), channels);
+                   t.a.norm_shift + norm, LINEAR, normed.get(), channels);
       t.multiply(normed.get(), channels, channels, t.a.qkv, 3 * channels, pixels, made.get());
       for (int64_t token = first; token < first + pixels; token++) {
         const float* from = made.get() + (token - first) * t.padded_triple;

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 8  // raised with every change in here
+#define BIDIFFSR_ABI 9  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -91,6 +91,7 @@ typedef struct {
   // over all pixels, where (q, k, v) = weight u; weight is 3 channels × channels, second channels × channels.
   int32_t kernel, outputs, bfloat16;
   const float *weight, *second, *bias;
+  int32_t relu;       // FULL: u = max(x, 0), of maps and not behind a norm
   int32_t unshuffle;  // FULL: 0, or by what its sources, which then are planes, are pixel-unshuffled
   int32_t shuffle;    // FULL: 0, or by what its result is pixel-shuffled, which then are planes
 } bidiffsr_operation;
@@ -159,6 +160,8 @@ typedef struct {
   int32_t detail;                        // whether the condition has what is sharp in up(LR)
   float residual_scale;                  // s of the scale
   float noise_by_detail, residual_by_detail;  // 0: noise, or the residual, counts the same everywhere
+  int32_t first_by_mean;                 // whether x_0 is 0 for the first step, which asks no network
+  int32_t upsampler_radius;              // how many pixels from the edges of what it is given its result is of no use
 } bidiffsr_diffusion;
 
 typedef struct {
@@ -195,16 +198,18 @@ typedef struct {
   // 3×tile_height×tile_width; or null.
   int32_t (*predict)(void* context, int32_t threads, const float* x_t, const float* condition, int32_t t,
                      float* prediction);
-  int32_t (*progress)(void* context);  // is called whenever a window is done; or null
+  // Is called with 1 whenever a window is done, and with 0 in between, by several threads; or null.
+  int32_t (*progress)(void* context, int32_t windows);
   void* context;
   int32_t match_low_frequencies;     // whether the result is given the low frequencies of the small picture
   int32_t output_kind;               // a bidiffsr_output
   void* output;                      // scale height, scale width
 } bidiffsr_enlargement;
 
-// Run the whole reverse diffusion. The network's inputs are the condition and x_t, as planes.
-BIDIFFSR_API int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
-                                      const bidiffsr_enlargement* enlargement);
+// Run the whole reverse diffusion. The network's inputs are the condition and x_t, as planes. The upsampler may be null.
+// Its input is the small picture, as planes; its result is added to bicubic interpolation.
+BIDIFFSR_API int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_network* upsampler,
+                                      const bidiffsr_diffusion* diffusion, const bidiffsr_enlargement* enlargement);
 
 // Numbers of a file, `count` of them, little-endian float16 (half) or float32, as float32 in memory. Gives which is the
 // first that is not finite, or -1 where all are.

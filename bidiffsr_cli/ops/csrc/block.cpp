@@ -119,7 +119,7 @@ class Branch {
     if (b.norm_scale) {
       const int64_t at = image * conv.inputs;
       k.activate(source_row(conv.segments[0], y), b.width, conv.inputs, b.norm_scale + at, b.norm_shift + at,
-                 true, row, conv.inputs);
+                 SILU, row, conv.inputs);
       return;
     }
     for (int i = 0; i < conv.segment_count; i++) {

@@ -17,6 +17,7 @@ namespace bidiffsr {
 namespace {
 
 constexpr int64_t ROWS = 128, COLUMNS = 1024;  // of the canvas, the most that is one task
+constexpr int64_t PART = 128;  // sides of the parts of the small picture that an upsampler sees, as in `upsampling.py`
 constexpr double PI = 3.14159265358979323846;
 
 using Floats = std::vector<float>;
@@ -41,14 +42,18 @@ void over_parts(int threads, int64_t height, int64_t width, const Work& work) {
   });
 }
 
+// The place that is nearest to one of a line of so many.
+int64_t inside(int64_t at, int64_t length) { return at < 0 ? 0 : at < length ? at : length - 1; }
+
 // ---- up(LR), and what is told from it ------------------------------------------------------------------------------
 
 // Bicubic interpolation of one dimension with a = -0.75: which four pixels of the small picture a place is made of.
 struct Taps {
+  int64_t place;
   int64_t at[4];
   float weight[4];
 
-  Taps(int64_t place, int64_t scale, int64_t length) {
+  Taps(int64_t place, int64_t scale, int64_t length) : place(place) {
     constexpr float A = -0.75f;
     const auto near = [](float x) { return ((A + 2) * x - (A + 3)) * x * x + 1; };
     const auto far = [](float x) { return ((A * x - 5 * A) * x + 8 * A) * x - 4 * A; };
@@ -56,12 +61,13 @@ struct Taps {
     const float weights[4] = {far(t + 1), near(t), near(1 - t), far(2 - t)};
     for (int i = 0; i < 4; i++) {
       const int64_t pixel = place / scale + int64_t(below) - 1 + i;
-      at[i] = pixel < 0 ? 0 : pixel < length ? pixel : length - 1;
+      at[i] = inside(pixel, length);
       weight[i] = weights[i];
     }
   }
 };
 
+// Bicubic interpolation is computed where it is looked at; what an upsampler makes takes too long for that, and is kept.
 class Enlarged {
  public:
   Enlarged(const bidiffsr_diffusion& d, const bidiffsr_enlargement& e) : d(d), e(e) {
@@ -79,6 +85,21 @@ class Enlarged {
 
   // 3×height×width of the canvas; beyond the canvas its edge is repeated.
   void crop(int64_t top, int64_t left, int64_t height, int64_t width, float* out) const {
+    if (!whole) {
+      interpolate(top, left, height, width, out);
+      clip(out, 3 * height * width);
+      return;
+    }
+    const int64_t wide = int64_t(e.scale) * e.width, high = int64_t(e.scale) * e.height;
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < height; y++) {
+        const float* from = whole.get() + (plane * high + row(top + y).place) * wide;
+        for (int64_t x = 0; x < width; x++) *out++ = from[at(columns, left + x).place];
+      }
+  }
+
+  // Likewise by bicubic interpolation, not clipped.
+  void interpolate(int64_t top, int64_t left, int64_t height, int64_t width, float* out) const {
     int64_t first = e.height, last = -1;
     for (int64_t y = 0; y < height; y++)
       for (int64_t at : row(top + y).at) first = at < first ? at : first, last = at > last ? at : last;
@@ -102,11 +123,17 @@ class Enlarged {
         float* to = out + y * width;
         for (int64_t x = 0; x < width; x++)
           to[x] = from[0][x] * t.weight[0] + from[1][x] * t.weight[1] + from[2][x] * t.weight[2] + from[3][x] * t.weight[3];
-        if (d.up_clipped)
-          for (int64_t x = 0; x < width; x++) to[x] = to[x] < 0 ? 0 : to[x] > 1 ? 1 : to[x];
       }
     }
   }
+
+  // Clips values if the model says so.
+  void clip(float* values, int64_t count) const {
+    for (int64_t i = 0; d.up_clipped && i < count; i++) values[i] = values[i] < 0 ? 0 : values[i] > 1 ? 1 : values[i];
+  }
+
+  // Takes the whole picture, 3×(scale height)×(scale width), for what there is from now on.
+  void keep(Field made) { whole = std::move(made); }
 
  private:
   static std::vector<Taps> taps(int64_t length, int64_t picture, int64_t small, bool mirror) {
@@ -117,7 +144,7 @@ class Enlarged {
   }
 
   static const Taps& at(const std::vector<Taps>& taps, int64_t i) {
-    return taps[i < 0 ? 0 : i < int64_t(taps.size()) ? i : taps.size() - 1];
+    return taps[inside(i, int64_t(taps.size()))];
   }
 
   const Taps& row(int64_t y) const { return at(rows, y); }
@@ -126,6 +153,7 @@ class Enlarged {
   const bidiffsr_enlargement& e;
   Floats low_res;
   std::vector<Taps> rows, columns;
+  Field whole;  // 3×(scale height)×(scale width), where there is an upsampler
 };
 
 // A normalized Gaussian of radius floor(3 sigma), sigma = 0.75 scale.
@@ -164,7 +192,10 @@ void separable(const T* x, int64_t height, int64_t width, int64_t r, const float
 // What a picture is known to be like, as far as the diffusion asks.
 class Knowledge {
  public:
-  Knowledge(const bidiffsr_diffusion& d, const bidiffsr_enlargement& e) : up(d, e), d(d), gaussian(e.scale), box(2 * e.scale) {}
+  Knowledge(const bidiffsr_diffusion& d, const bidiffsr_enlargement& e, const bidiffsr_network* upsampler)
+      : up(d, e), d(d), e(e), gaussian(e.scale), box(2 * e.scale) {
+    if (upsampler) up.keep(upsampled(*upsampler));
+  }
 
   // The condition of a window: up(LR) mapped to its range, and what the Gaussian takes away.
   void condition(int64_t top, int64_t left, int64_t height, int64_t width, float* out) const {
@@ -220,9 +251,57 @@ class Knowledge {
     }
   }
 
-  const Enlarged up;
+  Enlarged up;
 
  private:
+  // The whole picture by an upsampler, part by part: where a part begins may change the last bits, so no machine chooses it.
+  Field upsampled(const bidiffsr_network& upsampler) const {
+    const int64_t across = (e.width + PART - 1) / PART, parts = (e.height + PART - 1) / PART * across;
+    const int32_t at_once = int32_t(parts < e.concurrent ? parts : e.concurrent);
+    std::atomic<int32_t> failed{BIDIFFSR_OK};
+    Field whole = scratch<float>(3 * int64_t(e.scale) * e.height * e.scale * e.width);
+    parallel(at_once, parts, [&](int64_t task) {
+      const int64_t top = task / across * PART, left = task % across * PART;
+      const int64_t high = e.height - top, wide = e.width - left;
+      if (failed != BIDIFFSR_OK) return;
+      const Part part = {top, left, high < PART ? high : PART, wide < PART ? wide : PART};
+      const int32_t status = upsample(upsampler, e.threads / at_once, part, whole.get());
+      if (status != BIDIFFSR_OK) failed = status;
+    });
+    if (failed != BIDIFFSR_OK) throw Stopped{failed};
+    return whole;
+  }
+
+  // One part of the small picture, beyond which its edge is repeated. What is added goes by the detail, as the residual.
+  int32_t upsample(const bidiffsr_network& upsampler, int32_t threads, const Part& part, float* whole) const {
+    const int64_t r = d.upsampler_radius, s = e.scale, high = part.height + 2 * r, wide = part.width + 2 * r;
+    const Part made = {s * part.top, s * part.left, s * part.height, s * part.width};
+    const int64_t area = made.height * made.width;
+    Floats around(3 * high * wide), added(3 * s * high * s * wide), values(3 * area), gain(area, 1.f);
+    float* to = around.data();
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = part.top - r; y < part.top + part.height + r; y++)
+        for (int64_t x = part.left - r; x < part.left + part.width + r; x++)
+          *to++ = up.small(plane)[inside(y, e.height) * e.width + inside(x, e.width)];
+    const int32_t t = 0;
+    const bidiffsr_run run = {threads, 1, int32_t(high), int32_t(wide), {around.data(), nullptr}, &t, t, added.data(), nullptr};
+    const int32_t status = bidiffsr_network_run(&upsampler, &run);
+    if (status != BIDIFFSR_OK) return status;
+    if (d.residual_by_detail > 0) residual_gain(made, gain.data());
+    up.interpolate(made.top, made.left, made.height, made.width, values.data());
+    float sum = 0;  // of nothing but zeros, unless a value is no number
+    for (int64_t plane = 0; plane < 3; plane++)
+      for (int64_t y = 0; y < made.height; y++) {
+        const float *from = added.data() + ((plane * high + r) * s + y) * s * wide + s * r, *by = gain.data() + y * made.width;
+        float* row = values.data() + (plane * made.height + y) * made.width;
+        for (int64_t x = 0; x < made.width; x++) row[x] += from[x] * by[x], sum += row[x] * 0.f;
+        up.clip(row, made.width);
+        memcpy(whole + ((plane * s * e.height) + made.top + y) * s * e.width + made.left, row, made.width * sizeof(float));
+      }
+    if (sum != 0) return BIDIFFSR_NOT_FINITE;
+    return e.progress ? e.progress(e.context, 0) : 0;
+  }
+
   Floats crop(int64_t top, int64_t left, int64_t height, int64_t width, int64_t r) const {
     Floats around(3 * (height + 2 * r) * (width + 2 * r));
     up.crop(top - r, left - r, height + 2 * r, width + 2 * r, around.data());
@@ -241,6 +320,7 @@ class Knowledge {
   }
 
   const bidiffsr_diffusion& d;
+  const bidiffsr_enlargement& e;
   Gaussian gaussian;
   int64_t box;
 };
@@ -285,8 +365,6 @@ class Drift {
     float part;
   };
 
-  static int64_t inside(int64_t at, int64_t length) { return at < 0 ? 0 : at < length ? at : length - 1; }
-
   Place place(int64_t at, int64_t length) const {
     const float source = (float(at) + 0.5f) / float(scale) - 0.5f, first = source < 0 ? 0 : floorf(source);
     return {int64_t(first), inside(int64_t(first) + 1, length), source < 0 ? 0 : source - first};
@@ -318,8 +396,10 @@ std::vector<Floats> ramps(const int32_t* starts, int64_t count, int64_t size, in
 
 class Canvas {
  public:
-  Canvas(const bidiffsr_network* network, const bidiffsr_diffusion& d, const bidiffsr_enlargement& e)
-      : network(network), d(d), e(e), height(e.canvas_height), width(e.canvas_width), size(3 * height * width), known(d, e) {
+  Canvas(const bidiffsr_network* network, const bidiffsr_network* upsampler, const bidiffsr_diffusion& d,
+         const bidiffsr_enlargement& e)
+      : network(network), d(d), e(e), height(e.canvas_height), width(e.canvas_width), size(3 * height * width),
+        known(d, e, upsampler) {
     of_rows = ramps(e.tops, e.row_count, e.tile_height, e.overlap);
     of_columns = ramps(e.lefts, e.column_count, e.tile_width, e.overlap);
   }
@@ -365,6 +445,7 @@ class Canvas {
   void predict(const bidiffsr_level& level) {
     if (!prediction) prediction = scratch<float>(size);
     over_rows([&](float* row) { memset(row, 0, width * sizeof(float)); });
+    if (d.first_by_mean && !level.alpha) return;  // x_0 and the prediction of v are 0
     rows.clear();
     rows.resize(e.row_count);
     for (Row& row : rows) row.missing = e.column_count;
@@ -420,7 +501,7 @@ class Canvas {
     }
     if (status != BIDIFFSR_OK) throw Stopped{status};
     blend(row, column, made);
-    if (const int32_t stop = e.progress ? e.progress(e.context) : 0) throw Stopped{stop};
+    if (const int32_t stop = e.progress ? e.progress(e.context, 1) : 0) throw Stopped{stop};
   }
 
   // Windows are blended across each row of them, finished rows downwards: every value is the sum of at most two, which
@@ -617,8 +698,8 @@ class Canvas {
 
 using namespace bidiffsr;
 
-extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_diffusion* diffusion,
-                                    const bidiffsr_enlargement* enlargement) {
+extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidiffsr_network* upsampler,
+                                    const bidiffsr_diffusion* diffusion, const bidiffsr_enlargement* enlargement) {
   const bidiffsr_enlargement& e = *enlargement;
   if (e.output_kind < BIDIFFSR_FLOATS || e.output_kind > BIDIFFSR_LEVELS_16) return BIDIFFSR_MISFIT;
   if (e.channels != 1 && (e.channels != 3 || e.output_kind == BIDIFFSR_LEVELS_16)) return BIDIFFSR_MISFIT;
@@ -629,8 +710,16 @@ extern "C" int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bidif
     if (status != BIDIFFSR_OK) return status;
     if (size[0] != 3 || size[1] != e.tile_height || size[2] != e.tile_width) return BIDIFFSR_MISFIT;
   }
+  if (upsampler) {
+    const int64_t side = 2 * int64_t(diffusion->upsampler_radius) + 1;
+    int32_t size[3];
+    if (diffusion->upsampler_radius < 0 || !bidiffsr_network_takes(upsampler, 3, 0)) return BIDIFFSR_MISFIT;
+    const int32_t status = bidiffsr_network_size(upsampler, int32_t(side), int32_t(side), size);
+    if (status != BIDIFFSR_OK) return status;
+    if (size[0] != 3 || size[1] != e.scale * side || size[2] != e.scale * side) return BIDIFFSR_MISFIT;
+  }
   try {
-    Canvas(network, *diffusion, *enlargement).run();
+    Canvas(network, upsampler, *diffusion, *enlargement).run();
   } catch (const Stopped& stopped) {
     return stopped.status;
   } catch (const std::exception&) {

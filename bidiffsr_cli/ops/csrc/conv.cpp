@@ -33,7 +33,7 @@ class ConvBand {
  private:
   // Whether a pixel's channels are read where they lie: nothing happens to them, and the sources are alike.
   static bool reads_sources(const FullConvCall& c) {
-    return sizeof(T) == 4 && c.kernel == 1 && !c.norm_scale && !c.unshuffle &&
+    return sizeof(T) == 4 && c.kernel == 1 && !c.norm_scale && !c.relu && !c.unshuffle &&
            (!c.source_channels[1] || c.source_channels[1] == c.source_channels[0]);
   }
 

@@ -65,12 +65,14 @@ class InputRows {
   }
 
   void activate(const float* x, int64_t count, const float* scale, const float* shift, float* out) {
-    k.activate(x, c.width, count, scale, shift, scale, out, channels);
+    k.activate(x, c.width, count, scale, shift, activation(), out, channels);
   }
 
   void activate(const float* x, int64_t count, const float* scale, const float* shift, uint16_t* out) {
-    k.activate_bf16(x, c.width, count, scale, shift, scale, out, channels);
+    k.activate_bf16(x, c.width, count, scale, shift, activation(), out, channels);
   }
+
+  Activation activation() const { return c.norm_scale ? SILU : c.relu ? RELU : LINEAR; }
 
   // Row y of pixel-unshuffled planes: of channel p, row y r + i, column x r + j goes to channel p r² + i r + j.
   void unshuffle(const float* planes, int64_t count, int64_t y, T* out) {

@@ -33,6 +33,8 @@ struct FinishArgs {
   float *sum, *square;  // channels, added to; or both null
 };
 
+enum Activation { LINEAR, SILU, RELU };
+
 struct Kernels {
   int word_bytes, block;
   int lanes;  // float32 values of a vector
@@ -51,12 +53,12 @@ struct Kernels {
 
   void (*finish)(const FinishArgs& args);
 
-  // scale x + shift, or its SiLU, of pixels × channels without gaps to pixels `stride` values apart; scale and shift
+  // scale x + shift, activated, of pixels × channels without gaps to pixels `stride` values apart; scale and shift
   // null: x.
-  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, bool swish,
-                   float* out, int64_t stride);
+  void (*activate)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
+                   Activation activation, float* out, int64_t stride);
   void (*activate_bf16)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
-                        bool swish, uint16_t* out, int64_t stride);
+                        Activation activation, uint16_t* out, int64_t stride);
 
   // A full-precision convolution: sums over a pixel's taps, which lie in `rows` runs of `run` values, runs[r] + pixel ·
   // stride, for blocks · lanes outputs. Weights are [blocks][rows · run][lanes]; out is pixels × (blocks · lanes).

@@ -178,7 +178,7 @@ class Operation {
   // Without what does not belong to its kind.
   static bidiffsr_operation own_fields(bidiffsr_operation o) {
     if (o.kind != BIDIFFSR_BINARY) o.conv_count = o.concatenate = 0, o.arrangement = BIDIFFSR_PLAIN;
-    if (o.kind != BIDIFFSR_FULL) o.shuffle = o.unshuffle = 0;
+    if (o.kind != BIDIFFSR_FULL) o.shuffle = o.unshuffle = o.relu = 0;
     if (o.kind == BIDIFFSR_ATTENTION || o.kind == BIDIFFSR_ADD) o.residual = -1, o.time_weight = nullptr;
     if (o.kind == BIDIFFSR_ADD) o.norm_groups = 0;
     return o;
@@ -214,6 +214,7 @@ class Operation {
     require((o.kernel == 1 || o.kernel == 3) && o.outputs > 0 && o.shuffle >= 0 && o.unshuffle >= 0);
     require(!o.shuffle || o.outputs % (o.shuffle * o.shuffle) == 0);
     require(!o.unshuffle || (!o.norm_groups && o.residual < 0));
+    require(!o.relu || (!o.norm_groups && !o.unshuffle));
     made = o.outputs;
     if (o.unshuffle) inputs *= int64_t(o.unshuffle) * o.unshuffle;
     weight = prepared(o.weight, o.outputs, inputs, o.kernel, o.bfloat16);
@@ -294,6 +295,7 @@ class Operation {
     conv.bfloat16 = o.bfloat16, conv.kernel = o.kernel, conv.outputs = o.outputs;
     conv.unshuffle = o.unshuffle, conv.shuffle = o.shuffle;
     conv.norm_scale = scale, conv.norm_shift = shift, conv.addend = addend, conv.residual = residual(run);
+    conv.relu = o.relu;
     conv.weights = weight.data(), conv.bias = bias.data();
     conv.output = output, conv.moments = moments;
     require(bidiffsr::run_full_conv(&conv));
@@ -425,7 +427,7 @@ class Network {
   }
 
   bool takes(int64_t first, int64_t second) const {
-    return planes && inputs == 2 && channels[0] == first && channels[1] == second;
+    return planes && inputs == 1 + (second > 0) && channels[0] == first && (!second || channels[1] == second);
   }
 
  private:

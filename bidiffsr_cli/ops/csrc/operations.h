@@ -38,7 +38,7 @@ struct BlockCall {
 };
 
 // A full-precision convolution with all that surrounds it: conv(u) + bias [+ addend] [+ residual], where u is SiLU(scale x
-// + shift), or x. Channels of the second source follow those of the first.
+// + shift), or max(x, 0), or x. Channels of the second source follow those of the first.
 struct FullConvCall {
   int32_t isa, threads;
   int32_t bfloat16;              // whether u and the weights are rounded to bfloat16; sums are float32
@@ -49,6 +49,7 @@ struct FullConvCall {
   int32_t source_channels[2];    // the second may be 0
   const float* source[2];
   const float *norm_scale, *norm_shift;  // batch × source_channels[0], of the only source, a map; or null
+  int32_t relu;                  // of maps, where there is no norm
   const void* weights;           // from prepare_full, for this isa, bfloat16, outputs, inputs and kernel
   const float* bias;             // outputs
   const float* addend;           // batch × outputs, or null
@@ -98,5 +99,5 @@ void norm_coefficients(const float* moments, int64_t rows, int64_t width, int64_
 
 }  // namespace bidiffsr
 
-// Whether the network's inputs are planes of so many channels.
+// Whether the network's inputs are planes of so many channels; it has one where the second is 0.
 bool bidiffsr_network_takes(const bidiffsr_network* network, int32_t first, int32_t second);

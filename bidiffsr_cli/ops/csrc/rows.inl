@@ -40,13 +40,14 @@ INLINE void store_float(float* p, vf v, int64_t n) { store(p, v, n); }
 INLINE void store_float(uint16_t* p, vf v, int64_t n) { store(p, narrow(v), n); }
 
 template <class Out>
-static void activate(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift, bool swish,
-                     Out* out, int64_t stride) {
+static void activate(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
+                     Activation activation, Out* out, int64_t stride) {
   for (int64_t pixel = 0; pixel < pixels; pixel++, x += channels, out += stride) {
     const auto step = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       vf v = load<vf>(x + c, n);
       if (scale) v = v * load<vf>(scale + c, n) + load<vf>(shift + c, n);
-      if (swish) v = silu(v);
+      if (activation == SILU) v = silu(v);
+      if (activation == RELU) v = v > 0.f ? v : v * 0.f;  // a NaN stays one
       store_float(out + c, v, n);
     };
     FOR_CHANNELS(channels, step);
