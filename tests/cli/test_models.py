@@ -260,4 +260,4 @@ def test_what_push_shows_and_refuses(hub: Hub, folder: Path, run: Run) -> None:
         refused = run("models", "push", *words, "-m", "mine.safetensors")
         assert refused.code == 2 and is_one_sentence(refused.err)
     card = run("models", "push", "me/mine", "-m", "fast", "--dry-run").answer
-    assert "## Scores" in card and "33.05 / 0.1242" in card and "license: apache-2.0" in card
+    assert "## Scores" in card and "33.05 / 0.1243" in card and "license: apache-2.0" in card
