@@ -158,10 +158,8 @@ class Enlarged:
                 added = trimmed(upsampler(seen)[0], scale * r)
                 place, (high, wide) = (scale * top, scale * left), added.shape[1:]
                 if self.config.residual_by_detail is not None:
-                    around_it = self.around(
-                        *place, high, wide, residual_radius(scale)
-                    )  # bicubic, as there is no whole yet
-                    added *= residual_gain_of(around_it, scale, self.config)
+                    plain = self.around(*place, high, wide, residual_radius(scale))  # as there is no whole yet
+                    added *= residual_gain_of(plain, scale, self.config)
                 rows, columns = range(place[0], place[0] + high), range(place[1], place[1] + wide)
                 up = self._interpolated(rows, columns) + added
                 self.total += up.sum()

@@ -164,7 +164,6 @@ def _upsampled(upsamplers: Mapping[int, Callable[[Tensor], Tensor]]) -> list[Ten
 
 def _snr(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
     """The lowest signal-to-noise ratio, dB."""
-
     ratios = []
     for right, other in zip(expected, found, strict=True):
         power, noise = right.square().mean(), (right - other).square().mean()

@@ -45,8 +45,8 @@ class Batch:
         return [self[first : first + size] for first in range(0, self.count, size)]
 
     def __getitem__(self: Self, which: slice) -> Self:
-        of_crops = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: x[which] for name, x in of_crops.items() if isinstance(x, Tensor | Crops)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: x[which] for name, x in values.items() if isinstance(x, Tensor | Crops)})
 
 
 @dataclass(frozen=True)
