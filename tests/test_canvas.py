@@ -114,12 +114,14 @@ def test_windows_and_result_are_those_in_torch(name, size, scale, sampler, eta, 
         torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-2)  # epsilon divides by a small alpha
 
 
-def upsampled(made: Diffusion, seed: int = 0) -> Diffusion:
-    """The same with an upsampler of random weights, in the form that suits the place."""
-    torch.manual_seed(seed)
+def upsampled(made: Diffusion, bias: float | None = None) -> Diffusion:
+    """The same with an upsampler of random weights, in the form that suits the place; its last biases may be given."""
+    torch.manual_seed(0)
     (plan,) = upsamplers(UpsamplerConfig({str(made.plan.scale): 1}, 5))
     upsampler = Upsampler(plan)
     upsampler.tail.reset_parameters()  # which is all zeros
+    if bias is not None:
+        torch.nn.init.constant_(upsampler.tail.bias, bias)
     state = {f"upsamplers.{plan.scale}.{name}": x.detach() for name, x in upsampler.state_dict().items()}
     if made.runtime.isa is None:
         return dataclasses.replace(made, upsampler=DeviceUpsampler(plan, state, "cpu"))
@@ -156,6 +158,15 @@ def test_threads_do_not_change_what_an_upsampler_makes():
     several = diffusion(BY_MEAN, low_res, 2, 2, TileConfig(64, 16), threads=3, concurrent=2)
     one, other = (values(upsampled(each), planes(low_res)).tensor() for each in (made, several))
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("place", EITHER)
+@pytest.mark.parametrize("bias", [float("nan"), float("inf")])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_upsampler_that_overflows_is_an_error(place, bias, steps):
+    made = upsampled(place(diffusion(BY_MEAN, torch.rand(3, 12, 16), 2, steps)), bias)
+    with pytest.raises(BidiffsrError, match="not finite"):
+        values(made, planes(torch.rand(3, 12, 16)))
 
 
 @pytest.mark.parametrize("place", EITHER)
