@@ -86,6 +86,11 @@ class Planner:
         asked = steps - self.config.diffusion.free_steps
         return Plan((width, height), options.scale, steps, asked, temperature, passes, grid, concurrent, memory)
 
+    def check(self, options: UpscaleOptions) -> None:
+        """Raise UsageError if the model cannot do what `options` ask for, whatever the picture."""
+        self.steps(options)
+        self.grid((1, 1), options)
+
     def steps(self, options: UpscaleOptions) -> int:
         """How many steps it will be.
 

@@ -50,7 +50,7 @@ def interrupted(received: int | None) -> Failure:
 
 def _usage(error: typer.TyperException) -> Failure:
     """Typer's own errors: an unknown option, a value of the wrong kind. Help printed instead has no message."""
-    message = error.format_message().strip().replace("Value error, ", "")  # pydantic's words
+    message = error.format_message().strip()
     if not message:
         return Failure("", "", error.exit_code)
     if not message.endswith((".", ")")):

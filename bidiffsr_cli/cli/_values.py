@@ -24,7 +24,7 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: it is no number with a unit, or not more than 0.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]+)", text.strip())
     factor = UNITS.get(found[2].upper()) if found else None
     if found is None or factor is None:
         raise UsageError(f"{text!r} is not a size.", "Give a number and a unit, such as 800MB, 2GB or 1.5GiB.")
@@ -40,7 +40,7 @@ def parse_duration(text: str) -> float:
     Raises:
         UsageError: it is no number with a unit, or not more than 0.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])", text.strip())
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([smhd])", text.strip())
     if found is None or not float(found[1]):
         raise UsageError(f"{text!r} is not a duration.", "Give a number and a unit, such as 90s, 50m or 2h.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
@@ -72,7 +72,7 @@ def parse_degradation(text: str | None) -> Degradation:
         name, _, value = (word.strip() for word in part.partition("="))
         if name == "kernel":
             values[name] = value
-        elif name in RANGES and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        elif name in RANGES and re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", value):
             values[name] = round(float(value)) if name in ("jpeg", "webp") else float(value)
         else:
             ranges = ", ".join(f"{word}={least}..{most}" for word, (least, most) in RANGES.items())

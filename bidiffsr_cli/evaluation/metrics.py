@@ -46,8 +46,8 @@ def psnr(a: Tensor, b: Tensor, crop: int) -> float:
     Raises:
         InputError: the sizes differ, or nothing is left.
     """
-    a, b = _inside(a, crop, 1), _inside(b, crop, 1)
     _check_same_size(a, b)
+    a, b = _inside(a, crop, 1), _inside(b, crop, 1)
     error = float((a - b).square().mean())
     return 10 * math.log10(255**2 / error) if error else math.inf
 
@@ -72,8 +72,8 @@ def ssim(a: Tensor, b: Tensor, crop: int) -> float:
     Raises:
         InputError: the sizes differ, or no window fits.
     """
-    a, b = _inside(a, crop, SSIM_WINDOW), _inside(b, crop, SSIM_WINDOW)
     _check_same_size(a, b)
+    a, b = _inside(a, crop, SSIM_WINDOW), _inside(b, crop, SSIM_WINDOW)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
     # levels are small beside float64's precision, so that mean(x²) - mean(x)² will do for the variances
@@ -107,7 +107,8 @@ def _inside(x: Tensor, crop: int, least: int) -> Tensor:
 
 def _check_same_size(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
-        raise InputError(f"Pictures of different sizes cannot be compared: {tuple(a.shape)} and {tuple(b.shape)}.")
+        sizes = " and ".join(f"{x.shape[-1]}×{x.shape[-2]}" for x in (a, b))
+        raise InputError(f"Pictures of different sizes cannot be compared: {sizes}.")
 
 
 def _blur(x: Tensor) -> Tensor:

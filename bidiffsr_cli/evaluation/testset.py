@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,11 +125,11 @@ def open_test_set(
     small = {} if lr is None else pair(originals, _pictures(lr), scale, str(lr))
     large = {} if finished is None else pair(originals, _pictures(finished), scale, str(finished))
     cases = [Case(path.stem, path, small.get(path), large.get(path), degradation) for path in originals]
-    wrong = [problem for case in cases for problem in _wrong_sizes(case, scale)]
+    sizes = {path: _size(path) for case in cases for path in (case.hr, case.lr, case.finished) if path is not None}
+    wrong = [problem for case in cases for problem in _wrong_sizes(case, scale, sizes)]
     if wrong:
-        fitting = [
-            other for other in range(2, 17) if other != scale and not any(_wrong_sizes(case, other) for case in cases)
-        ]
+        others = (other for other in range(2, 17) if other != scale)
+        fitting = [other for other in others if not any(_wrong_sizes(case, other, sizes) for case in cases)]
         hint = f"Add --scale {fitting[0]}." if fitting else f"Check --scale, which is {scale} now."
         raise InputError(f"Sizes do not fit: {listed(wrong, separator='; ')}.", hint)
     return cases
@@ -145,24 +146,24 @@ def _pictures(path: Path) -> list[Path]:
     return files
 
 
-def _wrong_sizes(case: Case, scale: int) -> list[str]:
-    width, height = _size(case.hr)
+def _wrong_sizes(case: Case, scale: int, sizes: Mapping[Path, tuple[int, int]]) -> list[str]:
+    width, height = sizes[case.hr]
     if min(width, height) < scale:
         return [f"{case.hr.name} is {width}x{height}"]
     wrong = []
     if case.lr is not None:
-        small = _size(case.lr)
+        small = sizes[case.lr]
         if small != (width // scale, height // scale):
             wrong.append(f"{case.lr.name} is {small[0]}x{small[1]}, its original {width}x{height}")
     if case.finished is not None:
-        large = _size(case.finished)
+        large = sizes[case.finished]
         if large not in ((width, height), (width // scale * scale, height // scale * scale)):
             wrong.append(f"{case.finished.name} is {large[0]}x{large[1]}, its original {width}x{height}")
     return wrong
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) as it will be decoded, from the header alone."""
+    """(width, height) as it will be decoded. Of most formats the header says it; a PNG may turn at its very end."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -57,7 +57,10 @@ def in_threads(tasks: Iterable[Callable[[], Iterable[Done]]], workers: int) -> I
 
 
 class _OneTorchThread:
-    """Counts who needs torch to use one thread per operation, for the setting is one of the whole process."""
+    """Counts who needs torch to use one thread per operation, so that all find again what was set before the first.
+
+    The setting is each thread's own, but one that never computed begins with what any other has set last.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,15 +75,14 @@ class _OneTorchThread:
         with self._lock:
             if not self._users:
                 self._before = torch.get_num_threads()
-                torch.set_num_threads(1)
             self._users += 1
+            torch.set_num_threads(1)
         try:
             yield
         finally:
             with self._lock:
                 self._users -= 1
-                if not self._users:
-                    torch.set_num_threads(self._before)
+                torch.set_num_threads(self._before)
 
 
 one_torch_thread = _OneTorchThread()

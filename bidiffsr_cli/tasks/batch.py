@@ -223,8 +223,10 @@ def _work(request: BatchRequest, listener: Listener) -> tuple[Work, str]:
     names = suited_models() if name == AUTO else [name]
     checkpoints = [load_model(word, listener, offline=request.offline) for word in names]
     for word, checkpoint in zip(names, checkpoints, strict=True):
-        Planner(word, checkpoint.config).steps(request.options)  # whether it can
-    runtime = choose_runtime(replace(request.machine, device=request.devices[0]), **checkpoints[0].runtime_facts)
+        Planner(word, checkpoint.config).check(request.options)
+    facts = [checkpoint.runtime_facts for checkpoint in checkpoints]
+    borne = {name: min(fact[name] or 0.0 for fact in facts) for name in ("bf16_psnr", "fp16_psnr")}  # by all of them
+    runtime = choose_runtime(replace(request.machine, device=request.devices[0]), **facts[0] | borne)
     machine = Machine(runtime.device, runtime.precision, runtime.backend, request.machine.threads)
     work = Work(absolute_word(name), machine, request.options, request.writing, request.overwrite)
     return work, "+".join(checkpoint.sha256 for checkpoint in checkpoints)

@@ -27,12 +27,11 @@ from ..evaluation.testset import name_of_set, open_test_set
 from ..images.degrading import UNCHANGED, Degradation
 from ..journal import Journal
 from ..options import UpscaleOptions
-from ..pipeline import SuperResolver
 from ..reports import check_report
 from ..reports.evaluation import as_page, as_text
 from ..runtime import Machine, Runtime, choose_runtime, environment
 from .files import check_folder, several
-from .listener import SILENT, Listener, as_function
+from .listener import SILENT, Listener, as_function, load_resolver
 
 JOURNAL = "scores.jsonl"
 RESULTS = ("results.json", "results.csv", "results.md", "results.html")
@@ -135,7 +134,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
     runtimes = [choose_runtime(request.machine)]
     subjects: list[Subject] = [Bicubic()]
     if sr is not None:
-        subjects.append(Finished(request.label or sr.stem))
+        subjects.append(Finished(request.label or (sr.resolve().name if sr.is_dir() else sr.stem)))
     else:
         models = list(_models(request, listener))
         runtimes = [model.resolver.runtime for model in models] or runtimes
@@ -189,10 +188,7 @@ def _models(request: EvaluateRequest, listener: Listener) -> Iterator[AtSteps]:
     for name in several(request.models or default_model()):
         if name == Bicubic.label:  # which is there already
             continue
-        with listener.progress(name, "bytes") as progress:
-            resolver = SuperResolver.from_pretrained(
-                name, offline=request.offline, on_download=progress, **vars(request.machine)
-            )
+        resolver = load_resolver(name, request.machine, listener, offline=request.offline)
         for options in ways:
             yield AtSteps(resolver, options)
 

@@ -194,10 +194,12 @@ def new_folder(output: str | Sink | None, *, several: bool) -> Path | None:
 
 def check_targets(jobs: Sequence[Files]) -> None:
     """Raise OutputError if a result would replace another of several inputs."""
-    for job in jobs if len(jobs) > 1 else ():
-        for other in jobs:
-            if job.target is not None and isinstance(other.source, str) and same_file(Path(other.source), job.target):
-                raise OutputError(f"'{job.output}' is an input itself.", "Give the results a folder with -o.")
+    if len(jobs) == 1:
+        return
+    sources = {_place(Path(job.source)) for job in jobs if isinstance(job.source, str)}
+    for job in jobs:
+        if job.target is not None and _place(job.target) in sources:
+            raise OutputError(f"'{job.output}' is an input itself.", "Give the results a folder with -o.")
 
 
 def check_names(files: Files) -> None:
@@ -270,12 +272,21 @@ def is_file(name: str) -> bool:
 
 def same_file(a: Path, b: Path) -> bool:
     """Whether two paths name one file, also through links; for files that do not exist, whether the paths are one."""
+    return _place(a) == _place(b)
+
+
+def _place(path: Path) -> object:
+    """What is equal for two paths of one file."""
     try:
-        if a.exists() and b.exists():
-            return a.samefile(b)
-        return a.resolve() == b.resolve()
-    except (OSError, ValueError, RuntimeError):  # links in a circle, say: opening them will tell
-        return False
+        status = path.stat()
+    except FileNotFoundError:
+        try:
+            return path.resolve()
+        except (OSError, RuntimeError):
+            return object()
+    except (OSError, ValueError):  # links in a circle, say: opening them will tell
+        return object()
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(output: str) -> bool:

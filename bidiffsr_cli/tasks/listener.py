@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from ..checkpoints.files import Checkpoint
+    from ..pipeline import SuperResolver
+    from ..runtime import Machine
 
 Parameters = ParamSpec("Parameters")
 Request = TypeVar("Request")
@@ -94,6 +96,14 @@ def load_model(name: str, listener: Listener, *, offline: bool = False) -> Check
 
     with listener.progress(name, "bytes") as progress:
         return load_checkpoint(name, offline=offline, progress=progress)
+
+
+def load_resolver(name: str, machine: Machine, listener: Listener, *, offline: bool = False) -> SuperResolver:
+    """Likewise as `SuperResolver.from_pretrained`: a model that is ready to run."""
+    from ..pipeline import SuperResolver
+
+    with listener.progress(name, "bytes") as progress:
+        return SuperResolver.from_pretrained(name, offline=offline, on_download=progress, **vars(machine))
 
 
 def as_function(

@@ -128,13 +128,17 @@ def train_config(request: TrainRequest) -> TrainConfig:
         CheckpointError: the state of the run is damaged.
     """
     from ..training.config_files import changed, of_system, read_config
+    from ..training.run import check_run
+    from ..training.state import read_config_of
 
     changes = several(request.changes)
     if request.time_limit is not None:
         changes += [f"run.seconds={request.time_limit}", "run.iterations=null"]
     if request.iterations is not None:
         changes += [f"run.iterations={request.iterations}", "run.seconds=null"]
-    if request.resume and (before := _config_of(request.folder)):
+    if request.resume:
+        check_run(Path(request.folder), resume=True)
+        before = read_config_of(Path(request.folder))
         config = changed(before, changes)
         if config.model.network != before.model.network:
             raise UsageError("--resume goes on with the run's own network.", "Begin another run, with --init.")
@@ -203,12 +207,6 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
             done = train_run(trainer, outputs, listener.stopped)
     progress = trainer.progress
     return TrainResult(folder, done, progress.iteration, progress.samples, progress.seconds)
-
-
-def _config_of(folder: Path) -> TrainConfig | None:
-    from ..training.state import has_state, read_config_of
-
-    return read_config_of(folder) if has_state(folder) else None
 
 
 def _dataset(request: TrainRequest, config: TrainConfig, listener: Listener) -> Dataset:

@@ -6,6 +6,7 @@ result.images[0]["output_size"]
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..checkpoints.catalog import AUTO, default_model, suited_model
+from ..checkpoints.catalog import AUTO, default_model, suited_model, suited_models
 from ..enlarging import Decoded, Writing, decode, encode_result, sample
 from ..errors import ModelError, StorageError, UsageError, explained
 from ..options import UpscaleOptions
@@ -24,7 +25,7 @@ from ..reports.terminal import suited_hint
 from ..results import MANY, UpscaleResult, failure
 from ..runtime import Machine
 from .files import Files, Sink, check_files, name_files, own_format, several
-from .listener import SILENT, Listener, as_function
+from .listener import SILENT, Listener, as_function, load_resolver
 
 Source = str | os.PathLike[str] | BinaryIO | bytes
 """A picture: a path, or its file as a stream or as bytes."""
@@ -125,31 +126,42 @@ def run(request: UpscaleRequest, listener: Listener = SILENT) -> UpscaleSummary:
     """
     tasks = _tasks(request)
     first = tasks[0].read() if len(tasks) == 1 else None  # a picture that cannot be read is told before a model is had
-    models = _Models(request, listener)
-    if request.model != AUTO:
-        models.load(request.model or default_model())  # likewise before several pictures are read
+    name = request.model or default_model()
+
+    @functools.cache
+    def load(model: str) -> SuperResolver:
+        return load_resolver(model, request.machine, listener, offline=request.offline)
+
+    if name != AUTO or first is None:  # likewise before several pictures are read
+        for model in suited_models() if name == AUTO else [name]:
+            load(model).planner.check(request.options)
+
+    def done(task: _Task) -> Planned | UpscaleResult:
+        decoded = first or task.read()
+        resolver = load(suited_model(decoded.picture.quality) if name == AUTO else name)
+        if request.dry_run:
+            return _plan(resolver, decoded, task)
+        result = _enlarge(resolver, decoded, task, listener)
+        result.seconds.add("load_model", resolver.seconds_to_load)
+        resolver.seconds_to_load = 0.0  # which were for the first picture
+        return result
+
     summed = UpscaleSummary()
     for task in tasks:
         try:
-            decoded = first or task.read()
-            name = request.model or default_model()
-            resolver, seconds = models.take(suited_model(decoded.picture.quality) if name == AUTO else name)
-            if request.dry_run:
-                planned = _plan(resolver, decoded, task)
-                summed.plans.append(planned)
-                summed.images.append(planned.to_dict())
-                continue
-            result = _enlarge(resolver, decoded, task, listener)
+            found = done(task)
         except Exception as error:
             if first or isinstance(error, StorageError | ModelError):
                 raise
             summed.images.append(_failed(task, error, listener))
             continue
-        result.seconds.add("load_model", seconds)
-        for warning in result.warnings:
-            listener.warning(f"{result.input}: {warning}" if len(tasks) > 1 else warning)
-        listener.found(result)
-        summed.images.append(result.to_dict())
+        summed.images.append(found.to_dict())
+        if isinstance(found, Planned):
+            summed.plans.append(found)
+            continue
+        for warning in found.warnings:
+            listener.warning(f"{found.input}: {warning}" if len(tasks) > 1 else warning)
+        listener.found(found)
     if request.model is None and (hint := suited_hint(summed.images)):
         listener.message(hint)
     listener.found(summed)
@@ -194,32 +206,6 @@ def _tasks(request: UpscaleRequest) -> list[_Task]:
         format = own_format(files.source) if word == "same" else word
         tasks.append(_Task(files, replace(request.writing, format=format).for_file(files.target), request.options))
     return tasks
-
-
-class _Models:
-    """The models that are loaded, each once."""
-
-    def __init__(self, request: UpscaleRequest, listener: Listener) -> None:
-        self._request, self._listener = request, listener
-        self._loaded: dict[str, SuperResolver] = {}
-        self._used: set[str] = set()
-
-    def load(self, name: str) -> SuperResolver:
-        """A model, ready to run."""
-        if name not in self._loaded:
-            where = vars(self._request.machine)
-            with self._listener.progress(name, "bytes") as on_download:
-                self._loaded[name] = SuperResolver.from_pretrained(
-                    name, offline=self._request.offline, on_download=on_download, **where
-                )
-        return self._loaded[name]
-
-    def take(self, name: str) -> tuple[SuperResolver, float]:
-        """Likewise, and the seconds that it took for the first picture that it is taken for."""
-        resolver = self.load(name)
-        seconds = 0.0 if name in self._used else resolver.seconds_to_load
-        self._used.add(name)
-        return resolver, seconds
 
 
 def _plan(resolver: SuperResolver, decoded: Decoded, task: _Task) -> Planned:

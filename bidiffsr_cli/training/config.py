@@ -158,7 +158,7 @@ class LossConfig:
         check_one_of(self, "kind", {"mse", "l1"})
         check_one_of(self, "times", {"grid", "uniform"})
         check_between(self, "last", 0, 1)
-        check_between(self, "grid", 0, 1 - self.last)
+        check_between(self, "grid", 0, round(1 - self.last, 9))
         check_between(self, "micro_batch", 1, 4096)
         check_between(self, "lpips", 0, 1000)
         check_between(self, "segments", 1, 100)

@@ -156,7 +156,10 @@ def _key(
     """A name for the folder: a hash of everything that the decoded pictures depend on."""
 
     def facts(path: Path) -> tuple[str, int, int, bool]:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError:  # a link to nothing, say: reading it will tell
+            return (os.fspath(path), 0, 0, False)
         return (os.fspath(path.resolve()), status.st_size, status.st_mtime_ns, os.access(path, os.R_OK))
 
     pairs = {scale: [facts(pair[file]) for file in files] for scale, pair in low_res.items()}

@@ -94,7 +94,7 @@ def _compressions(pictures: Tensor, config: DataConfig, which: Tensor, generator
     result = []
     for index, picture in enumerate(pictures.cpu()):
         if which[index]:
-            of_webp = kinds[0][index] * sum(shares) < shares[1] * 0.3  # rarer than JPEG
+            of_webp = kinds[0][index] * sum(shares) < shares[1] * (0.3 if shares[0] else 1)  # rarer than JPEG
             worst = config.webp if of_webp else config.jpeg
             for time in range(1 + (kinds[1][index] < TWICE)):
                 picture = compressed(

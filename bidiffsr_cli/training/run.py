@@ -57,17 +57,22 @@ class Outputs:
     on_log: Sequence[Callable[[LogLine], None]] = field(default_factory=list)
 
 
-def prepare_folder(folder: Path, *, resume: bool) -> None:
-    """Make the folder of a new run, or check that there is a run to resume.
-
-    Raises:
-        UsageError: there is a run that is not to be resumed, or none that could be.
-        OutputError: the folder cannot be made.
-    """
+def check_run(folder: Path, *, resume: bool) -> None:
+    """Raise UsageError if there is a run in the folder that is not to be resumed, or none that could be."""
     if resume and not has_state(folder):
         raise UsageError(f"There is no run to resume in '{folder}'.", "Leave --resume out, or name another --output.")
     if not resume and has_state(folder):
         raise UsageError(f"There is a run in '{folder}' already.", "Go on with --resume, or name another --output.")
+
+
+def prepare_folder(folder: Path, *, resume: bool) -> None:
+    """Make the folder of a new run, or check that there is a run to resume.
+
+    Raises:
+        UsageError: as `check_run`.
+        OutputError: the folder cannot be made.
+    """
+    check_run(folder, resume=resume)
     try:
         (folder / COMPACT).mkdir(parents=True, exist_ok=True)
         for place in (folder, folder / COMPACT):
@@ -197,7 +202,7 @@ def resumed(trainer: Trainer, folder: Path) -> str:
     where = f"Resumed at iteration {trainer.progress.iteration}"
     if exact:
         return f"{where}."
-    if trainer.progress.since_iteration:
+    if trainer.progress.since_iteration == trainer.progress.iteration:
         return f"{where} from a compact state: Adam and the schedule begin anew."
     return f"{where}, on other devices: with other crops than it would have seen."
 

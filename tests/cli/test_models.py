@@ -259,5 +259,8 @@ def test_what_push_shows_and_refuses(hub: Hub, folder: Path, run: Run) -> None:
     for words in (["mine"], ["me/mine@v1"], ["me/mine", "--offline"]):
         refused = run("models", "push", *words, "-m", "mine.safetensors")
         assert refused.code == 2 and is_one_sentence(refused.err)
+    trained = run("models", "pack", "mine.safetensors", "-o", "run.safetensors", "--license", "unstated: set it")
+    assert trained.code == 0 and "names no licence" not in shown.err
+    assert "names no licence" in run("models", "push", "me/mine", "-m", "run.safetensors", "--dry-run").err
     card = run("models", "push", "me/mine", "-m", "fast", "--dry-run").answer
     assert "## Scores" in card and "33.05 / 0.1243" in card and "license: apache-2.0" in card

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from bidiffsr_cli.checkpoints import catalog
 from bidiffsr_cli.folders import work
+from bidiffsr_cli.ops import native
+from bidiffsr_cli.tasks import batch
+from bidiffsr_cli.tasks.listener import SILENT
 
 from .support import Run, decoded, picture, tiny_checkpoint
 
@@ -19,18 +23,21 @@ Bundle = Callable[..., None]
 
 @pytest.fixture
 def bundle(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
-    """Bundle small models: name=seed of its weights; the one called photo is for compressed pictures."""
+    """Bundle small models: name=seed of its weights; the one called photo is for compressed pictures.
+
+    `psnr` says of some how near their pictures in bfloat16 are.
+    """
     weights = tmp_path_factory.mktemp("weights")
     monkeypatch.setattr(catalog, "weights_folder", lambda: weights)
 
-    def bundle(**models: int) -> None:
+    def bundle(psnr: Mapping[str, float] = MappingProxyType({}), **models: int) -> None:
         entries = []
         for name, seed in models.items():
             data = tiny_checkpoint(seed)
             (weights / f"{name}.safetensors").write_bytes(data)
             entry = {"name": name, "revision": "1", "file": f"{name}.safetensors", "size": len(data), "scales": [2, 4]}
             entry |= {"sha256": hashlib.sha256(data).hexdigest(), "summary": "", "license": "CC0-1.0", "scores": {}}
-            entry |= {"bf16_psnr": 0.0, "fp16_psnr": 0.0, "sources": ["bundled"]}
+            entry |= {"bf16_psnr": psnr.get(name, 0.0), "fp16_psnr": 0.0, "sources": ["bundled"]}
             entries.append(entry | ({"suits": "compressed"} if name == "photo" else {}))
         (weights / "catalog.json").write_text(json.dumps({"models": entries}))
         forget()
@@ -107,3 +114,13 @@ def test_the_hint(mixed: Path, run: Run, bundle: Bundle) -> None:
     bundle(fast=0)
     assert "--model" not in run("upscale", "in/poor.jpg", "-o", "c.png").err
     assert run("upscale", "in/poor.jpg", "-o", "d.png", "--model", "auto", "--json").json["model"]["name"] == "fast"
+
+
+@pytest.mark.parametrize(("photo", "precision"), [(0.0, "fp32"), (60.0, "bf16")])
+def test_a_folder_has_the_precision_that_all_models_bear(
+    photo: float, precision: str, mixed: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle({"fast": 60.0, "photo": photo}, fast=0, photo=1)
+    monkeypatch.setattr(native, "multiplies_bfloat16", lambda isa: True)
+    work, _ = batch._work(batch.BatchRequest([mixed / "in"], mixed / "out", model="auto"), SILENT)
+    assert work.machine.precision == precision

@@ -68,6 +68,8 @@ def test_what_is_refused(folder: Path, model: str) -> None:
     photos = [folder / "photos"]
     for changes, error in (
         ({"engine": "slurm"}, UsageError),
+        ({"options": UpscaleOptions(scale=3)}, UsageError),
+        ({"options": UpscaleOptions(tile=99)}, UsageError),
         ({"ray_address": "auto"}, UsageError),
         ({"machine": Machine("cpu,cpu")}, UsageError),
         ({"jobs": 0}, UsageError),

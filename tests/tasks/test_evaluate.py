@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_finished_pictures(originals: Path) -> None:
     evaluation = bidiffsr_cli.evaluate(originals, sr=originals, label="perfect", metrics=["psnr_y", "ssim_rgb"])
     assert evaluation.summaries[1].label == "perfect"
     assert evaluation.summaries[1].mean == {"psnr_y": 100.0, "ssim_rgb": pytest.approx(1)}
+
+
+def test_finished_pictures_are_called_as_their_folder(originals: Path, tmp_path: Path) -> None:
+    shutil.copytree(originals, tmp_path / "tool.v2")
+    evaluation = bidiffsr_cli.evaluate(originals, sr=f"{tmp_path}/tool.v2/", metrics=PSNR)
+    assert evaluation.summaries[1].label == "tool.v2"
 
 
 def test_the_papers_row_of_a_part_is_warned_of(originals: Path, notes: Notes) -> None:

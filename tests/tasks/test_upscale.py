@@ -82,6 +82,15 @@ def test_of_several_one_fails_and_alone_it_raises(folder: Path, model: str, note
         bidiffsr_cli.upscale(names[2], folder / "new" / "c.png", options=ONE_STEP, model=model)
 
 
+def test_what_no_picture_of_several_could_have_is_told_before_any_is_read(folder: Path, model: str) -> None:
+    names = [folder / "photos" / name for name in ("broken.png", "a.png")]
+    for name in (model, "auto"):
+        for options in (UpscaleOptions(scale=3, steps=1), UpscaleOptions(steps=1, tile=99)):
+            with pytest.raises(UsageError):
+                bidiffsr_cli.upscale(names, folder / "new", options=options, model=name)
+    assert not (folder / "new").exists()
+
+
 def test_a_dry_run(folder: Path, model: str) -> None:
     summary = bidiffsr_cli.upscale(
         folder / "photos" / "a.png", None, options=ONE_STEP, model=model, writing=Writing(long_side=30), dry_run=True

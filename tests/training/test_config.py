@@ -65,6 +65,12 @@ def test_a_wrong_change_is_refused(change):
     assert caught.value.hint
 
 
+def test_shares_of_a_whole_may_be_all_of_it():
+    assert read_config("paper-x2", ["loss.last=0.8", "loss.grid=0.2"]).loss.grid == 0.2
+    with pytest.raises(UsageError):
+        read_config("paper-x2", ["loss.last=0.8", "loss.grid=0.21"])
+
+
 def test_wrong_files_are_refused(tmp_path):
     for text in ("[data", "preset = 'none'", "preset = 'unknown'"):
         (tmp_path / "bad.toml").write_text(text)

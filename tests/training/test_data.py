@@ -11,6 +11,7 @@ from bidiffsr_cli.diffusion.upsampling import Enlarged
 from bidiffsr_cli.errors import CheckpointError, InputError, UsageError
 from bidiffsr_cli.images.degrading import shrunk
 from bidiffsr_cli.images.resizing import downscale_bicubic
+from bidiffsr_cli.training import degradations
 from bidiffsr_cli.training.config import KINDS, DataConfig
 from bidiffsr_cli.training.config_files import changed
 from bidiffsr_cli.training.crops import CropSampler
@@ -125,9 +126,10 @@ def test_damaged_and_small_files_are_skipped(folder, tmp_path):
     (photos / "cut.png").write_bytes(data[: len(data) // 2])
     (photos / "text.jpg").write_text("no picture")
     Image.new("RGB", (20, 300)).save(photos / "narrow.png")
+    (photos / "lost.png").symlink_to("nowhere.png")
     pictures = open_dataset(DataConfig(pictures=(str(photos),), crop=32), (2,), tmp_path / "cache")
     assert [item.name for item in pictures.pictures] == ["whole.png"]
-    assert set(pictures.skipped) == {"cut.png", "text.jpg", "narrow.png"} and all(pictures.skipped.values())
+    assert set(pictures.skipped) == {"cut.png", "text.jpg", "narrow.png", "lost.png"} and all(pictures.skipped.values())
     assert "crop" in pictures.skipped["narrow.png"]
     smaller = open_dataset(DataConfig(pictures=(str(photos),), crop=16), (2,), tmp_path / "cache", fail)
     assert [item.name for item in smaller.pictures] == ["narrow.png", "whole.png"]
@@ -205,6 +207,21 @@ def test_a_share_stays_clean():
     config = DataConfig(clean=0.3, noise=20.0, jpeg=50)
     same = (degrade(x, None, 2, config, generator(1)) == x).flatten(1).all(1).float().mean()
     assert abs(float(same) - (0.3 + 0.7 * (1 - SOMETIMES) * (1 - COMPRESSED))) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("jpeg", "webp", "formats"), [(50, 100, {"JPEG"}), (100, 50, {"WEBP"}), (50, 50, {"JPEG", "WEBP"})]
+)
+def test_a_quality_of_100_leaves_a_format_out(jpeg, webp, formats, monkeypatch):
+    seen = set()
+
+    def compressed(picture, quality, *, format, **_):
+        seen.add(format)
+        return picture
+
+    monkeypatch.setattr(degradations, "compressed", compressed)
+    degrade(torch.rand(64, 3, 8, 8), None, 2, DataConfig(clean=0.0, jpeg=jpeg, webp=webp), generator(1))
+    assert seen == formats
 
 
 def test_kernels_have_their_shares():

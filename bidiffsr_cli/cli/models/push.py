@@ -49,7 +49,7 @@ def push(
     checkpoint = found.read(path)
     if checkpoint.storage != "packed":
         raise UsageError(f"{Path(path).name} is not packed.", "First: bidiffsr models pack FILE -o OTHER")
-    if checkpoint.license.strip().lower() in ("", "unknown"):
+    if checkpoint.license.strip().lower().partition(":")[0] in ("", "unknown", "unstated"):
         out.warning("The file names no licence: nobody may use it. models pack --license sets one.")
     card = model_card(checkpoint, repo, found.entry)
     files = {
