@@ -15,11 +15,10 @@ from PIL import Image
 
 from . import canvas
 from . import runtime as runtimes
-from .canvas import Diffusion
+from .canvas import Diffusion, Network
 from .checkpoints.files import Checkpoint
 from .checkpoints.models import load_checkpoint
 from .images import Picture, bleed_edges, read_picture, render, resize_alpha
-from .ops.canvas import Network
 from .options import OptionChanges, UpscaleOptions
 from .planning import Plan, Planner
 from .results import ModelInfo, PeakMemory, Progress, Seconds, TileInfo, UpscaleResult

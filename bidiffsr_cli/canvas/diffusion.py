@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 
 from ..configs import DiffusionConfig
 from ..diffusion.schedule import NoiseLevel, noise_levels
-from ..ops.canvas import Network
+from ..errors import BidiffsrError
 from ..options import UpscaleOptions
 from ..planning import Plan
 from ..runtime import Runtime
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..diffusion.upsampling import Upsampler
+
+Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
+"""x_t (B×3×H×W), the condition (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W. Of the engine's calls B is
+1, and the first two lie in its memory and are not to be kept."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,8 @@ class Diffusion:
     def levels(self) -> list[NoiseLevel]:
         """Where the steps begin, and the clean end."""
         return noise_levels(self.config, self.plan.steps)
+
+
+def not_finite() -> BidiffsrError:
+    """The network predicts something that is no number."""
+    return BidiffsrError("The network's output is not finite.", "Use --precision fp32.")

@@ -17,23 +17,22 @@ from ..diffusion.upsampling import Enlarged
 from ..images.pixels import to_float, to_image
 from ..images.planes import bands
 from ..ops import native, reference
-from ..ops.canvas import NotFiniteError
 from ..runtime import sent
 from ..tiling import Grid, Tile, blend
-from .diffusion import Diffusion
+from .diffusion import Diffusion, not_finite
 
 
 def run(diffusion: Diffusion, planes: Sequence[Image.Image]) -> Tensor:
     """The whole reverse diffusion: planes of h×w to 3×(scale·h)×(scale·w) in [0, 1], where the canvas lies.
 
     Raises:
-        NotFiniteError: the network predicts something that is no number.
+        BidiffsrError: the network predicts something that is no number.
     """
     low_res = torch.cat([to_float(plane) for plane in planes]).expand(3, -1, -1)
     grid = diffusion.plan.grid
     result, total = draw(diffusion, low_res.to(diffusion.runtime.canvas_device(grid.height * grid.width)))
     if not math.isfinite(float(total)):
-        raise NotFiniteError
+        raise not_finite()
     return result
 
 
@@ -58,14 +57,15 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
         if not asks_network(config, level):
             return torch.zeros_like(x)
         with contextlib.closing(_predict_windows(diffusion, x, seen, level)) as windows:
-            prediction = blend(grid, _counted(windows, diffusion.advance))
+            prediction = blend(grid, windows)
         total.add_(prediction.sum())  # which needs no second canvas, as isfinite() would
         return prediction
 
     def noise(draw: int) -> Tensor:
         field = noise_field(grid.height, grid.width, options.seed, draw, diffusion.runtime.threads_here, low_res.device)
         if config.noise_by_detail is not None:
-            _put_where_detail_is(field, up)
+            for top, band in _high_bands(field):
+                band *= noise_gain(up, top, 0, *band.shape[1:])
         return field
 
     x0 = SAMPLERS[options.sampler](
@@ -122,19 +122,10 @@ def _predict_windows(
         t = torch.full((len(tiles),), level.t, device=runtime.device)
         return diffusion.network(sent(x_t, t.device), sent(beside, t.device), t, level.t).float().to(x.device)
 
-    return runtime.run(evaluate, grid.tiles, diffusion.plan.concurrent)
-
-
-def _counted(predictions: Iterator[tuple[Tile, Tensor]], advance: Callable[[], None]) -> Iterator[tuple[Tile, Tensor]]:
-    for prediction in predictions:
-        advance()
-        yield prediction
-
-
-def _put_where_detail_is(noise: Tensor, up: Enlarged) -> None:
-    """Multiply noise by its gain, in place, a band of rows at a time."""
-    for top, band in _high_bands(noise):
-        band *= noise_gain(up, top, 0, *band.shape[1:])
+    with contextlib.closing(runtime.run(evaluate, grid.tiles, diffusion.plan.concurrent)) as windows:
+        for window in windows:
+            diffusion.advance()
+            yield window
 
 
 def _add_to_residual(x0: Tensor, up: Enlarged) -> None:

@@ -88,7 +88,7 @@ def _all(*, markdown: bool) -> None:
     from ..configs import UNetConfig
     from ..networks.systems import SYSTEMS
     from ..reports.cost import table
-    from ..reports.markdown import table_lines
+    from ..reports.tables import table_lines
 
     counted = [(system, _count(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
     shown = table(counted)

@@ -22,7 +22,7 @@ from ..text import counted
 from .jobs import Job
 from .large import enlarge_together, is_large
 from .ledger import Ledger
-from .work import Outcome, Work, attempt, broken, decode_job, failed, sample_job, write_job
+from .work import Outcome, Work, broken, decode_job, failed, sample_job, write_job
 
 TASKS_PER_SLOT = 2
 RETRIES = 5
@@ -54,7 +54,10 @@ def run(
         StorageError: the disk is full, or the store fails.
         DeviceError: there is no such cluster, or the one on this machine cannot take a task.
     """
-    ray = _import_ray()
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("Ray is not installed.", "In a checkout of bidiffsr: pip install '.[ray]'") from None
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address)
@@ -145,16 +148,15 @@ def _slots(ray: Any, threads: int) -> int:
 
 def _enlarge(job: Job, work: Work, slots: int, replace: bool) -> Outcome | None:
     """The task itself: one picture from file to file; None for one that is for all slots together."""
-
-    def step() -> Outcome | None:
+    try:
         if is_large(job, work, slots):
             return None
         decoded = decode_job(job, work)
         result = sample_job(job, decoded, work, work.resolver())
         ours = replace or job.output.is_claimed(job.result)  # of a worker that died here before
         return write_job(job, decoded.picture, result, work, replace=ours)
-
-    return attempt(job, step)
+    except Exception as error:
+        return failed(job, error)
 
 
 def _lost(job: Job, error: Exception) -> Outcome:
@@ -162,14 +164,6 @@ def _lost(job: Job, error: Exception) -> Outcome:
     if isinstance(cause := getattr(error, "cause", None), BidiffsrError):
         return failed(job, cause)
     return broken(job, f"{job.name}: its worker was lost ({type(error).__name__}).")
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("Ray is not installed.", "In a checkout of bidiffsr: pip install '.[ray]'") from None
-    return ray
 
 
 def _connect(ray: Any, address: str | None) -> None:

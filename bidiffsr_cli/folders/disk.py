@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,6 @@ class LocalFolder(Folder):
         except OSError:
             return None
         return Status(found.st_size, str(found.st_mtime_ns))
-
-    def statuses(self, names: Iterable[str]) -> dict[str, Status]:
-        return {name: found for name in names if (found := self.status(name))}
 
     def fetch(self, name: str, size: int) -> Path | bytes:
         return self.path / name

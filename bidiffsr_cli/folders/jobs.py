@@ -6,9 +6,10 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
+from typing import Any
 
 from ..errors import InputError, OutputError, UsageError, check_least
 from ..suffixes import own
@@ -96,18 +97,63 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is to be done of a folder.
+class Outcome:
+    """What came of a picture.
 
     Attributes:
+        job: which one.
+        result: its figures, as `UpscaleResult.to_dict`; of a failed one only input, output and status.
+        error: why it failed, one sentence; empty if it did not.
+        sha256: of the file that was written, in hexadecimal.
+    """
+
+    job: Job
+    result: dict[str, Any]
+    error: str = ""
+    sha256: str = ""
+
+
+@dataclass
+class Part:
+    """A folder of pictures, and what became of them.
+
+    Attributes:
+        target: folder of the results.
         jobs: all pictures that are meant, by name; those in the output folder are never among them.
         others: how many files of other kinds lie beside them, by suffix.
         closed: a sentence for each folder that could not be listed.
+        skipped: pictures that were done before, each with its figures.
+        outcomes: of those that were done now.
     """
 
+    target: Folder
     jobs: list[Job]
     others: Counter[str]
     closed: list[str]
+    skipped: dict[Job, dict[str, Any]] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """3 pictures, 1 of them done before -> photos_x2"""
+        before = f", {len(self.skipped)} of them done before" if self.skipped else ""
+        return f"{counted(len(self.jobs), 'picture')}{before} -> {self.target}"
+
+    @property
+    def left(self) -> list[Job]:
+        """What is not done yet."""
+        return [job for job in self.jobs if job not in self.skipped]
+
+    @property
+    def failed(self) -> int:
+        """How many pictures failed."""
+        return sum(outcome.error != "" for outcome in self.outcomes)
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """The figures of each picture that was done now or before, in order."""
+        known = {job: result | {"status": "skipped"} for job, result in self.skipped.items()}
+        known |= {outcome.job: outcome.result for outcome in self.outcomes}
+        return [known[job] for job in self.jobs if job in known]
 
 
 class NothingToDo(InputError):
@@ -122,7 +168,7 @@ def find_jobs(
     suffix: str,
     extension: str,
     results: Sequence[Folder] = (),
-) -> Found:
+) -> Part:
     """Find the pictures that are meant.
 
     Args:
@@ -164,7 +210,7 @@ def find_jobs(
     _check_names(jobs)
     _check_clashes(jobs)
     chosen = [job for job in jobs if selection.in_shard(job.name)][: selection.limit]
-    return Found(chosen, contents.others, contents.closed)
+    return Part(output, chosen, contents.others, contents.closed)
 
 
 def _lies_in(place: tuple[str, ...], folders: Iterable[tuple[str, ...]]) -> bool:

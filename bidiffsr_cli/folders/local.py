@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..enlarging import Decoded
 from ..errors import DeviceError, is_out_of_memory
@@ -26,7 +25,7 @@ from ..results import UpscaleResult
 from ..runtime import bind_torch, one_torch_thread, return_freed_memory
 from .jobs import Job
 from .ledger import Ledger
-from .work import Outcome, Watch, Work, attempt, decode_job, failed, sample_job, size_of, write_job
+from .work import Outcome, Watch, Work, decode_job, failed, sample_job, size_of, write_job
 
 AHEAD = 2
 """Pictures that are decoded ahead for each lane, and that it still has to write."""
@@ -162,44 +161,34 @@ class _Lanes:
             yield behind.popleft().result()
 
     def _finish(self, job: Job, picture: Picture, result: UpscaleResult) -> Outcome:
-        def step() -> Outcome:
+        try:
             replace = self.work.overwrite or self.ledger.is_ours(job)
             outcome = write_job(job, picture, result, self.work, replace=replace)
             self.ledger.finish(outcome)
-            return outcome
-
-        return attempt(job, step)
+        except Exception as error:
+            return failed(job, error)
+        return outcome
 
     def _together(self, lanes: Sequence[Iterator[Outcome]]) -> Iterator[Outcome]:
         """What several lanes come to, each in a thread of its own; at the end all of them have ended."""
-        outcomes: queue.Queue[Any] = queue.Queue()
-        ended = object()
+        found: queue.SimpleQueue[Outcome | Future[None]] = queue.SimpleQueue()
 
         def drive(lane: Iterator[Outcome]) -> None:
-            bind_torch()
-            try:
-                for outcome in lane:
-                    outcomes.put(outcome)
-                outcomes.put(ended)
-            except BaseException as error:
-                outcomes.put(error)
+            for outcome in lane:
+                found.put(outcome)
 
-        threads = [threading.Thread(target=drive, args=(lane,), daemon=True) for lane in lanes]
-        for thread in threads:
-            thread.start()
-        left = len(threads)
-        try:
-            while left:
-                outcome = outcomes.get()
-                if outcome is ended:
-                    left -= 1
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-                else:
-                    yield outcome
-        except BaseException:
-            self.stop.set()
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
+        with ThreadPoolExecutor(len(lanes), "lane", initializer=bind_torch) as pool:
+            for lane in lanes:
+                pool.submit(drive, lane).add_done_callback(found.put)
+            left = len(lanes)
+            try:
+                while left:
+                    outcome = found.get()
+                    if isinstance(outcome, Future):  # a lane has ended
+                        outcome.result()
+                        left -= 1
+                    else:
+                        yield outcome
+            except BaseException:
+                self.stop.set()
+                raise

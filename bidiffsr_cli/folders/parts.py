@@ -4,56 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError, UsageError
-from ..text import counted
-from .jobs import Found, Job, NothingToDo, Selection, find_jobs
+from .jobs import Job, NothingToDo, Part, Selection, find_jobs
 from .remote import open_folder
 from .storage import Folder
-from .work import Outcome
-
-
-@dataclass
-class Part:
-    """A folder of pictures, and what became of them.
-
-    Attributes:
-        target: folder of the results.
-        found: what is to be done.
-        skipped: pictures that were done before, each with its figures.
-        outcomes: of those that were done now.
-    """
-
-    target: Folder
-    found: Found
-    skipped: dict[Job, dict[str, Any]] = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        """3 pictures, 1 of them done before -> photos_x2"""
-        before = f", {len(self.skipped)} of them done before" if self.skipped else ""
-        return f"{counted(len(self.found.jobs), 'picture')}{before} -> {self.target}"
-
-    @property
-    def left(self) -> list[Job]:
-        """What is not done yet."""
-        return [job for job in self.found.jobs if job not in self.skipped]
-
-    @property
-    def failed(self) -> int:
-        """How many pictures failed."""
-        return sum(outcome.error != "" for outcome in self.outcomes)
-
-    @property
-    def images(self) -> list[dict[str, Any]]:
-        """The figures of each picture that was done now or before, in order."""
-        known = {job: result | {"status": "skipped"} for job, result in self.skipped.items()}
-        known |= {outcome.job: outcome.result for outcome in self.outcomes}
-        return [known[job] for job in self.found.jobs if job in known]
 
 
 def find_parts(
@@ -103,26 +61,56 @@ def find_parts(
     parts, empty = list[Part](), list[str]()
     for source, target, meant in wanted:
         try:
-            found = find_jobs(source, target, meant, suffix=suffix, extension=extension, results=targets)
+            parts.append(find_jobs(source, target, meant, suffix=suffix, extension=extension, results=targets))
         except NothingToDo as error:
             if len(wanted) == 1:
                 raise
             empty.append(error.message)
-        else:
-            parts.append(Part(target, found))
     if not parts:
         raise InputError("There are no pictures in any of the folders.", "Check --recursive, --include, --exclude.")
     return parts, [*empty, *closed(parts)]
 
 
+class FolderProgress:
+    """How far a folder is. The share that is done goes by the files' sizes, as small pictures come first.
+
+    Args:
+        left: pictures that are to be done.
+        advance: is told how many are, their `share`, what is the `current` one, and how far that is as `detail`.
+    """
+
+    def __init__(self, left: Sequence[Job], advance: Callable[..., None]) -> None:
+        self._count, self._advance = len(left), advance
+        self._bytes = sum(job.status.bytes for job in left) or 1
+        self._finished = self._passed = 0
+        self._begun: dict[Job, float] = {}
+
+    def watch(self, job: Job, passes: int, total: int) -> None:
+        """A window of a picture is done."""
+        self._begun[job] = passes / total
+        self._tell(job, f", {passes}/{total} windows")
+
+    def finish(self, job: Job) -> None:
+        """A picture is written, or has failed."""
+        self._finished += 1
+        self._passed += job.status.bytes
+        self._begun.pop(job, None)
+        self._tell(next(iter(self._begun.copy()), job))
+
+    def _tell(self, job: Job, detail: str = "") -> None:
+        begun = sum(part * job.status.bytes for job, part in self._begun.copy().items())
+        share = (self._passed + begun) / self._bytes
+        self._advance(self._finished, self._count, share=share, current=job.name, detail=detail)
+
+
 def closed(parts: Sequence[Part]) -> list[str]:
     """A sentence for each folder that cannot be listed."""
-    return [sentence for part in parts for sentence in part.found.closed]
+    return [sentence for part in parts for sentence in part.closed]
 
 
 def left_out(parts: Sequence[Part]) -> Counter[str]:
     """How many files are no pictures, by suffix."""
-    return sum((part.found.others for part in parts), Counter())
+    return sum((part.others for part in parts), Counter())
 
 
 def _grouped(names: Sequence[str]) -> dict[str, list[str]]:

@@ -63,7 +63,7 @@ class RemoteFolder(Folder):
         return RemoteFolder(self.url + ending)
 
     def contents(self, *, recursive: bool = True) -> Contents:
-        with _readable(str(self)):
+        with _told(self, "read", InputError):
             found = self._find()
         meant = {name: status for name, status in found.items() if recursive or "/" not in name}
         pictures = {name: status for name, status in meant.items() if is_picture(name)}
@@ -73,7 +73,7 @@ class RemoteFolder(Folder):
 
     def status(self, name: str) -> Status | None:
         fs, _ = _store(self.url)
-        with self._told(name, "looked up"):
+        with _told(self.where(name), "looked up"):
             fs.invalidate_cache()
             try:
                 return _status(fs.info(self._path(name)))
@@ -81,25 +81,25 @@ class RemoteFolder(Folder):
                 return None
 
     def statuses(self, names: Iterable[str]) -> dict[str, Status]:
-        with self._told("", "read"):
+        with _told(self, "read"):
             found = self._find()
         return {name: found[name] for name in names if name in found}
 
     def fetch(self, name: str, size: int) -> Path | bytes:
         if size == 0:
             return b""  # no range is in it
-        with _readable(self.where(name)):
+        with _told(self.where(name), "read", InputError):
             content: bytes = _store(self.url)[0].cat_file(self._path(name), start=0, end=size)
             return content
 
     def read(self, name: str) -> bytes:
-        with _readable(self.where(name)):
+        with _told(self.where(name), "read", InputError):
             content: bytes = _store(self.url)[0].cat_file(self._path(name))
             return content
 
     def write(self, name: str, data: bytes, *, overwrite: bool) -> None:
         fs, _ = _store(self.url)
-        with self._told(name, "written"):
+        with _told(self.where(name), "written"):
             try:
                 if not overwrite and self.status(name):  # not every store knows the mode
                     raise FileExistsError
@@ -110,7 +110,7 @@ class RemoteFolder(Folder):
                 ) from None
 
     def remove(self, name: str) -> None:
-        with self._told(name, "removed"), contextlib.suppress(FileNotFoundError):
+        with _told(self.where(name), "removed"), contextlib.suppress(FileNotFoundError):
             _store(self.url)[0].rm_file(self._path(name))
 
     def journal(self, shard: tuple[int, int]) -> Notes:
@@ -118,7 +118,7 @@ class RemoteFolder(Folder):
         return ObjectJournal(self)
 
     def entries(self) -> list[dict[str, Any]]:
-        with self._told("", "read"), ThreadPoolExecutor(AT_ONCE) as pool:
+        with _told(self, "read"), ThreadPoolExecutor(AT_ONCE) as pool:
             names = [name for name in self._find(f"{NOTES}/done") if name.endswith(".json")]
             return [dict(pool.map(self._entry, names))]
 
@@ -140,19 +140,6 @@ class RemoteFolder(Folder):
         fs.invalidate_cache()
         found = fs.find(self._path(folder) if folder else root, detail=True)
         return {path[len(root) + 1 :]: _status(info) for path, info in found.items() if path.startswith(f"{root}/")}
-
-    @contextlib.contextmanager
-    def _told(self, name: str, what: str) -> Iterator[None]:
-        """Whatever a store raises, as a sentence; there is no telling what comes from which library."""
-        try:
-            yield
-        except BidiffsrError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            where = self.where(name) if name else str(self)
-            raise StorageError(f"'{where}' cannot be {what}: {_reason(error)}.", HINT) from error
 
 
 class ObjectJournal:
@@ -217,15 +204,17 @@ def _status(info: dict[str, Any]) -> Status:
 
 
 @contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Errors while a file is read."""
+def _told(where: object, what: str, kind: type[BidiffsrError] = StorageError) -> Iterator[None]:
+    """Whatever a store raises, as a sentence; there is no telling what comes from which library."""
     try:
         yield
+    except BidiffsrError:
+        raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        hint = "Check its name." if isinstance(error, FileNotFoundError) else HINT
-        raise InputError(f"'{where}' cannot be read: {_reason(error)}.", hint) from error
+        hint = "Check its name." if kind is InputError and isinstance(error, FileNotFoundError) else HINT
+        raise kind(f"'{where}' cannot be {what}: {_reason(error)}.", hint) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -113,13 +113,9 @@ class Folder(ABC):
             StorageError: the storage does not answer.
         """
 
-    @abstractmethod
     def statuses(self, names: Iterable[str]) -> dict[str, Status]:
-        """Of those of many files that are there.
-
-        Raises:
-            StorageError: the storage does not answer.
-        """
+        """Of those of many files that are there. Raises StorageError as `status`."""
+        return {name: found for name in names if (found := self.status(name))}
 
     @abstractmethod
     def fetch(self, name: str, size: int) -> Path | bytes:

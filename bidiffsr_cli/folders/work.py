@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import enlarging
 from ..checkpoints.catalog import AUTO, default_model, suited_model
@@ -20,9 +20,8 @@ from ..pipeline import SuperResolver
 from ..planning import Planner
 from ..results import UpscaleResult, failure
 from ..runtime import Machine
-from .jobs import Job
+from .jobs import Job, Outcome
 
-Done = TypeVar("Done")
 BEGINNING = 1 << 18
 """Bytes in which nearly every picture file says how large its picture is."""
 
@@ -107,23 +106,6 @@ Watch = Callable[[Job, int, int], None]
 """Is told, from any thread, how many of a picture's passes through the network are done, and how many there are."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a picture.
-
-    Attributes:
-        job: which one.
-        result: its figures, as `UpscaleResult.to_dict`; of a failed one only input, output and status.
-        error: why it failed, one sentence; empty if it did not.
-        sha256: of the file that was written, in hexadecimal.
-    """
-
-    job: Job
-    result: dict[str, Any]
-    error: str = ""
-    sha256: str = ""
-
-
 def size_of(job: Job) -> tuple[int, int]:
     """(width, height) of a picture as it is stored, pixels.
 
@@ -195,11 +177,3 @@ def _detail(error: Exception) -> str:
     """What kind of fault it is and what it says, in one line."""
     said = " ".join(str(getattr(error, "strerror", None) or error).split())
     return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
-
-
-def attempt(job: Job, step: Callable[[], Done]) -> Outcome | Done:
-    """Do something with a picture; its own errors become its outcome."""
-    try:
-        return step()
-    except Exception as error:
-        return failed(job, error)

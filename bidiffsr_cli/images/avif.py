@@ -42,19 +42,10 @@ def survey(stream: IO[bytes]) -> Survey:
 
 
 def _meta(stream: IO[bytes]) -> bytes:
-    """The content of the file's meta box."""
+    """The content of the file's meta box, which stands before the pixels or not far behind."""
     stream.seek(0)
-    while len(head := stream.read(8)) == 8:
-        size, kind = struct.unpack(">I4s", head)
-        before = 8
-        if size == 1:
-            size, before = struct.unpack(">Q", stream.read(8))[0], 16
-        if kind == b"meta":
-            return stream.read(min(size - before, LONGEST_META) if size else LONGEST_META)[4:]
-        if size < before:
-            break
-        stream.seek(size - before, 1)
-    return b""
+    boxes = _boxes(stream.read(LONGEST_META))
+    return next((content[4:] for kind, content in boxes if kind == b"meta"), b"")
 
 
 def _boxes(data: bytes) -> Iterator[Box]:

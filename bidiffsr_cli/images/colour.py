@@ -6,11 +6,11 @@ gamut, differently in each direction, and would shift colours on a round trip.
 """
 
 import io
-from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageCms
 
+from .picture import Picture
 from .planes import computed, extrema
 
 INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
@@ -37,17 +37,10 @@ def _transform(source: bytes | str, target: bytes | str, modes: tuple[str, str])
     return ImageCms.buildTransform(profiles[0], profiles[1], modes[0], modes[1], INTENT, FLAGS)
 
 
-def to_srgb(image: Image.Image, profile: bytes | str) -> Image.Image:
-    """Convert an L, RGB, CMYK or LAB image to an RGB image in sRGB. Raises ImageCms.PyCMSError."""
-    result = _transform(profile, "sRGB", (image.mode, "RGB")).apply(image)
+def converted(image: Image.Image, source: bytes | str, target: bytes | str = "sRGB") -> Image.Image:
+    """An L, RGB, CMYK or LAB image under one profile as RGB under another. Raises ImageCms.PyCMSError."""
+    result = _transform(source, target, (image.mode, "RGB")).apply(image)
     result.info.clear()  # the transform tags its result, and tags travel with later saves
-    return result
-
-
-def from_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert an RGB image in sRGB to an RGB profile. Raises ImageCms.PyCMSError."""
-    result = _transform("sRGB", profile, ("RGB", "RGB")).apply(image)
-    result.info.clear()
     return result
 
 
@@ -57,41 +50,31 @@ def is_srgb(icc_profile: bytes) -> bool:
     steps = [round(i * 255 / 16) for i in range(17)]
     grid = bytes(value for r in steps for g in steps for b in steps for value in (r, g, b))
     image = Image.frombytes("RGB", (17 * 17, 17), grid)
-    return _largest_difference(image, to_srgb(image, icc_profile)) <= TOLERANCE
+    return _largest_difference(image, converted(image, icc_profile)) <= TOLERANCE
 
 
-@dataclass
-class Managed:
-    """An RGB image in sRGB, and what leads back to its own profile (the fields of `Picture` of the same names)."""
-
-    image: Image.Image
-    icc_profile: bytes | None = None
-    converted: bool = False
-    colour_rest: tuple[Image.Image, ...] | None = None
-    warning: str = ""
-
-
-def manage_rgb(image: Image.Image, icc_profile: bytes | None) -> Managed:
-    """Bring an RGB image to sRGB; its profile is kept where the result can be converted back to it."""
+def managed(image: Image.Image, icc_profile: bytes | None) -> Picture:
+    """An RGB image in sRGB; its profile is kept where the result can be converted back to it."""
+    plain = image.split()
     if not icc_profile:
-        return Managed(image)
+        return Picture(plain)
+    taken = "it was dropped and the colours were taken as sRGB."
     space = colour_space(icc_profile)
     if space != "RGB":
         what = f"is for {space} colours" if space else "is damaged"
-        return Managed(image, warning=f"The colour profile {what}: it was dropped and the colours were taken as sRGB.")
+        return Picture(plain, warnings=[f"The colour profile {what}: {taken}"])
     try:
         if is_srgb(icc_profile):
-            return Managed(image, icc_profile)
-        converted = to_srgb(image, icc_profile)
+            return Picture(plain, icc_profile=icc_profile)
+        ours = converted(image, icc_profile)
     except ImageCms.PyCMSError:
-        warning = "The colour profile is damaged: it was dropped and the colours were taken as sRGB."
-        return Managed(image, warning=warning)
+        return Picture(plain, warnings=[f"The colour profile is damaged: {taken}"])
     try:
-        rest = _colour_rest(image, from_srgb(converted, icc_profile))
+        rest = _colour_rest(image, converted(ours, "sRGB", icc_profile))
     except ImageCms.PyCMSError:  # scanner profiles have tables for one direction only
         warning = "The colour profile works in one direction only: the result is sRGB instead."
-        return Managed(converted, warning=warning)
-    return Managed(converted, icc_profile, converted=True, colour_rest=rest)
+        return Picture(ours.split(), warnings=[warning])
+    return Picture(ours.split(), icc_profile=icc_profile, converted=True, colour_rest=rest)
 
 
 def _colour_rest(image: Image.Image, returned: Image.Image) -> tuple[Image.Image, ...] | None:
@@ -111,7 +94,7 @@ def grey_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """An L image under a grey or RGB profile, as L under sRGB; unchanged if the profile cannot do that."""
     try:
         if colour_space(profile) == "RGB":  # neutral colours stay neutral: any one channel holds the result
-            return to_srgb(image.convert("RGB"), profile).getchannel("G")
-        return to_srgb(image, profile).getchannel("G")
+            return image if is_srgb(profile) else converted(image.convert("RGB"), profile).getchannel("G")
+        return converted(image, profile).getchannel("G")
     except ImageCms.PyCMSError:
         return image

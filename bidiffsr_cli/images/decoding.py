@@ -3,6 +3,8 @@
 Every mode is brought to one of L, LA, RGB, RGBA (8 bits) or 16-bit grey. What is lost on the way becomes a warning.
 """
 
+import contextlib
+import io
 from dataclasses import dataclass
 
 from PIL import Image
@@ -12,7 +14,6 @@ from . import colour, jpeg, tiff, webp
 from .metadata import exif_coding, read_exif, read_resolution
 from .picture import Picture
 from .planes import computed, extrema
-from .spaces import Coding
 from .survey import Survey
 
 UPRIGHT = {
@@ -56,7 +57,8 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
             f"{name} is a {kind}, which cannot be read.", "Convert it to 8-bit colour or 16-bit grey first."
         )
     rawmode = _png_rawmode(image)
-    depth = 16 if ";16" in rawmode else max(_tiff_depth(image), survey.depth if survey else 8)
+    survey = survey or Survey(io.BytesIO())
+    depth = 16 if ";16" in rawmode else max(_tiff_depth(image), survey.depth)
     grey_bits = int(rawmode[2:]) if rawmode in ("L;2", "L;4") else 8
     source = _Source(name, depth, grey_bits, rawmode.startswith("LA"), _is_white_zero(image))
     several = _has_several_frames(image)
@@ -66,19 +68,22 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     exif, orientation, warnings = read_exif(image)
     dpi, warning = read_resolution(image)
     warnings += [warning] if warning else []
-    icc = image.info.get("icc_profile") or None
     quality = jpeg.quality(getattr(image, "quantization", {}))
-    if survey is not None:
-        warnings += survey.warnings
-        quality = webp.quality(survey.stream) if image.format == "WEBP" else quality
-        if image.format in ("JPEG", "MPO") and jpeg.is_cut(survey.stream):
-            warnings.append("The file ends early: a part of the picture, mostly the lowest, is missing.")
-        icc = None if survey.coding else survey.icc_profile or icc  # PNG's code points count for more than a profile
-    stated = icc is not None or (survey is not None and survey.states_colours)
-    coding = (survey and survey.coding) or tiff.coding(image) or (None if stated else exif_coding(image))
-    seen = image.crop(survey.crop) if survey is not None and survey.crop else image
+    warnings += survey.warnings
+    quality = webp.quality(survey.stream) if image.format == "WEBP" else quality
+    if image.format in ("JPEG", "MPO") and jpeg.is_cut(survey.stream):
+        warnings.append("The file ends early: a part of the picture, mostly the lowest, is missing.")
+    # PNG's code points count for more than a profile
+    icc = None if survey.coding else survey.icc_profile or image.info.get("icc_profile") or None
+    stated = icc is not None or survey.states_colours
+    coding = survey.coding or tiff.coding(image) or (None if stated else exif_coding(image))
+    seen = image.crop(survey.crop) if survey.crop else image
     upright = seen.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else seen
-    picture = _decode(upright, source, icc, coding if icc is None else None)
+    coding = coding if icc is None else None
+    picture = _pixels(upright, source, icc or (coding and coding.profile(grey=_is_grey(upright, source))) or None)
+    picture.warnings += [coding.remark] if coding and coding.remark else []
+    for plane in (*picture.planes, *([picture.alpha] if picture.alpha else [])):
+        plane.info.clear()  # tags travel with copies, and with later saves
     picture.exif, picture.dpi = exif, dpi
     if picture.dpi and orientation >= 5:
         picture.dpi = picture.dpi[::-1]  # a quarter turn: across becomes down
@@ -114,15 +119,6 @@ def _is_white_zero(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
 
 
-def _decode(image: Image.Image, source: _Source, icc: bytes | None, coding: Coding | None) -> Picture:
-    """The pixels and the colour profile of an upright image, of whose numbers `coding` says what they mean."""
-    picture = _pixels(image, source, icc or (coding and coding.profile(grey=_is_grey(image, source))) or None)
-    picture.warnings += [coding.remark] if coding and coding.remark else []
-    for plane in (*picture.planes, *([picture.alpha] if picture.alpha else [])):
-        plane.info.clear()  # tags travel with copies, and with later saves
-    return picture
-
-
 def _is_grey(image: Image.Image, source: _Source) -> bool:
     return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") or source.grey_alpha
 
@@ -136,21 +132,16 @@ def _pixels(image: Image.Image, source: _Source, icc: bytes | None) -> Picture:
         return _grey16(*_integer_grey(image, source), icc, [])
     if mode == "RGBA" and source.grey_alpha:  # Pillow unpacks 16-bit grey with alpha as colour
         image = image.convert("LA")
-    warnings = _depth_warnings(image.mode, source.depth)
+    warnings = []
+    if source.depth > 8:
+        kind = "grey" if image.mode in ("L", "LA") else "colour"
+        warnings.append(f"{source.depth}-bit {kind} was cut to 8 bits, the most that can be kept here.")
     if mode in ("CMYK", "LAB"):
         return _from_print(image, icc, warnings)
     plain = _plain(image, source)
     if plain.mode in ("L", "LA"):
         return _grey8(plain, icc, warnings)
     return _colour8(plain, icc, warnings)
-
-
-def _depth_warnings(mode: str, depth: int) -> list[str]:
-    if depth <= 8:
-        return []
-    return [
-        f"{depth}-bit {'grey' if mode in ('L', 'LA') else 'colour'} was cut to 8 bits, the most that can be kept here."
-    ]
 
 
 def _plain(image: Image.Image, source: _Source) -> Image.Image:
@@ -170,20 +161,14 @@ def _plain(image: Image.Image, source: _Source) -> Image.Image:
 
 
 def _colour8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    managed = colour.manage_rgb(image if image.mode == "RGB" else image.convert("RGB"), icc)
-    if managed.colour_rest is not None and alpha is not None:
-        unseen = alpha.point(lambda level: 0 if level else 255, "1")
-        for plane in managed.colour_rest:  # colours nobody sees must not seep into those beside them
+    picture = colour.managed(image if image.mode == "RGB" else image.convert("RGB"), icc)
+    picture.warnings = warnings + picture.warnings
+    picture.alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    if picture.colour_rest is not None and picture.alpha is not None:
+        unseen = picture.alpha.point(lambda level: 0 if level else 255, "1")
+        for plane in picture.colour_rest:  # colours nobody sees must not seep into those beside them
             plane.paste(0, mask=unseen)
-    return Picture(
-        managed.image.split(),
-        alpha,
-        icc_profile=managed.icc_profile,
-        warnings=warnings + ([managed.warning] if managed.warning else []),
-        converted=managed.converted,
-        colour_rest=managed.colour_rest,
-    )
+    return picture
 
 
 def _grey8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
@@ -191,7 +176,7 @@ def _grey8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Pictur
     grey = image.getchannel(0)
     alpha = image.getchannel("A") if image.mode == "LA" else None
     if icc and colour.colour_space(icc) == "RGB":  # allowed in JPEG, not in PNG: settle it here
-        grey, icc = grey if colour.is_srgb(icc) else colour.grey_to_srgb(grey, icc), None
+        grey, icc = colour.grey_to_srgb(grey, icc), None
     return Picture((grey,), alpha, 8, _grey_profile(icc, warnings), warnings=warnings)
 
 
@@ -241,18 +226,12 @@ def _float_grey(image: Image.Image, name: str) -> Image.Image:
 
 def _from_print(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Picture:
     """CMYK and Lab, which leave as sRGB."""
-    name, icc_space = ("CMYK", "CMYK") if image.mode == "CMYK" else ("Lab", "")
-    rgb = _by_profile(image, icc) if icc and colour.colour_space(icc) == icc_space else None
-    how = " by its colour profile"
+    name, rgb, how = "CMYK", None, " by its colour profile"
+    if image.mode == "LAB":
+        name, rgb, how = "Lab", colour.converted(image, "LAB"), ""
+    elif icc and colour.colour_space(icc) == "CMYK":
+        with contextlib.suppress(Exception):  # PyCMSError, or OSError from a profile that only opens
+            rgb = colour.converted(image, icc)
     if rgb is None:
-        rgb = colour.to_srgb(image, "LAB") if image.mode == "LAB" else image.convert("RGB")
-        how = "" if image.mode == "LAB" else " without a colour profile, so colours may differ from print"
-    warnings.append(f"{name} was converted to sRGB{how}.")
-    return Picture(rgb.split(), warnings=warnings)
-
-
-def _by_profile(image: Image.Image, icc: bytes) -> Image.Image | None:
-    try:
-        return colour.to_srgb(image, icc)
-    except Exception:  # PyCMSError, or OSError from a profile that only opens
-        return None
+        rgb, how = image.convert("RGB"), " without a colour profile, so colours may differ from print"
+    return Picture(rgb.split(), warnings=[*warnings, f"{name} was converted to sRGB{how}."])

@@ -19,22 +19,13 @@ IFD = ExifTags.IFD
 
 # The first directory of a TIFF file also holds its layout, so a list of what to keep is the safe one.
 DESCRIPTIVE_TAGS: dict[int, type] = {
-    Base.DocumentName: str,
-    Base.ImageDescription: str,
-    Base.Make: str,
-    Base.Model: str,
-    Base.Software: str,
-    Base.DateTime: str,
-    Base.Artist: str,
-    Base.HostComputer: str,
-    Base.Rating: int,
-    Base.RatingPercent: int,
-    Base.Copyright: str,
-    Base.XPTitle: bytes,
-    Base.XPComment: bytes,
-    Base.XPAuthor: bytes,
-    Base.XPKeywords: bytes,
-    Base.XPSubject: bytes,
+    getattr(Base, name): kind
+    for kind, names in {
+        str: "DocumentName ImageDescription Make Model Software DateTime Artist HostComputer Copyright",
+        int: "Rating RatingPercent",
+        bytes: "XPTitle XPComment XPAuthor XPKeywords XPSubject",
+    }.items()
+    for name in names.split()
 }
 """What each of them holds."""
 MOST_DPI = 65_535  # what JPEG can state; the finest printing plates have 5,080
@@ -107,7 +98,7 @@ class _Text(str):
         return super().encode("latin-1", "replace")
 
 
-def _parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:
+def parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:
     """The descriptive tags of the main directory, of the camera's and of the place's."""
     main = {int(tag): exif[tag] for tag in (*DESCRIPTIVE_TAGS, *STATED) if tag in exif}
     return main, dict(exif.get_ifd(IFD.Exif)), dict(exif.get_ifd(IFD.GPSInfo))
@@ -178,7 +169,7 @@ def output_exif(
         dpi: To be stated in EXIF, for formats that have no other place for it.
         provenance: How the picture was made, or None.
     """
-    main, details, place = _parts(exif) if exif is not None else ({}, {}, {})
+    main, details, place = parts(exif) if exif is not None else ({}, {}, {})
     for tag, value in ((Base.ExifImageWidth, size[0]), (Base.ExifImageHeight, size[1])):
         if tag in details:
             details[tag] = value
@@ -191,15 +182,9 @@ def output_exif(
 
 def without_maker_note(exif: Image.Exif) -> Image.Exif:
     """The same tags less the camera maker's private ones, which are often the longest part."""
-    main, details, place = _parts(exif)
+    main, details, place = parts(exif)
     details.pop(Base.MakerNote, None)
     return _assemble(main, details, place)
-
-
-def directories(exif: Image.Exif) -> tuple[Tags, dict[IFD, Tags]]:
-    """The main directory, and the camera's and the place's."""
-    main, details, place = _parts(exif)
-    return main, {IFD.Exif: details, IFD.GPSInfo: place}
 
 
 def _add_provenance(main: Tags, details: Tags, provenance: dict[str, str]) -> None:
@@ -237,11 +222,6 @@ def _parse(text: str) -> dict[str, str] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def provenance_chunk(provenance: dict[str, str]) -> str:
-    """The text of the PNG iTXt chunk whose key is PROVENANCE_KEY."""
-    return json.dumps(provenance, ensure_ascii=False)
 
 
 def read_provenance(image: Image.Image) -> dict[str, str] | None:

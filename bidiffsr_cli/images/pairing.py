@@ -18,20 +18,12 @@ def original_names(stem: str, scale: int) -> Iterable[str]:
     baby_SRF_2_HR for baby_SRF_2_LR (Urban100).
     """
     yield stem
-    for ending in ("_LR", f"_LR{scale}"):
+    lr = ("_LR", f"_LR{scale}")
+    for ending in (*lr, *(f"{end}{scale}" for end in ("_LRBI_x", "_LRBD_x", "_LRDN_x", "_x", "x")), f"_SRF_{scale}_LR"):
         if stem.lower().endswith(ending.lower()):
             yield stem[: -len(ending)]
-            yield f"{stem[: -len(ending)]}_HR"
-    for ending in (
-        f"_LRBI_x{scale}",
-        f"_LRBD_x{scale}",
-        f"_LRDN_x{scale}",
-        f"_SRF_{scale}_LR",
-        f"_x{scale}",
-        f"x{scale}",
-    ):
-        if stem.lower().endswith(ending.lower()):
-            yield stem[: -len(ending)]
+            if ending in lr:
+                yield f"{stem[: -len(ending)]}_HR"
 
 
 def pair(originals: Sequence[Path], others: Iterable[Path], scale: int, where: str) -> dict[Path, Path]:
@@ -43,7 +35,10 @@ def pair(originals: Sequence[Path], others: Iterable[Path], scale: int, where: s
     Raises:
         InputError: an original has none or several, or shares one with another original; the message lists them.
     """
-    known = by_original(others, scale)
+    known: dict[str, list[Path]] = {}
+    for path in others:
+        for name in original_names(path.stem, scale):
+            known.setdefault(name, []).append(path)
     found = {original: known.get(original.stem, []) for original in originals}
     once = Counter(matches[0] for matches in found.values() if len(matches) == 1)
     wrong = [path.name for path, matches in found.items() if len(matches) != 1 or once[matches[0]] > 1]
@@ -53,15 +48,6 @@ def pair(originals: Sequence[Path], others: Iterable[Path], scale: int, where: s
             f"Name each as its original, or with x{scale} behind it.",
         )
     return {original: matches[0] for original, matches in found.items()}
-
-
-def by_original(small: Iterable[Path], scale: int) -> dict[str, list[Path]]:
-    """Name of an original, without suffix -> the small pictures that may be its own."""
-    result: dict[str, list[Path]] = {}
-    for path in small:
-        for name in original_names(path.stem, scale):
-            result.setdefault(name, []).append(path)
-    return result
 
 
 def pair_folders(folders: Sequence[Path]) -> dict[str, list[Path]]:

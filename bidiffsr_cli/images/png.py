@@ -60,7 +60,11 @@ def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
     while at + 8 <= size:
         stream.seek(at)
         length, kind = struct.unpack(">I4s", stream.read(8))
+        if not kind.isalpha():
+            return
         yield kind, at + 8, length
+        if kind == b"IEND":  # what follows may be without end
+            return
         at += length + 12
 
 

@@ -87,18 +87,20 @@ def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None)
     Raises:
         InputError: It is missing, unreadable, damaged, too large or not a picture.
     """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(os.fsdecode(source))
-        name = name or f"'{path}'"
-        with _opened(path, name) as file:
-            return _read_stream(file, name, check)
-    name = name or "The input"
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _read_stream(io.BytesIO(source), name, check)
+
+    def read(image: Image.Image, survey: Survey) -> Picture:
+        if check is not None:
+            check(max(image.size, tiff.tile_size(image), key=math.prod))
+        return picture_from_image(image, name or _named(source), survey)
+
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
+        return _look(source, name, read)
+    name = name or _named(source)
     if isinstance(source, Image.Image):
         with _translated_errors(name):
             return picture_from_image(source, name)
-    if _is_tensor(source):
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if torch is not None and isinstance(source, torch.Tensor):
         return picture_from_tensor(source, name)
     if hasattr(source, "__array_interface__"):
         return picture_from_array(source, name)
@@ -106,12 +108,6 @@ def read_picture(source: Any, *, name: str = "", check: SizeCheck | None = None)
         f"{name} cannot be read from an object of type {type(source).__qualname__}.",
         "Give a path, bytes, a Pillow image, a tensor or an array.",
     )
-
-
-def _is_tensor(source: Any) -> bool:
-    """Whether it is a tensor of torch, which whoever has one has imported."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, torch.Tensor)
 
 
 def picture_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
@@ -124,11 +120,20 @@ def picture_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
     Raises:
         InputError: as `read_picture`, as far as the beginning shows it.
     """
-    if isinstance(source, bytes):
-        return _look(io.BytesIO(source), name or "The input", lambda image, _: image.size)
-    name = name or f"'{source}'"
-    with _opened(source, name) as file:
-        return _look(file, name, lambda image, _: image.size)
+    return _look(source, name, lambda image, _: image.size)
+
+
+def _look(source: Any, name: str, what: Callable[[Image.Image, Survey], Seen]) -> Seen:
+    """What is to be known of the picture in a file, given as its path or bytes, by `what` as of `_seen`."""
+    name = name or _named(source)
+    if not isinstance(source, str | os.PathLike):
+        return _seen(io.BytesIO(source), name, what)
+    with _opened(Path(os.fsdecode(source)), name) as file:
+        return _seen(file, name, what)
+
+
+def _named(source: Any) -> str:
+    return f"'{Path(os.fsdecode(source))}'" if isinstance(source, str | os.PathLike) else "The input"
 
 
 @contextlib.contextmanager
@@ -162,7 +167,7 @@ def made_here(path: Path) -> bool | None:
             if not _sniff(head, OURS) and not _sniff(head, FOREIGN):
                 return None
             file.seek(0)
-            return _look(file, str(path), lambda image, _: read_provenance(image) is not None)
+            return _seen(file, str(path), lambda image, _: read_provenance(image) is not None)
     except InputError:  # a picture, if only for other programs
         return False
 
@@ -175,16 +180,7 @@ def read_bounded(file: IO[bytes], name: str) -> bytes:
     return data
 
 
-def _read_stream(stream: IO[bytes], name: str, check: SizeCheck | None) -> Picture:
-    def read(image: Image.Image, survey: Survey) -> Picture:
-        if check is not None:
-            check(max(image.size, tiff.tile_size(image), key=math.prod))
-        return picture_from_image(image, name, survey)
-
-    return _look(stream, name, read)
-
-
-def _look(stream: IO[bytes], name: str, what: Callable[[Image.Image, Survey], Seen]) -> Seen:
+def _seen(stream: IO[bytes], name: str, what: Callable[[Image.Image, Survey], Seen]) -> Seen:
     """What is to be known of the picture in a stream, which is told by the opened picture and the file's survey."""
     with _translated_errors(name):
         head = stream.read(HEAD)
@@ -206,7 +202,7 @@ def _unidentified(name: str, head: bytes, stream: IO[bytes]) -> InputError:
     if words := tiff.describe(stream) if kind == "TIFF" else "":
         return InputError(f"{name} is a {words}, which cannot be read.", CONVERT)
     if kind:
-        return _damaged(name, kind)
+        return InputError(f"{name} holds damaged or incomplete {kind} data.", "Copy or download it again.")
     if head.startswith(LFS_POINTER):
         return InputError(f"{name} is a Git LFS pointer, not the picture that it stands for.", LFS_HINT)
     if kind := _sniff(head.lstrip()[:64], FOREIGN):
@@ -216,10 +212,6 @@ def _unidentified(name: str, head: bytes, stream: IO[bytes]) -> InputError:
 
 def _sniff(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str:
     return next((kind for offset, magic, kind in table if head.startswith(magic, offset)), "")
-
-
-def _damaged(name: str, kind: str) -> InputError:
-    return InputError(f"{name} holds damaged or incomplete {kind} data.", "Copy or download it again.")
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def as_seen(picture: Picture) -> Tensor:
 
 def _in_own_colours(band: Image.Image, picture: Picture, size: tuple[int, int], top: int) -> Image.Image:
     """The rows from `top` on of an RGB image of `size` in sRGB, in the colours of `picture.icc_profile`."""
-    band = profiles.from_srgb(band, picture.icc_profile or b"")
+    band = profiles.converted(band, "sRGB", picture.icc_profile or b"")
     if picture.colour_rest is None:
         return band
     channels = []

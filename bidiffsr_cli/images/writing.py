@@ -4,9 +4,13 @@ format = choose_format("auto", Path("big.jpg"))
 data, warnings = encode(image, format, quality=None, picture=picture, strip_metadata=False, provenance=None)
 """
 
+import contextlib
 import io
+import json
+import threading
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from ..errors import OutputError, UsageError, is_out_of_memory, out_of_memory
 from ..suffixes import WRITTEN
 from . import colour, tiff
-from .metadata import (
-    PROVENANCE_KEY,
-    directories,
-    output_exif,
-    provenance_chunk,
-    without_maker_note,
-)
+from .metadata import IFD, PROVENANCE_KEY, output_exif, parts, without_maker_note
 from .picture import Picture
 from .planes import bands, computed
 
@@ -37,6 +35,7 @@ LOSSY = ("JPEG", "WEBP", "AVIF")
 DEFAULT_QUALITY = {"JPEG": 95, "AVIF": 85}
 JPEG_SEGMENT = 65_533  # bytes in one marker segment
 OPTIMIZE_PIXELS = 32_000_000  # above, JPEG's optimized tables would need several bytes of memory for each pixel
+_LOCK, _ROOM = threading.Lock(), [ImageFile.MAXBLOCK]
 
 
 def choose_format(requested: str, target: Path | None) -> str:
@@ -136,10 +135,11 @@ def encode(
         options |= {} if format == "TIFF" else {"exif": exif}
     if format == "PNG" and provenance is not None:
         options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt(PROVENANCE_KEY, provenance_chunk(provenance))
+        options["pnginfo"].add_itxt(PROVENANCE_KEY, json.dumps(provenance, ensure_ascii=False))
     data = _save(image, format, options)
     if exif is not None and format == "TIFF":
-        data = tiff.add_tags(data, *directories(exif))
+        main, details, place = parts(exif)
+        data = tiff.add_tags(data, main, {IFD.Exif: details, IFD.GPSInfo: place})
     return data, notes
 
 
@@ -215,13 +215,11 @@ def _short_exif(exif: Image.Exif, notes: list[str]) -> Image.Exif | None:
 
 def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
     """Run Pillow's encoder in memory."""
-    block = ImageFile.MAXBLOCK
+    # optimized JPEG must fit one buffer, and Pillow's guess is too small for noise at high quality
+    room = 5 * image.width * image.height if options.get("optimize") else 0
     try:
-        if options.get("optimize"):
-            # optimized JPEG must fit one buffer, and Pillow's guess is too small for noise at high quality
-            ImageFile.MAXBLOCK = max(block, 5 * image.width * image.height)
         buffer = io.BytesIO()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _buffer_of(room):
             warnings.simplefilter("ignore")
             image.save(buffer, format, **options)
         return buffer.getvalue()
@@ -231,5 +229,17 @@ def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         message = f"The picture could not be written as {format} ({kind}{error})."
         raise OutputError(message, f"Try --format {'tiff' if format == 'PNG' else 'png'}.") from error
+
+
+@contextlib.contextmanager
+def _buffer_of(size: int) -> Iterator[None]:
+    """Let Pillow's encoders have a buffer of so many bytes: a setting of the process, whose threads encode at once."""
+    with _LOCK:
+        _ROOM.append(size)
+        ImageFile.MAXBLOCK = max(_ROOM)
+    try:
+        yield
     finally:
-        ImageFile.MAXBLOCK = block
+        with _LOCK:
+            _ROOM.remove(size)
+            ImageFile.MAXBLOCK = max(_ROOM)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..configs import ModelConfig
 from ..ops import Array, native
-from ..ops.canvas import NativeUpsampler
 from ..ops.threads import threads
 from .blueprint import Upsampler
 from .program import Engine, program_of, upsampler_program
@@ -52,6 +52,23 @@ class NativeUNet:
         times = t.tolist()
         planes = [condition.contiguous(), x_t.contiguous()]
         return self.network(planes, times, times[0] if step is None else step, threads(), seconds)
+
+
+@dataclass(frozen=True)
+class NativeUpsampler:
+    """What is added to bicubic interpolation, on the engine (`networks/upsampler.py`).
+
+    Attributes:
+        program: the small picture, 1×3×h×w as planes -> 1×3×(scale·h)×(scale·w).
+        radius: how many pixels from the edges of what it is given its result is of no use.
+    """
+
+    program: native.NativeProgram
+    radius: int
+
+    def __call__(self, low_res: Tensor) -> Tensor:
+        """B×3×h×w in [0, 1] -> B×3×(scale·h)×(scale·w)."""
+        return self.program([low_res.contiguous()], [0] * len(low_res), 0, threads())
 
 
 def native_network(config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> NativeUNet | NativeConvs:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..benchmarks.measuring import EAGER, NATIVE, REFERENCE, UPSTREAM_STYLE, WARM, Conditions, Row
-from .markdown import tables_with_conditions
-from .tables import Table
+from .tables import Table, tables_with_conditions
 from .terminal import Rows
 
 NONE = "-"

@@ -20,10 +20,9 @@ from ..evaluation.testset import Case
 from ..images.pixels import to_image
 from ..text import counted, csv_cell
 from .files import COLUMNS, cell
-from .markdown import tables_with_conditions
 from .page import Exhibit, Page, Point, Version, render_page
 from .scores import BETTER, METRIC_NAMES, score_text
-from .tables import Table
+from .tables import Table, tables_with_conditions
 
 NOTE = (
     f"{BETTER} LR-PSNR is of the result, made small again, against the "

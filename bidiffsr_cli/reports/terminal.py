@@ -9,7 +9,7 @@ from typing import Any
 from ..checkpoints.catalog import AUTO, default_model, suited_model
 from ..results import UpscaleResult
 from ..text import counted
-from .pictures import model_name
+from .files import model_name
 
 Rows = list[tuple[str, str]]
 """What is shown as a small table: names and values."""

@@ -18,11 +18,10 @@ from ..checkpoints.catalog import AUTO, default_model, suited_models
 from ..checkpoints.models import absolute_word
 from ..enlarging import Writing
 from ..errors import OutputError, UsageError, check_least
-from ..folders.jobs import Job, Selection, described
+from ..folders.jobs import Job, Outcome, Part, Selection, described
 from ..folders.ledger import Ledger
-from ..folders.parts import Part, closed, find_parts, left_out
-from ..folders.progress import FolderProgress
-from ..folders.work import Outcome, Watch, Work, forget_models
+from ..folders.parts import FolderProgress, closed, find_parts, left_out
+from ..folders.work import Watch, Work, forget_models
 from ..options import UpscaleOptions
 from ..planning import Planner
 from ..reports import check_report, write_report
@@ -168,7 +167,7 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
         opened.callback(forget_models)
         ledgers = [Ledger(part.target, settings, shard) for part in parts]
         for part, ledger in zip(parts, ledgers, strict=True):
-            part.skipped, foreign = ledger.survey(part.found.jobs)
+            part.skipped, foreign = ledger.survey(part.jobs)
             if foreign and not request.overwrite:
                 raise _not_ours(foreign)
         outdated = sum(len(ledger.outdated(part.left)) for part, ledger in zip(parts, ledgers, strict=True))
@@ -279,7 +278,7 @@ def _planned(parts: Sequence[Part]) -> BatchResult:
 def _result(parts: Sequence[Part], seconds: float) -> BatchResult:
     good = [outcome.result for part in parts for outcome in part.outcomes if not outcome.error]
     failed = sum(part.failed for part in parts)
-    total, skipped = sum(len(part.found.jobs) for part in parts), sum(len(part.skipped) for part in parts)
+    total, skipped = sum(len(part.jobs) for part in parts), sum(len(part.skipped) for part in parts)
     counts = {"done": len(good), "skipped": skipped, "failed": failed}
     counts["left"] = total - sum(counts.values())
     pixels = sum(result["output_size"][0] * result["output_size"][1] for result in good)

@@ -402,9 +402,11 @@ def test_the_quality_of_others() -> None:
         webp.quality(io.BytesIO(whole[:end]))
 
 
-def test_what_follows_a_jpeg_is_not_read_without_end(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    path.write_bytes(jpeg())
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_what_follows_a_picture_is_not_read_without_end(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    with Image.open(io.BytesIO(jpeg())) as image:
+        image.save(path)
     with path.open("r+b") as file:
         file.truncate(20 << 30)  # a file of gigabytes that takes no room
     tracemalloc.start()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from bidiffsr_cli.errors import OutputError, UsageError
-from bidiffsr_cli.images import Picture, check_size, choose_format, encode, read_picture, read_provenance
+from bidiffsr_cli.images import Picture, check_size, choose_format, encode, read_picture, read_provenance, writing
 
 from .samples import decoded, encoded, photo
 
@@ -219,3 +219,13 @@ def test_encoding_is_repeatable() -> None:
             write(photo(), format, camera_picture(), provenance=PROVENANCE)[0]
             == write(photo(), format, camera_picture(), provenance=PROVENANCE)[0]
         )
+
+
+def test_buffers_of_encoders_at_work_are_as_large_as_the_largest() -> None:
+    before = ImageFile.MAXBLOCK
+    one, other = writing._buffer_of(10**8), writing._buffer_of(10**7)
+    with other:
+        with one:
+            assert ImageFile.MAXBLOCK == 10**8
+        assert ImageFile.MAXBLOCK == 10**7
+    assert before == ImageFile.MAXBLOCK

@@ -43,7 +43,7 @@ def show(
     from ...checkpoints.header import read_header
     from ...checkpoints.models import find_model
     from ...networks.complexity import complexity
-    from ...reports.model_facts import model_facts, storage_of
+    from ...reports.model_card import model_facts, storage_of
 
     found = find_model(model or default_model())
     path = found.local_path()

@@ -1,4 +1,4 @@
-"""A picture's whole reverse diffusion on the native engine: `bidiffsr_enlarge` of its library, from Python."""
+"""A picture's whole way on the native engine: `bidiffsr_enlarge` of its library, from Python."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import ctypes
 import math
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from ..configs import DiffusionConfig
-from ..tiling import Grid
-from . import native
-from .threads import threads, using_threads
+from ..networks.native_unet import NativeUNet, NativeUpsampler
+from ..ops import native
+from ..ops.threads import using_threads
+from ..runtime import shares_in_rounds
+from .diffusion import Diffusion, not_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,113 +29,32 @@ H×W, for grey alone."""
 SAMPLERS = {"ddim": 0, "ddpm": 1, "dpmpp-2m": 2}
 STOPPED = 5
 """The status that functions here give to the library to end it."""
-Network = Callable[["Tensor", "Tensor", "Tensor", int], "Tensor"]
-"""x_t (B×3×H×W), the condition (B×C×H×W), t (B), t as an index -> the prediction, B×3×H×W. Of the engine's calls B is
-1, and the first two lie in its memory and are not to be kept."""
 
 
-class NotFiniteError(ArithmeticError):
-    """The network predicts something that is no number."""
-
-
-@dataclass(frozen=True)
-class NativeUpsampler:
-    """What is added to bicubic interpolation, on the engine (`networks/upsampler.py`).
-
-    Attributes:
-        program: the small picture, 1×3×h×w as planes -> 1×3×(scale·h)×(scale·w).
-        radius: how many pixels from the edges of what it is given its result is of no use.
-    """
-
-    program: native.NativeProgram
-    radius: int
-
-    def __call__(self, low_res: Tensor) -> Tensor:
-        """B×3×h×w in [0, 1] -> B×3×(scale·h)×(scale·w)."""
-        return self.program([low_res.contiguous()], [0] * len(low_res), 0, threads())
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A small picture, plane by plane.
-
-    Attributes:
-        data: channels×height×width numbers: levels of 255 in a byte each, or float32 in [0, 1].
-        floats: whether they are float32.
-        channels: 1 (grey) or 3.
-        height, width: pixels.
-    """
-
-    data: bytes
-    floats: bool
-    channels: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Enlargement:
-    """How one picture is enlarged.
-
-    Attributes:
-        diffusion: of the model.
-        grid: the windows.
-        scale: of enlargement.
-        levels: (t, alpha, sigma) of all steps, and of the clean end.
-        sampler: ddim, ddpm or dpmpp-2m.
-        eta, temperature, seed: as options.
-        match_low_frequencies: whether the result is given the low frequencies of the small picture.
-        threads: of the CPU, in all.
-        concurrent: windows that are computed at once.
-        window_threads: of each window, row by row.
-    """
-
-    diffusion: DiffusionConfig
-    grid: Grid
-    scale: int
-    levels: Sequence[tuple[int, float, float]]
-    sampler: str
-    eta: float
-    temperature: float
-    seed: int
-    match_low_frequencies: bool
-    threads: int
-    concurrent: int
-    window_threads: Sequence[int]
-
-
-def enlarge(
-    low_res: Samples,
-    how: Enlargement,
-    network: native.NativeProgram | Network,
-    upsampler: NativeUpsampler | None,
-    advance: Callable[[], None],
-    kind: int = FLOATS,
-) -> bytearray:
-    """Run the whole reverse diffusion.
+def run(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -> bytearray:
+    """The whole reverse diffusion.
 
     Args:
-        low_res: the small picture.
-        how: everything else that the result depends on.
-        network: one of the engine, or what computes a window in its place.
-        upsampler: of the model, if it has one.
-        advance: is called whenever a window is done.
+        diffusion: what it takes; a network that is none of the engine's computes its windows in its place.
+        planes: of the small picture, as those of a `Picture`.
         kind: what the result is, `FLOATS` or levels, in which grey is the mean of the three channels that are drawn.
 
     Returns:
         The result of scale·h by scale·w pixels.
 
     Raises:
-        NotFiniteError: the network predicts something that is no number.
+        BidiffsrError: the network predicts something that is no number.
         MemoryError: there is not enough memory.
-        ValueError: the small picture has another number of bytes than its size says.
-        BaseException: what `network` or `advance` raise.
+        BaseException: what the network or `diffusion.advance` raise.
     """
-    diffusion, grid = how.diffusion, how.grid
-    if len(low_res.data) != low_res.channels * low_res.height * low_res.width * (4 if low_res.floats else 1):
-        raise ValueError(f"{len(low_res.data)} bytes are not a picture of {low_res.width}×{low_res.height}")
-    pixels = how.scale**2 * low_res.height * low_res.width
-    result = bytearray({FLOATS: 12, LEVELS_8: low_res.channels, LEVELS_16: 2}[kind] * pixels)
+    config, plan, options, grid = diffusion.config, diffusion.plan, diffusion.options, diffusion.plan.grid
+    program = diffusion.network.network if isinstance(diffusion.network, NativeUNet) else None
+    upsampler, threads = diffusion.upsampler, diffusion.runtime.threads_here
+    assert upsampler is None or isinstance(upsampler, NativeUpsampler)
+    low_res = b"".join(plane.tobytes() for plane in planes)
+    (width, height), channels = planes[0].size, len(planes)
+    pixels = plan.scale**2 * height * width
+    result = bytearray({FLOATS: 12, LEVELS_8: channels, LEVELS_16: 2}[kind] * pixels)
     events: queue.SimpleQueue[bool] = queue.SimpleQueue()
     """True for a window that is done, False at the end."""
     errors: list[BaseException] = []
@@ -147,27 +69,28 @@ def enlarge(
         try:
             import torch
 
-            assert not isinstance(network, native.NativeProgram)
             window = grid.tile_height, grid.tile_width
-            seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(diffusion.condition), *window))]
-            with torch.inference_mode(), using_threads(threads):
-                found = network(seen[0], seen[1], torch.tensor([t]), t)
+            seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(config.condition), *window))]
+            with diffusion.runtime.inference(), using_threads(threads):
+                found = diffusion.network(seen[0], seen[1], torch.tensor([t]), t)
                 _floats(prediction, (1, 3, *window)).copy_(found)
         except BaseException as error:  # on its way through C it would be lost
             errors.append(error)
             return STOPPED
         return 0
 
+    levels = [_Level(level.t, level.alpha, level.sigma) for level in diffusion.levels]
+    shares = shares_in_rounds(threads, len(grid.tiles), plan.concurrent)
     call = _Enlargement(
-        threads=how.threads,
-        concurrent=how.concurrent,
-        window_threads=(ctypes.c_int32 * len(grid.tiles))(*how.window_threads),
-        low_res=ctypes.cast(ctypes.c_char_p(low_res.data), ctypes.c_void_p),
-        low_res_floats=low_res.floats,
-        channels=low_res.channels,
-        height=low_res.height,
-        width=low_res.width,
-        scale=how.scale,
+        threads=threads,
+        concurrent=plan.concurrent,
+        window_threads=(ctypes.c_int32 * len(grid.tiles))(*shares),
+        low_res=ctypes.cast(ctypes.c_char_p(low_res), ctypes.c_void_p),
+        low_res_floats=planes[0].mode == "F",
+        channels=channels,
+        height=height,
+        width=width,
+        scale=plan.scale,
         canvas_height=grid.height,
         canvas_width=grid.width,
         tile_height=grid.tile_height,
@@ -177,36 +100,36 @@ def enlarge(
         column_count=len(grid.lefts),
         tops=(ctypes.c_int32 * len(grid.tops))(*grid.tops),
         lefts=(ctypes.c_int32 * len(grid.lefts))(*grid.lefts),
-        sampler=SAMPLERS[how.sampler],
-        step_count=len(how.levels) - 1,
-        levels=(_Level * len(how.levels))(*(_Level(*level) for level in how.levels)),
-        eta=how.eta,
-        temperature=how.temperature,
-        seed=how.seed % 2**64,
+        sampler=SAMPLERS[options.sampler],
+        step_count=len(levels) - 1,
+        levels=(_Level * len(levels))(*levels),
+        eta=options.eta,
+        temperature=plan.temperature,
+        seed=options.seed % 2**64,
         progress=_PROGRESS(tell),
-        match_low_frequencies=how.match_low_frequencies,
+        match_low_frequencies=options.color_fix == "lowfreq",
         output_kind=kind,
         output=ctypes.addressof(ctypes.c_char.from_buffer(result)),
     )
-    if not isinstance(network, native.NativeProgram):
+    if program is None:
         call.predict = _PREDICT(predict)
-    handle = network.handle if isinstance(network, native.NativeProgram) else None
-    described, enlarging = _described(diffusion, how.scale), None
+    handle = None if program is None else program.handle
+    described, enlarging = _described(config, plan.scale), None
     if upsampler is not None:
         described.upsampler_radius, enlarging = upsampler.radius, upsampler.program.handle
 
-    def run() -> int:
-        held = low_res, result, network, upsampler, call  # whatever happens to the caller, as long as it runs
+    def compute() -> int:
+        held = low_res, result, diffusion, call  # whatever happens to the caller, as long as it runs
         status: int = native.library().bidiffsr_enlarge(handle, enlarging, ctypes.byref(described), ctypes.byref(call))
         del held
         return status
 
     with ThreadPoolExecutor(1, thread_name_prefix="enlarge") as pool:
         try:
-            running = pool.submit(run)
+            running = pool.submit(compute)
             running.add_done_callback(lambda _: events.put(False))
             while _next(events):  # here, and not in C, the main thread hears of signals
-                advance()
+                diffusion.advance()
         except BaseException:
             stopping.set()
             raise
@@ -214,7 +137,7 @@ def enlarge(
     if errors:
         raise errors[0]
     if status == native.EngineStatus.NOT_FINITE:
-        raise NotFiniteError
+        raise not_finite()
     native.check_status(status)
     return result
 
