@@ -13,7 +13,7 @@ Dropout is left out, which does nothing in evaluation.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from ..configs import UNetConfig
 from ..errors import UsageError
 from ..networks.bi_conv import BIConv
-from ..networks.binary_conv import FullPrecisionConv
-from ..networks.blocks import CPDown, CPUp, CSFusion, ResBlock, SelfAttention
-from ..networks.unet import DecoderLevel, UNet
+from ..networks.blocks import ResBlock, SelfAttention
+from ..networks.packed import swap
+from ..networks.unet import UNet
 
 
 def swish(x: Tensor) -> Tensor:
@@ -52,15 +52,17 @@ def _choose(mask: Tensor, inside: Tensor | int, outside: Tensor | int) -> Tensor
     return inside * mask.float() + outside * (1 - mask.float())
 
 
+@dataclass(frozen=True)
 class When:
-    """The time step of a forward pass: t, B, and T."""
+    """The context of a forward pass, as TimestepContext: the embedding before its Swish, t (B), and T."""
 
-    def __init__(self, t: Tensor, total_steps: int) -> None:
-        self.t, self.total_steps = t, total_steps
+    embedding: Tensor
+    t: Tensor
+    total_steps: int
 
-    def choose(self, modules: nn.ModuleList) -> nn.Module:
-        """The module of the group in which the batch's first time step falls, of K modules."""
-        return modules[min(int(self.t[0] * len(modules) / self.total_steps), len(modules) - 1)]
+    def group(self, groups: int) -> int:
+        """The group in which the batch's first time step falls, of so many; the device is asked for it every time."""
+        return min(int(self.t[0] * groups / self.total_steps), groups - 1)
 
 
 class Shift(nn.Module):
@@ -98,22 +100,11 @@ class UpstreamStyleBIConv(nn.Module):
         self.taa = nn.ModuleList(map(RPReLU, taa.shift, taa.slope, taa.offset))
         self.identity = conv.identity == "after"
 
-    def forward(self, x: Tensor, when: When) -> Tensor:
-        signs = binarized_activation(when.choose(self.tar)(x))
+    def forward(self, x: Tensor, ctx: When) -> Tensor:
+        signs = binarized_activation(self.tar[ctx.group(len(self.tar))](x))
         y = F.conv2d(signs, binarized_weight(self.weight), padding=self.weight.shape[-1] // 2)
-        y = when.choose(self.taa)(y)
+        y = self.taa[ctx.group(len(self.taa))](y)
         return y + x if self.identity else y
-
-
-class UpstreamStyleConv(nn.Module):
-    """FullPrecisionConv."""
-
-    def __init__(self, conv: FullPrecisionConv) -> None:
-        super().__init__()
-        self.weight, self.bias, self.padding = conv.weight, conv.bias, conv.padding
-
-    def forward(self, x: Tensor, when: When) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, padding=self.padding)
 
 
 class UpstreamStyleAttention(nn.Module):
@@ -135,73 +126,21 @@ class UpstreamStyleResBlock(nn.Module):
 
     def __init__(self, block: ResBlock) -> None:
         super().__init__()
-        self.norm1, self.norm2, self.time = block.norm1, block.norm2, block.time
-        self.conv1, self.conv2 = style(block.conv1), style(block.conv2)
-        self.attention = style(block.attention)
+        self.block = block
 
-    def forward(self, x: Tensor, embedding: Tensor, when: When) -> Tensor:
-        h = self.conv1(swish(self.norm1(x)), when)
-        h = h + self.time(swish(embedding)).view(x.shape[0], -1, 1, 1)
-        h = self.conv2(swish(self.norm2(h)), when)
-        return self.attention(h + x)
-
-
-class UpstreamStyleDown(nn.Module):
-    """CPDown."""
-
-    def __init__(self, block: CPDown) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = style(block.conv1), style(block.conv2)
-
-    def forward(self, x: Tensor, embedding: Tensor, when: When) -> Tensor:
-        x1, x2 = torch.chunk(x, 2, dim=1)
-        return F.pixel_unshuffle(self.conv1(x1, when) + self.conv2(x2, when), 2)
-
-
-class UpstreamStyleUp(nn.Module):
-    """CPUp."""
-
-    def __init__(self, block: CPUp) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = style(block.conv1), style(block.conv2)
-
-    def forward(self, x: Tensor, embedding: Tensor, when: When) -> Tensor:
-        return F.pixel_shuffle(torch.cat([self.conv1(x, when), self.conv2(x, when)], dim=1), 2)
-
-
-class UpstreamStyleFusion(nn.Module):
-    """CSFusion."""
-
-    def __init__(self, block: CSFusion) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = style(block.conv1), style(block.conv2)
-
-    def forward(self, x: Tensor, skip: Tensor, when: When) -> Tensor:
-        odd_even = torch.cat([x[:, 1::2], skip[:, 0::2]], dim=1)
-        even_odd = torch.cat([x[:, 0::2], skip[:, 1::2]], dim=1)
-        return self.conv1(odd_even, when) + self.conv2(even_odd, when)
-
-
-class UpstreamStyleLevel(nn.Module):
-    """DecoderLevel."""
-
-    def __init__(self, level: DecoderLevel) -> None:
-        super().__init__()
-        self.fusions = nn.ModuleList(map(style, level.fusions))
-        self.blocks = nn.ModuleList(map(style, level.blocks))
-        self.up = None if level.up is None else style(level.up)
-
-    def forward(self, x: Tensor, skips: list[Tensor], embedding: Tensor, when: When) -> Tensor:
-        for fusion, block in zip(self.fusions, self.blocks, strict=True):
-            x = block(fusion(x, skips.pop(), when), embedding, when)
-        return x if self.up is None else self.up(x, embedding, when)
+    def forward(self, x: Tensor, ctx: When) -> Tensor:
+        block = self.block
+        h = block.conv1(swish(block.norm1(x)), ctx)
+        h = h + block.time(swish(ctx.embedding)).view(len(x), -1, 1, 1)
+        h = block.conv2(swish(block.norm2(h)), ctx)
+        return block.attention(h + x)
 
 
 class UpstreamStyleUNet(nn.Module):
-    """UNet in the style of the authors' code; it shares the given network's parameters.
+    """UNet in the style of the authors' code, where that differs from ours.
 
     Args:
-        network: in its trained form; with the blocks of the paper, not those of its ablations.
+        network: in its trained form; with the blocks of the paper, not those of its ablations. It is used up.
 
     Raises:
         UsageError: it has other blocks.
@@ -209,29 +148,26 @@ class UpstreamStyleUNet(nn.Module):
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
-        config = network.config
-        check_blocks(config)
-        self.total_steps, self.unshuffle = config.total_steps, config.pixel_unshuffle
-        self.time_embedding = network.time_embedding
-        self.stem, self.head_norm, self.head = network.stem, network.head_norm, network.head
-        self.encoder = nn.ModuleList(map(style, network.encoder))
-        self.middle = nn.ModuleList(map(style, network.middle))
-        self.decoder = nn.ModuleList(map(style, network.decoder))
+        check_blocks(network.config)
+        swap(network, BIConv, UpstreamStyleBIConv)
+        swap(network, SelfAttention, UpstreamStyleAttention)
+        self.network = swap(network, ResBlock, UpstreamStyleResBlock)
         self.eval()
 
     def forward(self, x_t: Tensor, condition: Tensor, t: Tensor) -> Tensor:
         """As of UNet."""
-        embedding, when = self.time_embedding(t), When(t, self.total_steps)
-        x = self.stem(F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), self.unshuffle))
+        network, config = self.network, self.network.config
+        ctx = When(network.time_embedding(t), t, config.total_steps)
+        x = network.stem(F.pixel_unshuffle(torch.cat([condition, x_t], dim=1), config.pixel_unshuffle))
         skips = [x]
-        for block in self.encoder:
-            x = block(x, embedding, when)
+        for block in network.encoder:
+            x = block(x, ctx)
             skips.append(x)
-        for block in self.middle:
-            x = block(x, embedding, when)
-        for level in self.decoder:
-            x = level(x, skips, embedding, when)
-        return F.pixel_shuffle(self.head(swish(self.head_norm(x))), self.unshuffle)
+        for block in network.middle:
+            x = block(x, ctx)
+        for level in network.decoder:
+            x = level(x, skips, ctx)
+        return F.pixel_shuffle(network.head(swish(network.head_norm(x))), config.pixel_unshuffle)
 
 
 def check_blocks(config: UNetConfig) -> None:
@@ -245,19 +181,3 @@ def check_blocks(config: UNetConfig) -> None:
             "The upstream style has no blocks of an ablation, and no other methods.",
             "Leave --against-upstream-style out.",
         )
-
-
-def style(module: nn.Module) -> nn.Module:
-    """The module of the same kind in the authors' style; an identity is one already."""
-    kinds: dict[type[nn.Module], Any] = {
-        BIConv: UpstreamStyleBIConv,
-        FullPrecisionConv: UpstreamStyleConv,
-        SelfAttention: UpstreamStyleAttention,
-        ResBlock: UpstreamStyleResBlock,
-        CPDown: UpstreamStyleDown,
-        CPUp: UpstreamStyleUp,
-        CSFusion: UpstreamStyleFusion,
-        DecoderLevel: UpstreamStyleLevel,
-        nn.Identity: nn.Identity,
-    }
-    return kinds[type(module)](module)
