@@ -7,28 +7,26 @@ device a step computes one window or several, and the reference also runs withou
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints.files import Checkpoint
 from ..configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig
 from ..errors import is_out_of_memory
 from ..networks.graphs import WORTH_A_GRAPH
 from ..networks.native_unet import NativeUNet
-from ..networks.packed import pack, unpack
+from ..networks.packed import pack
 from ..networks.unet import UNet
 from ..ops.threads import using_threads
 from ..runtime import Runtime, torch_threads
 from .measuring import EAGER, NATIVE, REFERENCE, UPSTREAM_STYLE, Candidate, Row, row_of, time_candidates
 from .upstream_style import UpstreamStyleUNet
 
-PUBLISHED_SIZE = 256
 UPSTREAM_REPEATS = 3
 STEP = 900
 BATCHES = (1, 2, 4, 8, 16)
@@ -55,31 +53,19 @@ class Workload:
 
     Attributes:
         name: of both.
-        build: makes the network in its trained form.
-        condition_channels: channels of the condition.
+        checkpoint: the network's; its upsamplers take no part in a step.
         size: height and width of the window, pixels.
         step: the time step.
     """
 
     name: str
-    build: Callable[[], UNet]
-    condition_channels: int
+    checkpoint: Checkpoint
     size: int
     step: int = STEP
 
-    def packed(self, network: UNet) -> Checkpoint:
-        """What `build` made as a packed model; the network is used up."""
-        condition = ("low_res", "detail")[: self.condition_channels // 3]
-        total = network.config.total_steps
-        diffusion = DiffusionConfig(total_steps=total, condition=condition, residual_scale={"2": 1.0})
-        network.upsamplers = nn.ModuleDict()  # which takes no part in a step
-        own = replace(network.config, upsampler=None)
-        config = ModelConfig(own, diffusion, (2,), TileConfig(self.size, 0))
-        return Checkpoint.of_tensors(config, pack(network).state_dict(), "", "", storage="packed")
-
     def inputs(self, device: str, windows: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """(x_t, condition, t) of so many windows."""
-        generator, channels = torch.Generator().manual_seed(0), (3, self.condition_channels)
+        generator, channels = torch.Generator().manual_seed(0), (3, self.checkpoint.config.condition_channels)
         maps = (torch.randn(windows, c, self.size, self.size, generator=generator) for c in channels)
         x_t, condition = (drawn.to(device) for drawn in maps)
         return x_t, condition, torch.full((windows,), self.step, device=device)
@@ -87,25 +73,17 @@ class Workload:
 
 def published() -> Workload:
     """The network of the paper, with random weights: 98.65 G binary multiply-adds and 33.6 G others."""
-
-    def build() -> UNet:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return UNet(UNetConfig())
-
-    return Workload(f"published {PUBLISHED_SIZE}x{PUBLISHED_SIZE}", build, 3, PUBLISHED_SIZE)
+    config = ModelConfig(UNetConfig(), DiffusionConfig(), (2,), TileConfig(256, 0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = pack(UNet(config.network)).state_dict()
+    return of_model(Checkpoint.of_tensors(config, state, "", "", storage="packed", name="published"))
 
 
 def of_model(checkpoint: Checkpoint) -> Workload:
     """A model's network and window."""
-    config = checkpoint.config
-    size = config.tile.size
-
-    def build() -> UNet:
-        return unpack(checkpoint.build_packed())
-
-    step = min(STEP, config.diffusion.total_steps - 1)
-    return Workload(f"{checkpoint.name} {size}x{size}", build, config.condition_channels, size, step)
+    size, step = checkpoint.config.tile.size, min(STEP, checkpoint.config.diffusion.total_steps - 1)
+    return Workload(f"{checkpoint.name} {size}x{size}", checkpoint, size, step)
 
 
 def measure_steps(
@@ -130,12 +108,10 @@ def measure_steps(
     Raises:
         UsageError: the network has no upstream style.
     """
-    network, ways = workload.build(), list[Way]()
-    for runtime in runtimes:
-        for graphs in (True, False) if eager else (True,):
-            ways.append(step_on(runtime, workload, copy.deepcopy(network), graphs=graphs))
+    kinds = (True, False) if eager else (True,)
+    ways = [step_on(runtime, workload, graphs=graphs) for runtime in runtimes for graphs in kinds]
     if against_upstream_style:
-        ways.append(upstream_step(workload, network, runtimes[0].device))
+        ways.append(upstream_step(workload, runtimes[0].device))
     rows: list[Row] = []
     for windows in batches:
         name = workload.name if windows == 1 else f"{workload.name} x{windows}"
@@ -148,9 +124,10 @@ def measure_steps(
     return rows
 
 
-def step_on(runtime: Runtime, workload: Workload, network: UNet, *, graphs: bool = True) -> Way:
-    """A step on a runtime, by all of its threads; `network` is used up."""
-    prepared = runtime.prepare(workload.packed(network)) if graphs else runtime.in_torch(network, graphs=False)
+def step_on(runtime: Runtime, workload: Workload, *, graphs: bool = True) -> Way:
+    """A step on a runtime, by all of its threads."""
+    model = workload.checkpoint
+    prepared = runtime.prepare(model) if graphs else runtime.in_torch(model.build_packed(), graphs=False)
     what = NATIVE if runtime.isa else REFERENCE if graphs else EAGER
 
     def way(windows: int) -> Candidate:
@@ -168,7 +145,7 @@ def step_on(runtime: Runtime, workload: Workload, network: UNet, *, graphs: bool
     return way
 
 
-def upstream_step(workload: Workload, network: UNet, device: str) -> Way:
+def upstream_step(workload: Workload, device: str) -> Way:
     """A step as the authors' code computes it; on CUDA in TF32, which is torch's default.
 
     How the process allocates memory (`runtime.keep_freed_memory`) serves it too.
@@ -176,7 +153,7 @@ def upstream_step(workload: Workload, network: UNet, device: str) -> Way:
     Raises:
         UsageError: the network has no upstream style.
     """
-    style = UpstreamStyleUNet(network).to(device)
+    style = UpstreamStyleUNet(workload.checkpoint.build()).to(device)
 
     def way(windows: int) -> Candidate:
         inputs = workload.inputs(device, windows)
@@ -193,7 +170,7 @@ def upstream_step(workload: Workload, network: UNet, device: str) -> Way:
 
 def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
     """Rows of the kinds of work in one step on a native runtime; empty on any other, and of networks of SR3's kind."""
-    network = runtime.prepare(workload.packed(workload.build()))
+    network = runtime.prepare(workload.checkpoint)
     if not isinstance(network, NativeUNet):
         return []
     inputs = workload.inputs(runtime.device)

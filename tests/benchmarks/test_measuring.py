@@ -8,11 +8,13 @@ import gc
 import pytest
 import torch
 from conftest import needs_native
+from networks.test_native import parts_of
 from networks.test_unet import TINY, randomized
 
 from bidiffsr_cli.benchmarks import layers, measuring, picture, steps
 from bidiffsr_cli.benchmarks.layers import LAYERS, BinaryLayer
 from bidiffsr_cli.benchmarks.measuring import Candidate, Conditions, choose_runtimes, look_at_conditions, with_ratios
+from bidiffsr_cli.checkpoints.files import Checkpoint
 from bidiffsr_cli.errors import BidiffsrError, UsageError
 from bidiffsr_cli.ops import native
 from bidiffsr_cli.ops.threads import using_threads
@@ -33,7 +35,8 @@ def row(what: str, median: float, **changes) -> measuring.Row:
 
 
 def workload() -> steps.Workload:
-    return steps.Workload("tiny 16x16", lambda: randomized(TINY, condition_channels=6), 6, 16)
+    config, arrays = parts_of(randomized(TINY, condition_channels=6))
+    return steps.Workload("tiny 16x16", Checkpoint(config, arrays, "", "", "packed"), 16)
 
 
 def test_candidates_alternate_after_a_warm_up(monkeypatch):
@@ -155,7 +158,7 @@ def test_the_upstream_style_has_torchs_own_precision(monkeypatch):
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False  # as a runtime leaves it
     try:
-        steps.upstream_step(workload(), workload().build(), "cpu")(1).run()
+        steps.upstream_step(workload(), "cpu")(1).run()
         assert seen == [True] and not torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before
