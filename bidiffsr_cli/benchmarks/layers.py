@@ -79,12 +79,12 @@ def measure_layers(runtime: Runtime, repeats: int, limit: float | None = None) -
 
 def measure_layer(layer: BinaryLayer, runtime: Runtime, repeats: int, limit: float | None = None) -> list[Row]:
     """Likewise of one layer."""
-    candidates = [Candidate(REFERENCE, "float32", None, 1, _in_one_torch_thread(reference_run(layer)))]
+    candidates = [Candidate(REFERENCE, "float32", None, 1, torch_threads(1)(reference_run(layer)))]
     if runtime.isa is None:
         return time_candidates("layer", layer.name, candidates, repeats, macs=layer.macs)
-    run = _in_one_torch_thread(native_run(layer, runtime.isa))
+    run = torch_threads(1)(native_run(layer, runtime.isa))
     for count in sorted({1, runtime.threads}):
-        candidates.append(Candidate(NATIVE, "float32", runtime.isa, count, _in_threads(run, count)))
+        candidates.append(Candidate(NATIVE, "float32", runtime.isa, count, using_threads(count)(run)))
     clock = best_clock_rate()
     rows = time_candidates("layer", layer.name, candidates, repeats, macs=layer.macs)
     clock = (clock + best_clock_rate()) / 2  # it may change meanwhile
@@ -168,19 +168,3 @@ def _with_rates(row: Row, macs: int, clock: float, limit: float | None) -> Row:
     """The row with multiply-adds per cycle and core; for the native engine also as a part of the limit."""
     rate = macs / (row.median * clock * row.threads)
     return replace(row, mac_per_cycle=rate, port_share=rate / limit if limit and row.what == NATIVE else None)
-
-
-def _in_one_torch_thread(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    def wrapped() -> Tensor:
-        with torch_threads(1):
-            return run()
-
-    return wrapped
-
-
-def _in_threads(run: Callable[[], Tensor], threads: int) -> Callable[[], Tensor]:
-    def wrapped() -> Tensor:
-        with using_threads(threads):
-            return run()
-
-    return wrapped

@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+import timeit
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,16 +194,16 @@ def alternate(candidates: Sequence[Candidate], repeats: int) -> list[list[float]
     """Seconds of every measurement of every candidate.
 
     All are warmed up, then measured in rounds, each once in a round, so that all of them suffer alike from whatever
-    else the machine does. Garbage is not collected meanwhile.
+    else the machine does.
     """
     calls = [_warm_up(candidate) for candidate in candidates]
     times: list[list[float]] = [[] for _ in candidates]
-    with _no_garbage_collection():
-        for done in range(repeats):
-            for candidate, count, seconds in zip(candidates, calls, times, strict=True):
-                if done < candidate.most_repeats:
-                    time.sleep(REST)
-                    seconds.append(_time(candidate, count))
+    gc.collect()
+    for done in range(repeats):
+        for candidate, count, seconds in zip(candidates, calls, times, strict=True):
+            if done < candidate.most_repeats:
+                time.sleep(REST)
+                seconds.append(_time(candidate, count))
     return times
 
 
@@ -244,20 +244,5 @@ def _warm_up(candidate: Candidate) -> int:
 
 
 def _time(candidate: Candidate, calls: int) -> float:
-    """Seconds of one call, on average."""
-    started = time.perf_counter()
-    for _ in range(calls):
-        candidate.run()
-    return (time.perf_counter() - started) / calls
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    """Seconds of one call, on average; garbage is not collected meanwhile."""
+    return timeit.timeit(candidate.run, number=calls) / calls
