@@ -11,8 +11,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,7 @@ def measure_picture(
         benchmark_picture(SIZE).save(source)
         for _ in range(min(repeats, MOST_REPEATS)):
             for (backend, dtype, jobs), runs in zip(ways, results, strict=True):
-                with ThreadPoolExecutor(jobs) as pool, _children() as children:
-                    enlarge = partial(_upscale, children, source, [*common, "--backend", backend, "--precision", dtype])
-                    runs.append(list(pool.map(enlarge, range(jobs))))
+                runs.append(_upscale(source, [*common, "--backend", backend, "--precision", dtype], jobs))
     name = _name(checkpoint)
     *alone, two = results
     return [*with_ratios([_row(name, runs) for runs in alone]), _row(f"two at once: {checkpoint.name}", two)]
@@ -99,35 +96,21 @@ def benchmark_picture(size: int) -> Image.Image:
     return Image.frombytes("RGB", (size, size), bytes(pixels.flatten().tolist()))
 
 
-@contextlib.contextmanager
-def _children() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that do not outlive the block."""
-    children: list[subprocess.Popen[bytes]] = []
-    try:
-        yield children
-    except BaseException:
-        for child in children:
-            child.kill()
-        raise
+def _upscale(source: Path, options: Sequence[str], jobs: int) -> list[dict[str, Any]]:
+    """Run `bidiffsr upscale` beside the picture in so many processes at once, and return their JSON."""
+    command = [sys.executable, "-P", "-m", "bidiffsr_cli", "upscale", *options, "--json", "--overwrite", str(source)]
+    with contextlib.ExitStack() as stack:  # at its end none of them lives on
+        children = []
+        for job in range(jobs):
+            target = str(source.with_name(f"enlarged{job}.png"))
+            child = subprocess.Popen([*command, target], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            children.append(stack.enter_context(child))
+            stack.callback(child.kill)
+        return [_answer(child) for child in children]
 
 
-def _upscale(children: list[subprocess.Popen[bytes]], source: Path, options: Sequence[str], job: int) -> dict[str, Any]:
-    """Run `bidiffsr upscale` beside the picture, and return its JSON."""
-    target = str(source.with_name(f"enlarged{job}.png"))
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "bidiffsr_cli",
-        "upscale",
-        str(source),
-        target,
-        *options,
-        "--json",
-        "--overwrite",
-    ]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    children.append(child)
+def _answer(child: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Its JSON."""
     answer, _ = child.communicate()
     try:
         result = json.loads(answer)
