@@ -193,7 +193,7 @@ def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row
 def running(runtime: Runtime) -> Iterator[None]:
     """Gradients off, precision set, and all threads for one window: torch's own where it computes alone."""
     count = runtime.threads if runtime.isa is None else 1
-    with runtime.inference(), using_threads(runtime.threads), torch_threads(count):
+    with torch.inference_mode(), using_threads(runtime.threads), torch_threads(count):
         yield
 
 

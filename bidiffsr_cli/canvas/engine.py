@@ -71,7 +71,7 @@ def run(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -> bytea
 
             window = grid.tile_height, grid.tile_width
             seen = [_floats(x_t, (1, 3, *window)), _floats(condition, (1, 3 * len(config.condition), *window))]
-            with diffusion.runtime.inference(), using_threads(threads):
+            with torch.inference_mode(), using_threads(threads):
                 found = diffusion.network(seen[0], seen[1], torch.tensor([t]), t)
                 _floats(prediction, (1, 3, *window)).copy_(found)
         except BaseException as error:  # on its way through C it would be lost

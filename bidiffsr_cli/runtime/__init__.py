@@ -9,7 +9,7 @@ threads and the memory change the speed of a run and never a byte of its result.
 The native engine needs no torch, whose import takes a second and 200 MB: here it is imported by what needs it.
 """
 
-from .devices import Devices, find_devices, multiplies_bfloat16
+from .devices import Devices, find_devices, multiplies_bfloat16, sent
 from .facts import cpu_name, environment
 from .machine import LEAST_PSNR, Machine, choose_runtime
 from .memory import (
@@ -35,38 +35,3 @@ from .threads import (
     torch_threads,
     usable_cores,
 )
-from .transfer import sent
-
-__all__ = [
-    "BYTES_TO_DECODE",
-    "LEAST_PSNR",
-    "PRECISIONS",
-    "TORCH_KERNELS",
-    "Backend",
-    "Devices",
-    "Machine",
-    "Precision",
-    "Runtime",
-    "available_memory",
-    "bind_torch",
-    "choose_runtime",
-    "cpu_name",
-    "default_threads",
-    "device_free_memory",
-    "device_peak_memory",
-    "environment",
-    "find_devices",
-    "keep_freed_memory",
-    "multiplies_bfloat16",
-    "one_torch_thread",
-    "out_of_memory_explained",
-    "peak_memory",
-    "require_memory",
-    "resident_memory",
-    "return_freed_memory",
-    "sent",
-    "shares",
-    "shares_in_rounds",
-    "torch_threads",
-    "usable_cores",
-]

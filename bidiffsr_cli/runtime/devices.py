@@ -1,4 +1,7 @@
-"""Which devices are there, and which is meant. torch is imported only where it could know of more than the CPU."""
+"""Which devices are there, which is meant, and how tensors go there.
+
+torch is imported only where it could know of more than the CPU.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from .facts import cpu_name, torch_version
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or native.why_unavailable() is not None:
         return False
     return native.has_bfloat16() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """x on a device; from the CPU it goes to CUDA out of pinned memory, so that nobody waits for it."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def _described(name: str) -> str:

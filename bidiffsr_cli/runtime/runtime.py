@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
+from ..errors import DeviceError
 from ..networks.blueprint import upsamplers
 from ..networks.native_unet import native_network, native_upsampler
 from ..networks.program import Engine
 from ..ops.threads import using_threads
 from . import memory
-from .batches import Batches
 from .threads import in_threads, one_torch_thread, shares_in_rounds
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ LARGEST_BATCH = 64
 CANVAS_BYTES = 100
 """For each pixel of a canvas that lies on a device: x_t, predictions, noise and conditions, and what makes them."""
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Runtime:
         backend: What computes the network: "native" is the 1-bit engine, "reference" is plain torch.
         isa: The instruction set of the native backend, None elsewhere.
         threads: How many may compute on a CPU.
-        batches: What gives windows to a device, as many at once as its memory turned out to suffice for.
+        fitting: Windows at once that were asked for -> how many a device turned out to have memory for.
     """
 
     device: str
@@ -53,7 +54,7 @@ class Runtime:
     backend: Backend
     isa: str | None
     threads: int
-    batches: Batches = field(default_factory=Batches, init=False, compare=False, repr=False)
+    fitting: dict[int, int] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         """In words, such as "cpu, 2 threads, native AVX2, fp32"."""
@@ -125,14 +126,6 @@ class Runtime:
         """Keep torch to one thread in each of ours, where the CPU computes the windows."""
         return one_torch_thread() if self.kind == "cpu" else contextlib.nullcontext()
 
-    @contextlib.contextmanager
-    def inference(self) -> Iterator[None]:
-        """Gradients off, for the calling thread."""
-        import torch
-
-        with torch.inference_mode():
-            yield
-
     def run(
         self, evaluate: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], concurrent: int
     ) -> Generator[tuple[Item, Tensor]]:
@@ -141,7 +134,7 @@ class Runtime:
         Close the generator when it is left early: that ends the threads.
 
         Args:
-            evaluate: items -> one result for each, stacked; called within `inference()`.
+            evaluate: items -> one result for each, stacked; called in torch's inference mode.
             items: what to evaluate.
             concurrent: how many at once.
 
@@ -151,13 +144,14 @@ class Runtime:
         Raises:
             DeviceError: memory ran out.
         """
+        import torch
 
         def task(batch: Sequence[Item], threads: int = 1) -> list[tuple[Item, Tensor]]:
-            with self.inference(), using_threads(threads), memory.out_of_memory_explained():
+            with torch.inference_mode(), using_threads(threads), memory.out_of_memory_explained():
                 return list(zip(batch, evaluate(batch), strict=True))
 
         if self.kind != "cpu":
-            yield from self.batches.run(task, items, concurrent, self.device)
+            yield from self._in_batches(task, items, concurrent)
             return
         each = shares_in_rounds(self.threads, len(items), concurrent)
         tasks = [partial(task, (item,), share) for item, share in zip(items, each, strict=True)]
@@ -167,6 +161,27 @@ class Runtime:
                     yield from one()
             else:
                 yield from in_threads(tasks, concurrent)
+
+    def _in_batches(
+        self, task: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], at_once: int
+    ) -> Iterator[Result]:
+        """What a task, which raises DeviceError where memory runs out, makes of all items, in their order.
+
+        A batch that is too large is halved, and so are all later ones; it is an error for a single item.
+        """
+        done = 0
+        while done < len(items):
+            batch, results = items[done : done + self.fitting.get(at_once, at_once)], list[Result]()
+            try:
+                results = task(batch)
+            except DeviceError:
+                if len(batch) == 1:
+                    raise
+            if not results:  # only here, where the error is gone: its frames held on to feature maps
+                self.fitting[at_once] = len(batch) // 2
+                memory.empty_device_cache(self.device)
+            done += len(results)
+            yield from results
 
     def window_memory(self, config: UNetConfig, height: int, width: int) -> int:
         """About how many bytes one forward pass of a window takes.
