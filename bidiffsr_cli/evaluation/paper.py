@@ -8,7 +8,7 @@ from .artefacts import NAMES as ARTEFACTS
 SETS = ("Set5", "B100", "Urban100", "Manga109")
 METRICS = ("psnr_y", "ssim_y", "lpips_alex")
 ALL_METRICS = (*METRICS, "psnr_rgb", "ssim_rgb", "lr_psnr", *ARTEFACTS)
-"""Those that `protocol.measure_all` knows."""
+"""Those that `protocol.measure` knows."""
 
 _TABLE = """
 2 Bicubic   33.67 .9303 .1274  29.55 .8431 .2508  26.87 .8403 .2064  30.82 .9349 .1025

@@ -1,13 +1,12 @@
 """How an enlarged picture is measured against its original: what is left out, and each metric by its name.
 
 rule = rules("paper", 2)
-measure("psnr_y", sr, pixels, rule)
-values, artefacts = measure_all(["psnr_y", "grain"], sr, pixels, rule)
+values, artefacts = measure(["psnr_y", "grain"], sr, pixels, rule)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -57,39 +56,32 @@ def rules(protocol: str, scale: int) -> Rules:
     return Rules(protocol, scale, {"paper": scale, "full": 0}[protocol])
 
 
-def measure(name: str, sr: Tensor, pixels: Pixels, rule: Rules) -> float:
-    """One metric of one enlarged picture; PSNR of equal pictures, which is infinite, is 100 dB, so that means exist.
+def measure(
+    names: Collection[str], sr: Tensor, pixels: Pixels, rule: Rules
+) -> tuple[dict[str, float], Artefacts | None]:
+    """Metrics of one enlarged picture, and its artefacts if one of them is asked for.
+
+    PSNR of equal pictures, which is infinite, is 100 dB, so that means exist.
 
     Args:
-        name: of `paper.ALL_METRICS`, but none of `artefacts.NAMES`.
+        names: of `paper.ALL_METRICS`.
         sr: 3×H×W uint8.
         pixels: what it was made from, and what it is compared with.
         rule: what is left out.
 
-    Raises:
-        InputError: the picture is too small for the metric.
-    """
-    if name == "lpips_alex":
-        return metrics.lpips_alex(sr, pixels.hr)
-    if name == "lr_psnr":
-        value = metrics.psnr(downscale_bicubic(sr, rule.scale), pixels.lr, 0)
-    else:
-        value = getattr(metrics, name)(sr, pixels.hr, rule.crop)
-    return min(value, 100.0)
-
-
-def measure_all(
-    names: Sequence[str], sr: Tensor, pixels: Pixels, rule: Rules
-) -> tuple[dict[str, float], Artefacts | None]:
-    """Several metrics of one enlarged picture, and its artefacts if one of them is asked for; otherwise as `measure`.
-
-    Args:
-        names: of `paper.ALL_METRICS`.
-
     Returns:
         Name -> value in the order of the names, without what cannot be told of this picture.
+
+    Raises:
+        InputError: the picture is too small for a metric.
     """
     found = find_artefacts(sr, pixels.hr) if set(artefacts.NAMES) & set(names) else None
-    known = found.figures() if found else {}
-    values = {name: known.get(name) if name in artefacts.NAMES else measure(name, sr, pixels, rule) for name in names}
-    return {name: value for name, value in values.items() if value is not None}, found
+    values = found.figures() if found else {}
+    for name in names:
+        if name == "lpips_alex":
+            values[name] = metrics.lpips_alex(sr, pixels.hr)
+        elif name == "lr_psnr":
+            values[name] = min(metrics.psnr(downscale_bicubic(sr, rule.scale), pixels.lr, 0), 100.0)
+        elif name not in artefacts.NAMES:
+            values[name] = min(getattr(metrics, name)(sr, pixels.hr, rule.crop), 100.0)
+    return {name: values[name] for name in names if name in values}, found

@@ -22,7 +22,7 @@ from ..images.pixels import to_image
 from ..journal import Journal
 from ..options import PIXELS
 from .artefacts import Artefacts, restored
-from .protocol import Rules, measure_all
+from .protocol import Rules, measure
 from .subjects import Subject
 from .testset import Case, Pixels
 
@@ -127,7 +127,7 @@ def _score(
     saved: str | None,
 ) -> dict[str, Any]:
     sr, figures = subject.enlarge(pixels, rule.scale)
-    values, artefacts = measure_all(wanted, sr, pixels, rule)
+    values, artefacts = measure(wanted, sr, pixels, rule)
     if keep and saved:
         target = keep / saved
         try:

@@ -1,9 +1,14 @@
-"""What is scored: bicubic interpolation, pictures that any tool has finished, and a model with a number of steps."""
+"""What is scored: bicubic interpolation, pictures that any tool has finished, and a model with a number of steps.
+
+Each has a label, what people call it, and an identity: all that its pictures depend on, and that is worth a column
+(model, revision, sha256, steps, ...). `enlarge` gives a picture, 3×H×W uint8, and the figures of the work: seconds,
+peak_memory_bytes, ...
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -15,24 +20,6 @@ from ..text import counted
 from .testset import Pixels
 
 
-class Subject(Protocol):
-    """What makes enlarged pictures."""
-
-    @property
-    def label(self) -> str:
-        """What people call it."""
-        ...
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that its pictures depend on, and that is worth a column: model, revision, sha256, steps, ..."""
-        ...
-
-    def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """3×H×W uint8, and the figures of the work: seconds, peak_memory_bytes, ..."""
-        ...
-
-
 class Bicubic:
     """The paper's baseline: Pillow's bicubic (a = -0.5), which equals MATLAB's but for the outermost pixels."""
 
@@ -40,7 +27,7 @@ class Bicubic:
     identity: dict[str, Any] = {"model": "bicubic"}  # noqa: RUF012 - nobody changes it
 
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """As `Subject`."""
+        """As of any subject."""
         image = to_image(pixels.lr, "RGB")
         large = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
         return to_levels(large), {}
@@ -54,7 +41,7 @@ class Finished:
         self.identity = {"model": label, "finished": True}
 
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """As `Subject`."""
+        """As of any subject."""
         assert pixels.finished is not None
         return pixels.finished, {}
 
@@ -69,7 +56,7 @@ class AtSteps:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As `Subject`."""
+        """As of any subject."""
         model, options, runtime = self.resolver.model, self.options, self.resolver.runtime
         return {
             "model": model.name,
@@ -89,10 +76,13 @@ class AtSteps:
         }
 
     def enlarge(self, pixels: Pixels, scale: int) -> tuple[Tensor, dict[str, Any]]:
-        """As `Subject`."""
+        """As of any subject."""
         result = self.resolver.upscale(pixels.lr, self.options, scale=scale, steps=self.steps, preset=None)
         figures = {
             "seconds": dataclasses.asdict(result.seconds),
             "peak_memory_bytes": dataclasses.asdict(result.peak_memory_bytes),
         }
         return to_levels(result.image), figures
+
+
+Subject = Bicubic | Finished | AtSteps

@@ -63,5 +63,5 @@ class Validation:
         for original in self.originals:
             pixels = make_small(original, scale)
             sr, _ = subject.enlarge(pixels, scale)
-            found.append({name: measure(name, sr, pixels, rule) for name in DIGITS})
+            found.append(measure(DIGITS, sr, pixels, rule)[0])
         return {name: round(statistics.fmean(values[name] for values in found), n) for name, n in DIGITS.items()}
