@@ -17,7 +17,6 @@ output folder and were not made here are never touched without --overwrite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 WORKERS = "Workers"
 
 
-@dataclass(frozen=True)
+@o.group(o.MACHINE)
 class Machines(o.MachineOptions):
     """Where the network runs, which may be several devices."""
 
@@ -44,7 +43,6 @@ class Machines(o.MachineOptions):
             "As for upscale; several work side by side: cuda:0,cuda:1.",
             "--device",
             "-d",
-            panel=o.MACHINE,
             envvar="BIDIFFSR_DEVICE",
         ),
     ] = "auto"
