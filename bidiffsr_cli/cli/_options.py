@@ -17,6 +17,7 @@ import typer
 from ._output import out
 
 if TYPE_CHECKING:
+    from ..enlarging import Writing
     from ..runtime import Machine
 
 PICTURES, DIFFUSION, OUTPUT, FILES = "Pictures", "Diffusion", "Output", "Files"
@@ -142,7 +143,7 @@ class SamplingOptions:
 
 @group(OUTPUT)
 class ResultOptions:
-    """What the enlarged picture is like."""
+    """What the enlarged picture is like, and its file."""
 
     format: Annotated[
         Literal["auto", "same", "png", "jpg", "webp", "avif", "tiff"],
@@ -164,17 +165,21 @@ class ResultOptions:
     long_side: Annotated[int | None, option("N", "Resample the longer side to this length.", min=1)] = None
     alpha: AlphaOption = "lanczos"
     color_fix: ColorFixOption = "none"
-
-
-@group(FILES)
-class WritingOptions:
-    """What is written with it, and over what."""
-
-    strip_metadata: Annotated[bool, option(FLAG, "Write no EXIF, resolution or provenance.", "--strip-metadata")] = (
-        False
-    )
-    provenance: Annotated[bool, option(FLAG, "Record model, steps and seed.", "--provenance/--no-provenance")] = True
+    strip_metadata: Annotated[
+        bool, option(FLAG, "Write no EXIF, resolution or provenance.", "--strip-metadata", panel=FILES)
+    ] = False
+    provenance: Annotated[
+        bool, option(FLAG, "Record model, steps and seed.", "--provenance/--no-provenance", panel=FILES)
+    ] = True
     overwrite: OverwriteOption = False
+
+    @property
+    def writing(self) -> Writing:
+        """What the file is like, as a value."""
+        from ..enlarging import Writing
+
+        size = (self.width, self.height, self.long_side)
+        return Writing(self.format, self.quality, self.strip_metadata, self.provenance, *size)
 
 
 @group(MACHINE)

@@ -24,7 +24,7 @@ import typer
 from . import _options as o
 from ._errors import SOME_FAILED, some_failed
 from ._output import out
-from ._values import check_repeatable, parse_enlarging, parse_shard, writing_of
+from ._values import check_repeatable, parse_options, parse_shard
 
 if TYPE_CHECKING:
     from ..tasks.batch import BatchRequest, BatchResult
@@ -81,7 +81,6 @@ def batch(
     preset: o.PresetOption = None,
     sampling: o.SamplingOptions,
     result: o.ResultOptions,
-    written: o.WritingOptions,
     engine: Annotated[
         Literal["local", "ray"], o.option("NAME", "local, or ray: a cluster, which needs the extra ray.", panel=WORKERS)
     ] = "local",
@@ -100,7 +99,7 @@ def batch(
     """Find the pictures, leave out what is done, do the rest, report; the help is the module's docstring."""
     messages.configure()
     check_repeatable(sampling.seed)
-    options = parse_enlarging(scale, steps, preset, sampling, result, windows)
+    options = parse_options(scale=scale, steps=steps, preset=preset, **vars(sampling), **vars(result), **vars(windows))
 
     from ..folders.jobs import Selection
     from ..tasks.batch import BatchRequest
@@ -114,8 +113,8 @@ def batch(
             selection=Selection(recursive, include or (), exclude or (), limit, parse_shard(shard)),
             suffix=suffix,
             fail_fast=fail_fast,
-            writing=writing_of(result, written),
-            overwrite=written.overwrite,
+            writing=result.writing,
+            overwrite=result.overwrite,
             engine=engine,
             ray_address=ray_address,
             jobs=jobs,

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from ..errors import UsageError
 from . import _options as o
 from ._output import out
-from ._values import parse_degradation, parse_upscale_options
+from ._values import parse_degradation, parse_options
 
 if TYPE_CHECKING:
     from ..evaluation.result import Evaluation
@@ -104,10 +104,9 @@ def evaluate(
 ) -> None:
     """Parse, evaluate, and show the tables; the help is the module's docstring."""
     messages.configure()
-    pictures, tiling = dict(vars(test_set)), dict(vars(windows))
+    pictures = dict(vars(test_set))
     counts, degradation = _parse_steps(steps), parse_degradation(pictures.pop("degrade"))
-    offline = tiling.pop("offline")
-    options = parse_upscale_options(scale=scale, **vars(sampling), **tiling, color_fix=color_fix)
+    options = parse_options(scale=scale, color_fix=color_fix, **vars(sampling), **vars(windows))
     from ..reports.evaluation import tables
     from ..tasks.evaluate import EvaluateRequest, run
 
@@ -121,7 +120,7 @@ def evaluate(
         protocol=scoring.protocol,
         paper_row=scoring.paper_row,
         machine=machine.machine,
-        offline=offline,
+        offline=windows.offline,
         **vars(kept),
     )
 
