@@ -141,7 +141,6 @@ def carry_out(request: BatchRequest) -> None:
     out.show = show
     keep_freed_memory()
     result = run(request, out)
-    if out.as_json:
-        out.json(result.to_dict())
+    out.json(result.to_dict())
     if result.status == "failed":
         raise typer.Exit(SOME_FAILED)

@@ -130,8 +130,7 @@ def evaluate(
 
     out.show = show
     evaluation = run(request, out)
-    if out.as_json:
-        out.json(evaluation.to_dict())
+    out.json(evaluation.to_dict())
 
 
 def _parse_steps(text: str | None) -> list[int] | None:

@@ -1,7 +1,4 @@
-"""The commands of `bidiffsr models` that find models and keep them: list, show, pull, verify, rm, path.
-
-The docstring of a function is the help text of its command.
-"""
+"""The commands of `bidiffsr models` that find and keep models; the docstring of each is its help."""
 
 from __future__ import annotations
 
@@ -50,11 +47,9 @@ def list_models(*, messages: o.Brief) -> None:
         rows.append((name, item.place, scales, item.license[:24], size))
     note = "Take one with --model NAME. models show NAME tells more."
     out.table("Models", ("model", "place", "scales", "licence", "size"), rows, note, words=4)
-    for item in known:
-        if item.problem:
-            out.warning(item.problem)
-    if out.as_json:
-        out.json({"schema": "bidiffsr-models/1", "models": [item.to_dict() for item in known]})
+    for problem in filter(None, [item.problem for item in known]):
+        out.warning(problem)
+    out.json({"schema": "bidiffsr-models/1", "models": [item.to_dict() for item in known]})
 
 
 @models.command()
@@ -108,27 +103,26 @@ def show(
             out.answer(f"    {line}")
     if found.entry and found.entry.scores:
         _tell_scores(found.entry)
-    if out.as_json:
-        out.json(
-            {
-                "schema": "bidiffsr-model/1",
-                "name": checkpoint.name,
-                "revision": checkpoint.revision,
-                "path": str(path),
-                "bytes": path.stat().st_size,
-                "sha256": checkpoint.sha256,
-                "license": checkpoint.license,
-                "origin": checkpoint.origin,
-                "config": json.loads(checkpoint.config.to_json()),
-                "params": cost.params,
-                "ops": cost.ops,
-                "ops_size": cost.size,
-                "weights": cost.weights,
-                "binary_weights": cost.binary_weights,
-                "storage": parts,
-                "scores": found.entry.scores if found.entry else {},
-            }
-        )
+    out.json(
+        {
+            "schema": "bidiffsr-model/1",
+            "name": checkpoint.name,
+            "revision": checkpoint.revision,
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "sha256": checkpoint.sha256,
+            "license": checkpoint.license,
+            "origin": checkpoint.origin,
+            "config": json.loads(checkpoint.config.to_json()),
+            "params": cost.params,
+            "ops": cost.ops,
+            "ops_size": cost.size,
+            "weights": cost.weights,
+            "binary_weights": cost.binary_weights,
+            "storage": parts,
+            "scores": found.entry.scores if found.entry else {},
+        }
+    )
 
 
 @models.command(no_args_is_help=True)
@@ -171,8 +165,7 @@ def pull(
             told = "is here and as on the Hub" if path == before else "is here now"
         out.message(f"{name} {told}: {path}")
         pulled.append({"name": name, "path": str(path), "sha256": checkpoint.sha256, "revision": checkpoint.revision})
-    if out.as_json:
-        out.json({"schema": "bidiffsr-pull/1", "models": pulled})
+    out.json({"schema": "bidiffsr-pull/1", "models": pulled})
 
 
 @models.command()
@@ -203,8 +196,7 @@ def verify(
     wrong = [result["name"] for result in results if not result["ok"]]
     for result in results:
         out.answer(f"{'ok' if result['ok'] else '! '} {result['name']}: {result['found']}")
-    if out.as_json:
-        out.json({"schema": "bidiffsr-verify/1", "status": "failed" if wrong else "done", "models": results})
+    out.json({"schema": "bidiffsr-verify/1", "status": "failed" if wrong else "done", "models": results})
     if wrong:
         if out.quiet or out.as_json:
             out.error(f"{len(wrong)} of {len(results)} models cannot be used: {', '.join(wrong)}.")
@@ -250,8 +242,7 @@ def rm(
     for cached in found:
         out.message(f"Removed {cached.name}.")
     out.message(f"{freed / 1e6:.1f} MB are free again.")
-    if out.as_json:
-        out.json({"schema": "bidiffsr-rm/1", "removed": [str(cached.name) for cached in found], "freed_bytes": freed})
+    out.json({"schema": "bidiffsr-rm/1", "removed": [str(cached.name) for cached in found], "freed_bytes": freed})
 
 
 @models.command(no_args_is_help=True)
@@ -271,7 +262,7 @@ def path(
     _, found = _here(name)
     if not found.is_file():
         raise ModelError(f"There is no file {found}.", "Install bidiffsr again.")
-    out.data(f"{found}\n".encode())
+    out.write(f"{found}\n".encode())
 
 
 for command in (convert, pack, push):

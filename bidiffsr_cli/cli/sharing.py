@@ -1,7 +1,4 @@
-"""The commands of `bidiffsr models` that make files of models and share them: convert, pack, push.
-
-The docstring of a function is the help text of its command.
-"""
+"""The commands of `bidiffsr models` that make files of models and share them; the docstring of each is its help."""
 
 from __future__ import annotations
 
@@ -59,9 +56,8 @@ def convert(
         data, told = _unpacked(source)
     write_atomic(data, output, overwrite=overwrite)
     out.message(f"{output}: {len(data) / 1e6:.2f} MB; {told}.")
-    if out.as_json:
-        facts = {"source": str(source), "output": str(output), "bytes": len(data), "test": told}
-        out.json({"schema": "bidiffsr-convert/1", **facts})
+    facts = {"source": str(source), "output": str(output), "bytes": len(data), "test": told}
+    out.json({"schema": "bidiffsr-convert/1", **facts})
 
 
 @o.expanded
@@ -93,8 +89,7 @@ def pack(
         f"{output}: {result.bytes / 1e6:.2f} MB, {times:.1f} times smaller than {result.source.name}; "
         f"its predictions agree with the float weights' to {result.snr:.0f} dB."
     )
-    if out.as_json:
-        out.json(result.to_dict())
+    out.json(result.to_dict())
 
 
 @o.expanded
@@ -153,9 +148,8 @@ def push(
     sizes = {name: len(content) for name, content in files.items()}
     out.rows([(name, f"{size:,} bytes") for name, size in sizes.items()])
     out.message(f"Dry run: nothing was sent to {repo}." if dry_run else f"{repo} is at commit {commit}.")
-    if out.as_json:
-        status = "planned" if dry_run else "done"
-        out.json({"schema": "bidiffsr-push/1", "status": status, "repo": repo, "commit": commit, "files": sizes})
+    status = "planned" if dry_run else "done"
+    out.json({"schema": "bidiffsr-push/1", "status": status, "repo": repo, "commit": commit, "files": sizes})
 
 
 def _packed(source: Path, scale: int, norm_groups: int | None, license: str | None) -> tuple[bytes, str]:

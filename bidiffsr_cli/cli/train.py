@@ -102,7 +102,7 @@ def train(
         if show:
             from ..training.config_files import to_toml
 
-            out.data(to_toml(train_config(request)).encode())
+            out.write(to_toml(train_config(request)).encode())
             return
         from ..training.processes import rank
 
@@ -113,7 +113,7 @@ def train(
     state = "Done" if result.done else "Stopped; the state is saved, go on with --resume"
     out.message(f"{state}: {result.iteration} iterations, {result.samples} crops, {result.seconds:.0f} s.")
     out.message(f"The model so far: {result.folder / 'model.safetensors'}")
-    if out.as_json and rank() == 0:
+    if rank() == 0:
         out.json(result.to_dict())
     if stop.received is not None:  # all is said
         raise typer.Exit(128 + stop.received)

@@ -109,7 +109,6 @@ def upscale(
     out.show = show
     keep_freed_memory()
     summed = run(UpscaleRequest(given, where, **shared), out)
-    if out.as_json:
-        out.json(summed.to_dict())
+    out.json(summed.to_dict())
     if summed.failed:
         raise typer.Exit(SOME_FAILED)
