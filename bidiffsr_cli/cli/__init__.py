@@ -1,4 +1,4 @@
-"""The command line: `app.py` puts it together, and each command is one file that reads as a page of documentation.
+"""The command line: `app.py` puts it together, and each command reads as a page of documentation.
 
 While that is imported, Ctrl-C ends the process without a word; from then on `main` handles it.
 """

@@ -14,14 +14,6 @@ from ._output import is_terminal, out
 PIPE = "-"
 
 
-class Stdout:
-    """Standard output as what takes a picture's file."""
-
-    def write(self, data: bytes) -> None:
-        """Write it all."""
-        out.data(data)
-
-
 def split_words(words: Sequence[str], option: str | None, *, overwrite: bool) -> tuple[list[str], str | None]:
     """Which words are inputs, and where the results go, if that is said.
 
@@ -73,4 +65,4 @@ def open_pipes(
         raise UsageError("Standard output cannot carry both the picture and --json.", "Use --report FILE.json.")
     if is_terminal(sys.stdout) and not dry_run:
         raise UsageError("A picture is not printed on a terminal.", "Give OUTPUT, or redirect standard output.")
-    return streams, Stdout()
+    return streams, out

@@ -1,7 +1,7 @@
 """The options that commands share, each defined once: its names, type, help and panel.
 
-A command takes a single one as `scale: ScaleOption = 2`, and a group of them as `messages: Messages`, a dataclass with
-a field for each: `expanded` makes options of the fields. Words that a library function checks too are listed here as
+A command takes a single one as `scale: ScaleOption = 2`, and a `group` of them as `messages: Messages`, a class with a
+field for each: `expanded` makes options of the fields. Words that a library function checks too are listed here as
 well, so that a wrong one is refused with the list of the right ones, and completion knows them.
 """
 
@@ -10,23 +10,36 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import typer
 
 from ._output import out
 
 if TYPE_CHECKING:
+    from ..enlarging import Writing
     from ..runtime import Machine
 
 PICTURES, DIFFUSION, OUTPUT, FILES = "Pictures", "Diffusion", "Output", "Files"
 MACHINE, MESSAGES = "Machine", "Reports and messages"
+Group = TypeVar("Group")
 FLAG = " "  # instead of Typer's <bool>, which says nothing
 
 
 def option(metavar: str, help: str, *names: str, panel: str | None = None, **how: Any) -> Any:
     """An option; without names it is called as its parameter. `panel` is its heading in --help."""
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **how)
+
+
+@dataclass_transform(frozen_default=True)
+def group(panel: str) -> Callable[[type[Group]], type[Group]]:
+    """Make a class a frozen dataclass of options; `panel` is the heading in --help of those that name none."""
+
+    def decorate(plain: Any) -> Any:
+        plain.PANEL = panel
+        return dataclass(frozen=True)(plain)
+
+    return decorate
 
 
 def _scales(incomplete: str) -> list[str]:
@@ -78,12 +91,10 @@ PresetOption = Annotated[
         panel=DIFFUSION,
     ),
 ]
-SamplerOption = Annotated[
-    Literal["ddim", "ddpm", "dpmpp-2m"], option("NAME", "ddim, ddpm or dpmpp-2m.", panel=DIFFUSION)
-]
+SamplerOption = Annotated[Literal["ddim", "ddpm", "dpmpp-2m"], option("NAME", "ddim, ddpm or dpmpp-2m.")]
 AlphaOption = Annotated[
     Literal["lanczos", "model", "drop"],
-    option("HOW", "Transparency: lanczos or model enlarges it, drop leaves it out.", panel=OUTPUT),
+    option("HOW", "Transparency: lanczos or model enlarges it, drop leaves it out."),
 ]
 ColorFixOption = Annotated[
     Literal["none", "lowfreq"],
@@ -118,24 +129,21 @@ NoProgressOption = Annotated[bool, option(FLAG, "Show no progress bar.", "--no-p
 DebugOption = Annotated[bool, option(FLAG, "Show the traceback of an error.", "--debug", panel=MESSAGES)]
 
 
-@dataclass(frozen=True)
+@group(DIFFUSION)
 class SamplingOptions:
     """Of the reverse diffusion, all but the number of steps."""
 
     sampler: SamplerOption = "ddim"
-    eta: Annotated[float, option("0..1", "Fresh noise in each step of ddim.", panel=DIFFUSION)] = 0.0
+    eta: Annotated[float, option("0..1", "Fresh noise in each step of ddim.")] = 0.0
     temperature: Annotated[
-        float | None,
-        option("0..1", "Strength of the start noise; 0 is none.", panel=DIFFUSION, show_default="the model's"),
+        float | None, option("0..1", "Strength of the start noise; 0 is none.", show_default="the model's")
     ] = None
-    seed: Annotated[
-        str, option("N|random", "What all noise is drawn from: the same seed, the same picture.", panel=DIFFUSION)
-    ] = "0"
+    seed: Annotated[str, option("N|random", "What all noise is drawn from: the same seed, the same picture.")] = "0"
 
 
-@dataclass(frozen=True)
+@group(OUTPUT)
 class ResultOptions:
-    """What the enlarged picture is like."""
+    """What the enlarged picture is like, and its file."""
 
     format: Annotated[
         Literal["auto", "same", "png", "jpg", "webp", "avif", "tiff"],
@@ -144,33 +152,19 @@ class ResultOptions:
             "png, jpg, webp, avif, tiff, or same as the input; auto goes by OUTPUT's suffix, else png.",
             "--format",
             "-f",
-            panel=OUTPUT,
         ),
     ] = "auto"
     quality: Annotated[
         int | None,
         option(
-            "N",
-            "Quality of jpg, avif and webp; it makes webp lossy.",
-            panel=OUTPUT,
-            min=1,
-            max=100,
-            show_default="95, 85, lossless",
+            "N", "Quality of jpg, avif and webp; it makes webp lossy.", min=1, max=100, show_default="95, 85, lossless"
         ),
     ] = None
-    width: Annotated[int | None, option("N", "Resample to this width after the model.", panel=OUTPUT, min=1)] = None
-    height: Annotated[int | None, option("N", "Resample to this height after the model.", panel=OUTPUT, min=1)] = None
-    long_side: Annotated[int | None, option("N", "Resample the longer side to this length.", panel=OUTPUT, min=1)] = (
-        None
-    )
+    width: Annotated[int | None, option("N", "Resample to this width after the model.", min=1)] = None
+    height: Annotated[int | None, option("N", "Resample to this height after the model.", min=1)] = None
+    long_side: Annotated[int | None, option("N", "Resample the longer side to this length.", min=1)] = None
     alpha: AlphaOption = "lanczos"
     color_fix: ColorFixOption = "none"
-
-
-@dataclass(frozen=True)
-class WritingOptions:
-    """What is written with it, and over what."""
-
     strip_metadata: Annotated[
         bool, option(FLAG, "Write no EXIF, resolution or provenance.", "--strip-metadata", panel=FILES)
     ] = False
@@ -179,26 +173,32 @@ class WritingOptions:
     ] = True
     overwrite: OverwriteOption = False
 
+    @property
+    def writing(self) -> Writing:
+        """What the file is like, as a value."""
+        from ..enlarging import Writing
 
-@dataclass(frozen=True)
+        size = (self.width, self.height, self.long_side)
+        return Writing(self.format, self.quality, self.strip_metadata, self.provenance, *size)
+
+
+@group(MACHINE)
 class MachineOptions:
     """Where the network runs."""
 
     device: DeviceOption = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        option("TYPE", "auto, fp32, bf16 or fp16, of the layers that are not binary.", panel=MACHINE),
+        option("TYPE", "auto, fp32, bf16 or fp16, of the layers that are not binary."),
     ] = "auto"
     backend: Annotated[
-        Literal["auto", "native", "reference"],
-        option("NAME", "What computes 1-bit layers: auto, native or reference.", panel=MACHINE),
+        Literal["auto", "native", "reference"], option("NAME", "What computes 1-bit layers: auto, native or reference.")
     ] = "auto"
     threads: Annotated[
         int | None,
         option(
             "N",
             "CPU threads; their number never changes a pixel.",
-            panel=MACHINE,
             envvar="BIDIFFSR_THREADS",
             show_default="OMP_NUM_THREADS, or all cores",
         ),
@@ -212,32 +212,28 @@ class MachineOptions:
         return Machine(self.device, self.precision, self.backend, self.threads)
 
 
-@dataclass(frozen=True)
+@group(MACHINE)
 class WindowOptions:
     """In what parts a picture is computed, and whether its model may be fetched."""
 
     tile: Annotated[
-        str,
-        option(
-            "auto|off|N", "Window in pixels of the result: auto is the model's, off the whole picture.", panel=MACHINE
-        ),
+        str, option("auto|off|N", "Window in pixels of the result: auto is the model's, off the whole picture.")
     ] = "auto"
     tile_overlap: Annotated[
-        int | None, option("N", "Strip in which two windows blend.", panel=MACHINE, show_default="the model's")
+        int | None, option("N", "Strip in which two windows blend.", show_default="the model's")
     ] = None
     max_memory: Annotated[
         str | None,
         option(
             "SIZE",
             "Most memory to enlarge with, such as 800MB or 1.5GiB; never changes a pixel.",
-            panel=MACHINE,
             show_default="what is free",
         ),
     ] = None
     offline: OfflineOption = False
 
 
-@dataclass(frozen=True)
+@group(MESSAGES)
 class Brief:
     """How much is said by a command that says little."""
 
@@ -250,15 +246,15 @@ class Brief:
         out.configure(json=self.json, quiet=self.quiet, debug=self.debug)
 
 
-@dataclass(frozen=True)
+@group(MESSAGES)
 class Messages:
     """How much is said."""
 
     json: JsonOption = False
     quiet: QuietOption = False
-    verbose: Annotated[
-        bool, option(FLAG, "Say more, such as time and memory of each phase.", "--verbose", "-v", panel=MESSAGES)
-    ] = False
+    verbose: Annotated[bool, option(FLAG, "Say more, such as time and memory of each phase.", "--verbose", "-v")] = (
+        False
+    )
     no_progress: NoProgressOption = False
     debug: DebugOption = False
 
@@ -277,19 +273,20 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     }
     flat: list[inspect.Parameter] = []
     for name, parameter in parameters.items():
-        group = groups.get(name)
-        if group is None:
-            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        kind = inspect.Parameter.KEYWORD_ONLY
+        if name not in groups:
+            flat.append(parameter.replace(kind=kind))
             continue
-        hints = get_type_hints(group, include_extras=True)
-        for field in fields(group):
+        hints = get_type_hints(groups[name], include_extras=True)
+        for field in fields(groups[name]):
             default = inspect.Parameter.empty if field.default is MISSING else field.default
-            kind = inspect.Parameter.KEYWORD_ONLY
+            for info in get_args(hints[field.name])[1:]:
+                info.rich_help_panel = info.rich_help_panel or groups[name].PANEL
             flat.append(inspect.Parameter(field.name, kind, default=default, annotation=hints[field.name]))
 
     def call(**values: Any) -> Any:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        for name, kind in groups.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
         return command(**values)
 
     call.__name__, call.__doc__ = command.__name__, command.__doc__

@@ -3,7 +3,7 @@
 out.configure(quiet=quiet, verbose=verbose, json=json, progress=progress, debug=debug)
 out.table(...)                # the answer of a command that was asked for one; --json gives an object instead
 out.message("...")            # unless --quiet or --json
-out.json({...})               # the one object of --json
+out.json({...})               # the one object, with --json
 with out.progress("photo.jpg", "windows") as advance: ...
 """
 
@@ -149,10 +149,9 @@ class Output(Listener):
     def failure(self, text: str, hint: str, exit_code: int) -> None:
         """How a command failed; with --json an object on stdout says it too."""
         self.error(text, hint)
-        if self.as_json:
-            error = {"message": text, "hint": hint, "exit_code": exit_code}
-            with contextlib.suppress(BidiffsrError):  # stdout may be what failed
-                self.json({"schema": SCHEMA, "status": "failed", "error": error})
+        error = {"message": text, "hint": hint, "exit_code": exit_code}
+        with contextlib.suppress(BidiffsrError):  # stdout may be what failed
+            self.json({"schema": SCHEMA, "status": "failed", "error": error})
 
     def traceback(self, error: BaseException) -> None:
         """Where an error came from; for --debug."""
@@ -160,55 +159,38 @@ class Output(Listener):
             traceback.print_exception(error)
 
     def json(self, value: dict[str, Any]) -> None:
-        """The one JSON object on stdout."""
-        self.data((json.dumps(value, indent=2) + "\n").encode())
+        """The one JSON object on stdout, with --json."""
+        if self.as_json:
+            self.write((json.dumps(value, indent=2) + "\n").encode())
 
     @contextlib.contextmanager
     def progress(self, name: str, unit: str) -> Iterator[Advance]:
         """A bar with the time that is left, gone when the work is done; of bytes it appears with the first of them."""
-        figures = None if unit == "bytes" else "{task.fields[counted]}"
-        with self._bar(name, figures, counted=f"0 {unit}") as move:
-
-            def advance(
-                done: int, total: int, *, share: float | None = None, current: str = "", detail: str = ""
-            ) -> None:
-                if unit == "bytes":
-                    move(completed=done, total=total)
-                    return
-                named = {"description": _shorten(printable(current))} if current else {}
-                share = done / total if share is None else share
-                move(completed=share, total=1, counted=f"{done}/{total} {unit}{detail}", **named)
-
-            yield advance
-
-    @contextlib.contextmanager
-    def _bar(self, name: str, figures: str | None, **fields: Any) -> Iterator[Callable[..., None]]:
-        """A bar where one belongs; yields what moves it, or does nothing.
-
-        Args:
-            name: stands before it.
-            figures: Rich's text behind it, before the time that is left; None shows bytes and their speed, from the
-                first of them on.
-            **fields: of the text.
-        """
         if not self.with_bar:
-            yield lambda **_: None
+            yield lambda *_, **__: None
             return
         from rich import progress as rich
 
+        of_bytes = unit == "bytes"
         behind: tuple[rich.ProgressColumn, ...] = (rich.DownloadColumn(), rich.TransferSpeedColumn())
-        if figures is not None:
-            behind = (rich.TextColumn(figures), rich.TimeRemainingColumn(compact=True))
+        if not of_bytes:
+            behind = (rich.TextColumn("{task.fields[counted]}"), rich.TimeRemainingColumn(compact=True))
         columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(bar_width=None), *behind)
         bar = rich.Progress(*columns, console=self.console, transient=True, expand=True)
-        task = bar.add_task(_shorten(printable(name)), total=None, **fields)
+        task = bar.add_task(_shorten(printable(name)), total=None, counted=f"0 {unit}")
 
-        def advance(**changes: Any) -> None:
+        def advance(done: int, total: int, *, share: float | None = None, current: str = "", detail: str = "") -> None:
             bar.start()
-            bar.update(task, **changes)
+            if of_bytes:
+                bar.update(task, completed=done, total=total)
+                return
+            share = done / total if share is None else share
+            named = _shorten(printable(current)) if current else None
+            counted = f"{done}/{total} {unit}{detail}"
+            bar.update(task, completed=share, total=1, description=named, counted=counted)
 
         try:
-            if figures is not None:
+            if not of_bytes:
                 bar.start()
             yield advance
         finally:
@@ -252,10 +234,10 @@ class Output(Listener):
             console.print(part)
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         with contextlib.suppress(ClosedPipeError):
-            self.data(text.getvalue().encode(encoding, "replace"))
+            self.write(text.getvalue().encode(encoding, "replace"))
 
-    def data(self, data: bytes) -> None:
-        """Bytes on stdout, such as those of a picture."""
+    def write(self, data: bytes) -> None:
+        """Bytes on stdout, such as those of a picture: it is the `Sink` that - stands for."""
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Give OUTPUT, or leave standard output open.")
         try:

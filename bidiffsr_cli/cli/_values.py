@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..enlarging import Writing
     from ..images.degrading import Degradation
     from ..options import UpscaleOptions
-    from . import _options as o
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 UNITS |= {"TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -111,12 +110,12 @@ def parse_tile(text: str) -> str | int:
     return int(text)
 
 
-def parse_upscale_options(*, seed: str, tile: str, max_memory: str | None, **others: Any) -> UpscaleOptions:
-    """How to enlarge, of the words that upscale, batch and eval take.
+def parse_options(*, seed: str, tile: str, max_memory: str | None, **others: Any) -> UpscaleOptions:
+    """How to enlarge, of the options of upscale, batch and eval.
 
     Args:
         seed, tile, max_memory: as `parse_seed`, `parse_tile` and `parse_size` read them.
-        **others: fields of `UpscaleOptions` that need no reading.
+        **others: what else `UpscaleOptions` has fields for; further options are passed over.
 
     Raises:
         UsageError: one of them is not possible.
@@ -127,29 +126,7 @@ def parse_upscale_options(*, seed: str, tile: str, max_memory: str | None, **oth
         seed=parse_seed(seed),
         tile=parse_tile(tile),
         max_memory=None if max_memory is None else parse_size(max_memory),
-        **others,
-    )
-
-
-def parse_enlarging(
-    scale: int,
-    steps: int | None,
-    preset: str | None,
-    sampling: o.SamplingOptions,
-    result: o.ResultOptions,
-    windows: o.WindowOptions,
-) -> UpscaleOptions:
-    """Likewise, of the groups of options that upscale and batch share."""
-    return parse_upscale_options(
-        scale=scale,
-        steps=steps,
-        preset=preset,
-        **vars(sampling),
-        tile=windows.tile,
-        tile_overlap=windows.tile_overlap,
-        max_memory=windows.max_memory,
-        alpha=result.alpha,
-        color_fix=result.color_fix,
+        **{field.name: others[field.name] for field in fields(UpscaleOptions) if field.name in others},
     )
 
 
@@ -157,11 +134,3 @@ def check_repeatable(seed: str) -> None:
     """Raise UsageError if a run that is to go on where another one ended would have another seed."""
     if seed == "random":
         raise UsageError("A random seed would be another one after every interruption.", "Give a number.")
-
-
-def writing_of(result: o.ResultOptions, written: o.WritingOptions) -> Writing:
-    """What the files are like, of the groups of options that say so."""
-    from ..enlarging import Writing
-
-    size = (result.width, result.height, result.long_side)
-    return Writing(result.format, result.quality, written.strip_metadata, written.provenance, *size)

@@ -80,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> int:
     out.configure()
     if not os.environ.get("COLUMNS", "1").isdecimal() or os.environ.get("COLUMNS") == "0":
         del os.environ["COLUMNS"]  # no terminal is that wide
-    with _log_told(), _python_warnings_kept(), stoppable() as signals:
+    with _python_warnings_kept(), stoppable() as signals:
         try:
             _check_folder()
             code = app(args=args, prog_name="bidiffsr", standalone_mode=False) or 0
@@ -108,21 +108,13 @@ def _check_folder() -> None:
 
 
 class _Told(logging.Handler):
-    """Says what is logged, as a warning of ours."""
+    """Says as a warning of ours what the library logs, such as that a device cannot be used."""
 
     def emit(self, record: logging.LogRecord) -> None:
         out.warning(record.getMessage())
 
 
-@contextlib.contextmanager
-def _log_told() -> Iterator[None]:
-    """Tell what the library logs, such as that a device cannot be used."""
-    logger, told = logging.getLogger("bidiffsr"), _Told()
-    logger.addHandler(told)
-    try:
-        yield
-    finally:
-        logger.removeHandler(told)
+logging.getLogger("bidiffsr").addHandler(_Told())
 
 
 @contextlib.contextmanager

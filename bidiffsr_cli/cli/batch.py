@@ -17,7 +17,6 @@ output folder and were not made here are never touched without --overwrite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -25,7 +24,7 @@ import typer
 from . import _options as o
 from ._errors import SOME_FAILED, some_failed
 from ._output import out
-from ._values import check_repeatable, parse_enlarging, parse_shard, writing_of
+from ._values import check_repeatable, parse_options, parse_shard
 
 if TYPE_CHECKING:
     from ..tasks.batch import BatchRequest, BatchResult
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 WORKERS = "Workers"
 
 
-@dataclass(frozen=True)
+@o.group(o.MACHINE)
 class Machines(o.MachineOptions):
     """Where the network runs, which may be several devices."""
 
@@ -44,7 +43,6 @@ class Machines(o.MachineOptions):
             "As for upscale; several work side by side: cuda:0,cuda:1.",
             "--device",
             "-d",
-            panel=o.MACHINE,
             envvar="BIDIFFSR_DEVICE",
         ),
     ] = "auto"
@@ -83,7 +81,6 @@ def batch(
     preset: o.PresetOption = None,
     sampling: o.SamplingOptions,
     result: o.ResultOptions,
-    written: o.WritingOptions,
     engine: Annotated[
         Literal["local", "ray"], o.option("NAME", "local, or ray: a cluster, which needs the extra ray.", panel=WORKERS)
     ] = "local",
@@ -102,7 +99,7 @@ def batch(
     """Find the pictures, leave out what is done, do the rest, report; the help is the module's docstring."""
     messages.configure()
     check_repeatable(sampling.seed)
-    options = parse_enlarging(scale, steps, preset, sampling, result, windows)
+    options = parse_options(scale=scale, steps=steps, preset=preset, **vars(sampling), **vars(result), **vars(windows))
 
     from ..folders.jobs import Selection
     from ..tasks.batch import BatchRequest
@@ -116,8 +113,8 @@ def batch(
             selection=Selection(recursive, include or (), exclude or (), limit, parse_shard(shard)),
             suffix=suffix,
             fail_fast=fail_fast,
-            writing=writing_of(result, written),
-            overwrite=written.overwrite,
+            writing=result.writing,
+            overwrite=result.overwrite,
             engine=engine,
             ray_address=ray_address,
             jobs=jobs,
@@ -144,7 +141,6 @@ def carry_out(request: BatchRequest) -> None:
     out.show = show
     keep_freed_memory()
     result = run(request, out)
-    if out.as_json:
-        out.json(result.to_dict())
+    out.json(result.to_dict())
     if result.status == "failed":
         raise typer.Exit(SOME_FAILED)

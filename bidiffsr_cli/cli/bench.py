@@ -90,6 +90,5 @@ def bench(
     )
     result = run(request, out)
     if markdown:
-        out.data(as_markdown(result.conditions, result.rows).encode())
-    if out.as_json:
-        out.json(result.to_dict())
+        out.write(as_markdown(result.conditions, result.rows).encode())
+    out.json(result.to_dict())

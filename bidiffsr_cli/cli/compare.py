@@ -51,5 +51,4 @@ def compare(
 
     request = CompareRequest(sources, output, reference=reference, labels=label, border=scale, overwrite=overwrite)
     result = run(request, out)
-    if out.as_json:
-        out.json(result.to_dict())
+    out.json(result.to_dict())

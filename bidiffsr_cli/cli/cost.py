@@ -14,7 +14,6 @@ counts 5, through BatchNorm 2, a repeated pixel 1, and all else nothing.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,6 @@ from . import _options as o
 from ._output import out
 
 if TYPE_CHECKING:
-    from ..configs import UNetConfig
     from ..networks.complexity import Complexity
     from ..networks.systems import System
 
@@ -61,6 +59,7 @@ def cost(
     if markdown:
         raise UsageError("--markdown is the table of --all.", "Add --all, or leave it out.")
     from ..configs import UNetConfig
+    from ..networks.complexity import complexity
     from ..networks.systems import SYSTEMS
 
     system = next((system for system in SYSTEMS if system.name == what), None)
@@ -69,7 +68,7 @@ def cost(
     elif system is None:
         name, counted = _of_model(what, size, offline=offline)
     else:
-        name, counted = system.title, _count(system.applied_to(UNetConfig()), size)
+        name, counted = system.title, complexity(system.applied_to(UNetConfig()), size=size)
     kinds = sorted(counted.kinds, key=counted.ops_of, reverse=True)
     rows = [(kind, _millions(counted.kinds[kind].params), _billions(counted.ops_of(kind))) for kind in kinds]
     rows.append(("all", _millions(counted.params), _billions(counted.ops)))
@@ -79,33 +78,25 @@ def cost(
         notes += [f"Ours are {system.note}."] if system.note else []
     title = f"{name}, one step of {counted.size}x{counted.size} pixels"
     out.table(title, ("layers", "Params, M", "OPs, G"), rows, " ".join(notes), words=1)
-    if out.as_json:
-        out.json({"schema": SCHEMA, "name": what or name, **_figures(counted), **_printed(system)})
+    out.json({"schema": SCHEMA, "name": what or name, **_figures(counted), **_printed(system)})
 
 
 def _all(*, markdown: bool) -> None:
     """Every row of the paper's tables, ours beside it."""
     from ..configs import UNetConfig
+    from ..networks.complexity import complexity
     from ..networks.systems import SYSTEMS
     from ..reports.cost import table
     from ..reports.tables import table_lines
 
-    counted = [(system, _count(system.applied_to(UNetConfig()), PAPER_SIZE)) for system in SYSTEMS]
+    counted = [(system, complexity(system.applied_to(UNetConfig()), size=PAPER_SIZE)) for system in SYSTEMS]
     shown = table(counted)
     if markdown:
-        out.data(("\n".join(table_lines(shown)) + "\n").encode())
+        out.write(("\n".join(table_lines(shown)) + "\n").encode())
         return
     out.table(shown.title, shown.header, shown.rows, shown.note, shown.words)
-    if out.as_json:
-        rows = [{"name": system.name, **_figures(cost), **_printed(system)} for system, cost in counted]
-        out.json({"schema": SCHEMA, "systems": rows})
-
-
-@functools.cache  # several systems are one network
-def _count(network: UNetConfig, size: int) -> Complexity:
-    from ..networks.complexity import complexity
-
-    return complexity(network, size=size)
+    rows = [{"name": system.name, **_figures(cost), **_printed(system)} for system, cost in counted]
+    out.json({"schema": SCHEMA, "systems": rows})
 
 
 def _of_config(name: str, size: int) -> tuple[str, Complexity]:
@@ -127,12 +118,11 @@ def _of_model(name: str | None, size: int, *, offline: bool) -> tuple[str, Compl
 
     try:
         found = find_model(name or default_model())
-        path = found.local_path()
+        here = found.local_path()
     except ModelError as error:
         raise ModelError(error.message, f"{error.hint} Systems of the paper: bidiffsr cost --all") from None
-    if path is None:
-        with out.progress(found.name, "bytes") as progress:
-            path = found.fetch(offline=offline, progress=progress)
+    with out.progress(found.name, "bytes") as progress:
+        path = here or found.fetch(offline=offline, progress=progress)
     config = read_header(path).config
     return found.name, complexity(config.network, config.condition_channels, size)
 

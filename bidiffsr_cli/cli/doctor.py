@@ -63,8 +63,7 @@ def doctor(json: o.JsonOption = False, debug: o.DebugOption = False) -> None:
         out.answer(title.capitalize())
         out.rows((check.name if check.ok else f"! {check.name}", check.found) for check in checks)
     out.answer("Something is wrong: see the lines marked with '!'." if failed else "All is well.")
-    if json:
-        out.json(_as_json(sections, bool(failed)))
+    out.json(_as_json(sections, bool(failed)))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 

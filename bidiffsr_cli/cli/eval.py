@@ -22,82 +22,56 @@ noise (levels of 255), chroma (blur of colours), sharpen, jpeg or webp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..errors import UsageError
 from . import _options as o
 from ._output import out
-from ._values import parse_degradation, parse_upscale_options
+from ._values import parse_degradation, parse_options
 
 if TYPE_CHECKING:
     from ..evaluation.result import Evaluation
 
-COMPARISON = "Comparison"
 
-
-@dataclass(frozen=True)
+@o.group(o.PICTURES)
 class TestSet:
     """The pictures."""
 
-    hr: Annotated[Path, o.option("DIR", "Folder of the originals.", panel=o.PICTURES)]
-    lr: Annotated[
-        Path | None, o.option("DIR", "Folder of small pictures.", panel=o.PICTURES, show_default="made from --hr")
-    ] = None
-    sr: Annotated[Path | None, o.option("DIR", "Folder of pictures that any tool enlarged.", panel=o.PICTURES)] = None
-    label: Annotated[
-        str | None, o.option("TEXT", "Name of that tool.", panel=o.PICTURES, show_default="the folder's name")
-    ] = None
-    name: Annotated[
-        str | None, o.option("TEXT", "Name of the set.", panel=o.PICTURES, show_default="by its folder")
-    ] = None
-    limit: Annotated[int | None, o.option("N", "Take only the first N pictures.", panel=o.PICTURES, min=1)] = None
+    hr: Annotated[Path, o.option("DIR", "Folder of the originals.")]
+    lr: Annotated[Path | None, o.option("DIR", "Folder of small pictures.", show_default="made from --hr")] = None
+    sr: Annotated[Path | None, o.option("DIR", "Folder of pictures that any tool enlarged.")] = None
+    label: Annotated[str | None, o.option("TEXT", "Name of that tool.", show_default="the folder's name")] = None
+    name: Annotated[str | None, o.option("TEXT", "Name of the set.", show_default="by its folder")] = None
+    limit: Annotated[int | None, o.option("N", "Take only the first N pictures.", min=1)] = None
     degrade: Annotated[
         str | None,
-        o.option(
-            "WHAT=N,...",
-            "Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp.",
-            panel=o.PICTURES,
-        ),
+        o.option("WHAT=N,...", "Make small pictures worse: kernel, blur, noise, chroma, sharpen, jpeg, webp."),
     ] = None
 
 
-@dataclass(frozen=True)
+@o.group("Comparison")
 class Scoring:
     """How results are compared with originals."""
 
     metrics: Annotated[
-        str,
-        o.option(
-            "NAME,...",
-            "psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr, grain, weave, comb, cross.",
-            panel=COMPARISON,
-        ),
+        str, o.option("NAME,...", "psnr_y, ssim_y, psnr_rgb, ssim_rgb, lpips_alex, lr_psnr, grain, weave, comb, cross.")
     ] = "psnr_y,ssim_y,lpips_alex,lr_psnr"
     protocol: Annotated[
-        Literal["paper", "full"],
-        o.option("NAME", "paper leaves out a border of SCALE pixels, full none.", panel=COMPARISON),
+        Literal["paper", "full"], o.option("NAME", "paper leaves out a border of SCALE pixels, full none.")
     ] = "paper"
     paper_row: Annotated[
-        bool,
-        o.option(
-            o.FLAG, "Also show the paper's rows for Set5, B100, Urban100 or Manga109.", "--paper-row", panel=COMPARISON
-        ),
+        bool, o.option(o.FLAG, "Also show the paper's rows for Set5, B100, Urban100 or Manga109.", "--paper-row")
     ] = False
 
 
-@dataclass(frozen=True)
+@o.group(o.FILES)
 class Kept:
     """What is written."""
 
-    output: Annotated[
-        Path | None, o.option("DIR", "Keep everything in this folder.", "--output", "-o", panel=o.FILES)
-    ] = None
-    report: Annotated[Path | None, o.option("FILE", "Write one report: .json, .csv, .md or .html.", panel=o.FILES)] = (
-        None
-    )
-    pictures: Annotated[int, o.option("N", "Show N pictures on an HTML page.", panel=o.FILES, min=1, max=100)] = 6
+    output: Annotated[Path | None, o.option("DIR", "Keep everything in this folder.", "--output", "-o")] = None
+    report: Annotated[Path | None, o.option("FILE", "Write one report: .json, .csv, .md or .html.")] = None
+    pictures: Annotated[int, o.option("N", "Show N pictures on an HTML page.", min=1, max=100)] = 6
     overwrite: o.OverwriteOption = False
 
 
@@ -130,10 +104,9 @@ def evaluate(
 ) -> None:
     """Parse, evaluate, and show the tables; the help is the module's docstring."""
     messages.configure()
-    pictures, tiling = dict(vars(test_set)), dict(vars(windows))
+    pictures = dict(vars(test_set))
     counts, degradation = _parse_steps(steps), parse_degradation(pictures.pop("degrade"))
-    offline = tiling.pop("offline")
-    options = parse_upscale_options(scale=scale, **vars(sampling), **tiling, color_fix=color_fix)
+    options = parse_options(scale=scale, color_fix=color_fix, **vars(sampling), **vars(windows))
     from ..reports.evaluation import tables
     from ..tasks.evaluate import EvaluateRequest, run
 
@@ -147,7 +120,7 @@ def evaluate(
         protocol=scoring.protocol,
         paper_row=scoring.paper_row,
         machine=machine.machine,
-        offline=offline,
+        offline=windows.offline,
         **vars(kept),
     )
 
@@ -157,8 +130,7 @@ def evaluate(
 
     out.show = show
     evaluation = run(request, out)
-    if out.as_json:
-        out.json(evaluation.to_dict())
+    out.json(evaluation.to_dict())
 
 
 def _parse_steps(text: str | None) -> list[int] | None:

@@ -19,7 +19,6 @@ as run.save_every seconds at most.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -30,59 +29,44 @@ from ._output import out
 from ._signals import deferred
 from ._values import parse_duration, parse_size
 
-RUN, LIMITS = "Run", "Limits"
+RUN = "Run"
 
 
-@dataclass(frozen=True)
+@o.group(RUN)
 class RunOptions:
     """What is trained, on what, and where it is written."""
 
-    data: Annotated[
-        list[str] | None, o.option("FOLDER", "Pictures to train on; may be repeated.", "--data", panel=RUN)
-    ] = None
-    changes: Annotated[
-        list[str] | None, o.option("FIELD=VALUE", "Change a field of the config.", "--set", panel=RUN)
-    ] = None
+    data: Annotated[list[str] | None, o.option("FOLDER", "Pictures to train on; may be repeated.", "--data")] = None
+    changes: Annotated[list[str] | None, o.option("FIELD=VALUE", "Change a field of the config.", "--set")] = None
     output: Annotated[
-        Path | None,
-        o.option("FOLDER", "The folder of the run.", "--output", "-o", panel=RUN, show_default="run-CONFIG"),
+        Path | None, o.option("FOLDER", "The folder of the run.", "--output", "-o", show_default="run-CONFIG")
     ] = None
-    system: Annotated[
-        str | None, o.option("NAME", "Another of the paper's systems, in this size (cost --all).", panel=RUN)
-    ] = None
-    resume: Annotated[bool, o.option(o.FLAG, "Go on with the run.", "--resume", panel=RUN)] = False
-    init: Annotated[str | None, o.option("NAME|PATH", "Begin with a model's weights.", panel=RUN)] = None
+    system: Annotated[str | None, o.option("NAME", "Another of the paper's systems, in this size (cost --all).")] = None
+    resume: Annotated[bool, o.option(o.FLAG, "Go on with the run.", "--resume")] = False
+    init: Annotated[str | None, o.option("NAME|PATH", "Begin with a model's weights.")] = None
     magnitudes: Annotated[
-        str | None, o.option("PATH", "Float model with the magnitudes that a packed --init lacks.", panel=RUN)
+        str | None, o.option("PATH", "Float model with the magnitudes that a packed --init lacks.")
     ] = None
-    validate: Annotated[Path | None, o.option("FOLDER", "Originals to score the model on.", panel=RUN)] = None
+    validate: Annotated[Path | None, o.option("FOLDER", "Originals to score the model on.")] = None
     cache: Annotated[
         Path | None,
         o.option(
-            "FOLDER",
-            "Where decoded pictures are kept.",
-            panel=RUN,
-            envvar="BIDIFFSR_CACHE",
-            show_default="the user's cache",
+            "FOLDER", "Where decoded pictures are kept.", envvar="BIDIFFSR_CACHE", show_default="the user's cache"
         ),
     ] = None
-    tensorboard: Annotated[bool, o.option(o.FLAG, "Also log to RUN/tensorboard.", "--tensorboard", panel=RUN)] = False
+    tensorboard: Annotated[bool, o.option(o.FLAG, "Also log to RUN/tensorboard.", "--tensorboard")] = False
 
 
-@dataclass(frozen=True)
+@o.group("Limits")
 class LimitOptions:
     """How long is trained, and how large a state may be."""
 
-    time_limit: Annotated[
-        str | None, o.option("TIME", "Training time, such as 50m or 2h; the schedule fits it.", panel=LIMITS)
-    ] = None
-    iterations: Annotated[int | None, o.option("N", "Iterations instead of a time.", panel=LIMITS, min=1)] = None
-    state_budget: Annotated[
-        str | None, o.option("SIZE", "Also write a compact state of at most this size.", panel=LIMITS)
-    ] = None
-    max_file: Annotated[
-        str | None, o.option("SIZE", "Cut the compact state into files of at most this size.", panel=LIMITS)
-    ] = None
+    time_limit: Annotated[str | None, o.option("TIME", "Training time, such as 50m or 2h; the schedule fits it.")] = (
+        None
+    )
+    iterations: Annotated[int | None, o.option("N", "Iterations instead of a time.", min=1)] = None
+    state_budget: Annotated[str | None, o.option("SIZE", "Also write a compact state of at most this size.")] = None
+    max_file: Annotated[str | None, o.option("SIZE", "Cut the compact state into files of at most this size.")] = None
 
 
 @o.expanded
@@ -118,7 +102,7 @@ def train(
         if show:
             from ..training.config_files import to_toml
 
-            out.data(to_toml(train_config(request)).encode())
+            out.write(to_toml(train_config(request)).encode())
             return
         from ..training.processes import rank
 
@@ -129,7 +113,7 @@ def train(
     state = "Done" if result.done else "Stopped; the state is saved, go on with --resume"
     out.message(f"{state}: {result.iteration} iterations, {result.samples} crops, {result.seconds:.0f} s.")
     out.message(f"The model so far: {result.folder / 'model.safetensors'}")
-    if out.as_json and rank() == 0:
+    if rank() == 0:
         out.json(result.to_dict())
     if stop.received is not None:  # all is said
         raise typer.Exit(128 + stop.received)

@@ -28,7 +28,7 @@ from . import batch
 from ._errors import SOME_FAILED, some_failed
 from ._files import open_pipes, split_words
 from ._output import out
-from ._values import check_repeatable, parse_enlarging, writing_of
+from ._values import check_repeatable, parse_options
 
 
 @o.expanded
@@ -56,7 +56,6 @@ def upscale(
     preset: o.PresetOption = None,
     sampling: o.SamplingOptions,
     result: o.ResultOptions,
-    written: o.WritingOptions,
     machine: o.MachineOptions,
     windows: o.WindowOptions,
     dry_run: o.DryRunOption = False,
@@ -65,21 +64,21 @@ def upscale(
 ) -> None:
     """Tell the words apart, then do it; the help is the module's docstring."""
     messages.configure()
-    options = parse_enlarging(scale, steps, preset, sampling, result, windows)
-    sources, target = split_words(inputs, output, overwrite=written.overwrite)
+    options = parse_options(scale=scale, steps=steps, preset=preset, **vars(sampling), **vars(result), **vars(windows))
+    sources, target = split_words(inputs, output, overwrite=result.overwrite)
 
     with_folders = any(is_dir(source) for source in sources)
     if with_folders:
         check_repeatable(sampling.seed)
     else:  # what names tell is told before Pillow and the like are imported
         given, where = open_pipes(sources, target, json=messages.json, dry_run=dry_run)
-        name_files(given, where, scale=scale, format=result.format, report=report, overwrite=written.overwrite)
+        name_files(given, where, scale=scale, format=result.format, report=report, overwrite=result.overwrite)
 
     shared: dict[str, Any] = {
         "options": options,
         "model": model,
-        "writing": writing_of(result, written),
-        "overwrite": written.overwrite,
+        "writing": result.writing,
+        "overwrite": result.overwrite,
         "machine": machine.machine,
         "offline": windows.offline,
         "dry_run": dry_run,
@@ -110,7 +109,6 @@ def upscale(
     out.show = show
     keep_freed_memory()
     summed = run(UpscaleRequest(given, where, **shared), out)
-    if out.as_json:
-        out.json(summed.to_dict())
+    out.json(summed.to_dict())
     if summed.failed:
         raise typer.Exit(SOME_FAILED)

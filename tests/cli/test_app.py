@@ -125,10 +125,10 @@ def test_an_option_that_is_unknown_is_told_as_json_too(run: Run) -> None:
 
 
 def test_an_unexpected_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(**_: object) -> None:
         raise ZeroDivisionError("a surprise\nin two lines")
 
-    monkeypatch.setattr(upscale_module, "parse_enlarging", broken)
+    monkeypatch.setattr(upscale_module, "parse_options", broken)
     finished = run("upscale", "photo.png")
     assert finished.code == 1 and is_one_sentence(finished.err)
     assert "ZeroDivisionError: a surprise in two lines" in finished.err and "--debug" in finished.err
