@@ -14,7 +14,7 @@ from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig
 from bidiffsr_cli.networks import blueprint
 from bidiffsr_cli.networks import packed as forms
 from bidiffsr_cli.networks.binary_conv import convs_of
-from bidiffsr_cli.networks.blocks import FUSION
+from bidiffsr_cli.networks.blocks import Fusion
 from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import freeze, pack, unpack
 from bidiffsr_cli.networks.program import Engine, Writer, program_of
@@ -179,7 +179,7 @@ def test_a_full_precision_fusion_is_joined_quickly(fusion):
     finally:
         sys.settrace(before)
     assert next(events) < 20_000  # lines of Python: not one for each of half a million weights
-    block, maps = FUSION[fusion](plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
+    block, maps = Fusion(plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
     block.load_state_dict({name.removeprefix("f."): array.tensor() for name, array in arrays.items()})
     expected = block(*maps, TimestepContext(torch.zeros(1, 1), 0, 2000))
     found = reference.full_conv(operation, maps, TimestepContext(torch.empty(1, 0), 0, 2000))
