@@ -1,7 +1,7 @@
-"""One convolution factory per method: what a block's `conv=` can be.
+"""One convolution for each method, as `convs_of` makes them by their plans.
 
-A factory makes a module with `forward(x, ctx)` that keeps height and width, or halves both with a stride of 2. Full
-precision is a factory like the others, so a block never asks which one it was given.
+Each has `forward(x, ctx)`, and keeps height and width, or halves both with a stride of 2. Full precision has it too:
+a block never asks which one it was given.
 
     bi_diffsr          BIConv            TaR, sign, alpha, TaA (K groups), + x
     bbcu               BIConv            the same with one group
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -40,12 +39,6 @@ from .quantizers import (
     xnor_weight,
 )
 from .time_aware import TaA, TaR, TimestepContext
-
-
-class ConvFactory(Protocol):
-    """Makes the convolutions of a block."""
-
-    def __call__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module: ...
 
 
 class FullPrecisionConv(nn.Conv2d):
@@ -200,33 +193,21 @@ def anneal(network: nn.Module, part_done: float) -> None:
         torch._foreach_copy_([conv.ede for conv in convs], [shape] * len(convs))
 
 
-def conv_factory(config: UNetConfig) -> ConvFactory:
-    """The factory of the config's method."""
-    method = config.method
+def convs_of(config: UNetConfig) -> Callable[[blueprint.Conv], nn.Module]:
+    """Makes the convolutions of a blueprint, full precision or of the config's method as they say."""
 
-    def make(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module:
-        size = in_channels, out_channels, kernel_size, stride
-        identity = blueprint.identity(config, in_channels, out_channels, stride)
-        match method:
+    def make(plan: blueprint.Conv) -> nn.Module:
+        size = plan.inputs, plan.outputs, plan.kernel, plan.stride
+        identity = blueprint.identity(config, plan.inputs, plan.outputs, plan.stride)
+        match method := "full_precision" if plan.full else config.method:
+            case "full_precision":
+                return FullPrecisionConv(*size)
             case "bi_diffsr" | "bbcu":
                 groups = {"tar_groups": config.tar_groups, "taa_groups": config.taa_groups}
                 return BIConv(*size, **groups, identity=identity)
             case "reactnet":
                 return ReActNetConv(*size, identity=identity)
-            case "full_precision":
-                return FullPrecisionConv(*size)
         return BatchNormConv(*size, method=method, identity=identity)
-
-    return make
-
-
-def convs_of(config: UNetConfig) -> Callable[[blueprint.Conv], nn.Module]:
-    """Makes the convolutions of a blueprint, full precision or of the config's method as they say."""
-    binary = conv_factory(config)
-
-    def make(plan: blueprint.Conv) -> nn.Module:
-        factory = FullPrecisionConv if plan.full else binary
-        return factory(plan.inputs, plan.outputs, plan.kernel, plan.stride)
 
     return make
 
