@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..configs import ModelConfig
 from ..ops.packing import pack_signs, row_bytes, unpack_signs
 from ..ops.reference import binarize, binary_conv
-from .bi_conv import BIConv
+from .binary_conv import BIConv
 from .latent_conv import LatentConv
 from .quantizers import ste_sign
 from .time_aware import TaA, TaR, TimestepContext

@@ -10,10 +10,10 @@ from conftest import needs_native
 
 from bidiffsr_cli.configs import METHODS
 from bidiffsr_cli.errors import CheckpointError
-from bidiffsr_cli.networks.bi_conv import BIConv
 from bidiffsr_cli.networks.binary_conv import (
     BatchNorm,
     BatchNormConv,
+    BIConv,
     FullPrecisionConv,
     ReActNetConv,
     anneal,

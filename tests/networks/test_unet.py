@@ -8,8 +8,7 @@ from safetensors import safe_open
 
 from bidiffsr_cli.checkpoints.files import read_pth_checkpoint
 from bidiffsr_cli.configs import UNetConfig, UpsamplerConfig
-from bidiffsr_cli.networks.bi_conv import BIConv
-from bidiffsr_cli.networks.binary_conv import BatchNorm
+from bidiffsr_cli.networks.binary_conv import BatchNorm, BIConv
 from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze
 from bidiffsr_cli.networks.program import Engine
