@@ -11,7 +11,6 @@ from bidiffsr_cli.configs import UNetConfig, UpsamplerConfig
 from bidiffsr_cli.networks.binary_conv import BatchNorm, BIConv
 from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import FrozenBIConv, PackedBIConv, freeze
-from bidiffsr_cli.networks.program import Engine
 from bidiffsr_cli.networks.time_aware import TimestepContext
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import native
@@ -39,7 +38,7 @@ def assert_parity(network, golden):
 def test_parity_with_the_authors_network(golden, tiny_official, form):
     network = tiny_official.build()
     if form in native.supported_isas():
-        network = NativeUNet(tiny_official.config, tiny_official.packed_arrays(), Engine(form, "float32"))
+        network = NativeUNet(tiny_official.config, tiny_official.packed_arrays(), form, "float32")
     elif form != "trained":
         network = freeze(network)
     if form.endswith("channels_last"):
