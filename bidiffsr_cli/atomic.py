@@ -64,6 +64,18 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
         raise cannot_write(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, where they are not there yet.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
 def sweep(folder: Path, *, older_than: float) -> None:
     """Remove what killed processes left in a folder of files that they wrote, if it is older than some seconds."""
     for path in folder.glob(f"{TEMPORARY}*.tmp"):
@@ -121,7 +133,11 @@ def _give_name(file: int, target: Path, overwrite: bool) -> bool:
         # Linking cannot replace: the file, complete already, needs a second name for the moment between two calls.
         temporary = _temporary_name(target)
         _link(file, temporary)
-        _replace(temporary, target)
+        try:
+            # rename(2) between two names of one file does nothing at all, so the temporary name is removed in any case
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except (PermissionError, NotADirectoryError, FileNotFoundError):
         return False
     except OSError as error:
@@ -187,14 +203,6 @@ def _rename_by_kernel(temporary: Path, target: Path) -> bool:
             if ctypes.get_errno() == errno.EEXIST:
                 raise FileExistsError
     return False
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    try:
-        # rename(2) between two names of one file does nothing at all, so the temporary name is removed in any case
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_all(file: int, data: bytes, target: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from bidiffsr_cli.canvas import Diffusion, enlarge, reference, values
 from bidiffsr_cli.configs import DiffusionConfig, TileConfig, UpsamplerConfig
 from bidiffsr_cli.diffusion.conditioning import condition
-from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample
+from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample_crops
 from bidiffsr_cli.errors import BidiffsrError
 from bidiffsr_cli.images.pixels import to_image
 from bidiffsr_cli.networks.blueprint import upsamplers
@@ -179,7 +179,7 @@ def test_the_mean_takes_the_first_step(place, sampler):
         levels = [level.t for level in made.levels[:-1]]
         assert [t for _, _, t, _ in made.network.seen] == levels[1:] and levels[0] == BY_MEAN.total_steps - 1
         if steps == 1:
-            expected = upsample(low_res, 2, BY_MEAN)
+            expected = upsample_crops(low_res[None], 2, BY_MEAN, None)[0]
             torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
 
 
@@ -288,5 +288,5 @@ def test_the_conditions_of_the_canvas_are_those_of_its_windows():
     up = Enlarged(torch.rand(3, 150, 75), 2, 300, 150, RESIDUAL)
     whole = reference.canvas_condition(up, grid)
     for tile in grid.tiles:
-        alone = condition(up, tile.top, tile.left, grid.tile_height, grid.tile_width)
+        alone = condition(up.around(tile.top, tile.left, grid.tile_height, grid.tile_width), 2, RESIDUAL)
         torch.testing.assert_close(grid.crop(whole, tile), alone, rtol=1e-5, atol=1e-5)

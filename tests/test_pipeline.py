@@ -23,7 +23,7 @@ from bidiffsr_cli.configs import TileConfig
 from bidiffsr_cli.diffusion.conditioning import condition
 from bidiffsr_cli.diffusion.samplers import parameterization, sample_ddim
 from bidiffsr_cli.diffusion.schedule import NoiseLevel, noise_levels
-from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample
+from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample_crops
 from bidiffsr_cli.errors import BidiffsrError, DeviceError, UsageError
 from bidiffsr_cli.options import OptionChanges
 from bidiffsr_cli.planning import Plan, Planner
@@ -59,9 +59,9 @@ def test_recorded_runs_are_reproduced(golden, picture, scale, steps, runs_on):
         low_res, start, out = (
             cases.get_tensor(f"{picture}_x{scale}_steps{steps}.{name}") for name in ("low_res", "start", "out")
         )
-    up = upsample(low_res.permute(2, 0, 1) / 255, scale, diffusion)
+    up = upsample_crops(low_res.permute(2, 0, 1)[None] / 255, scale, diffusion, None)[0]
     whole = Enlarged(low_res.permute(2, 0, 1) / 255, scale, *up.shape[1:], diffusion)
-    seen = condition(whole, 0, 0, *up.shape[1:])
+    seen = condition(whole.around(0, 0, *up.shape[1:]), scale, diffusion)
 
     def predict(x: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
         return network(level.alpha * x[None], seen[None], torch.tensor([level.t]))[0]
@@ -222,7 +222,7 @@ def test_flat_stays_flat(by_detail, scale, preset):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_gradient_stays_smooth(by_detail, scale, preset):
     low_res = (gradient(64, 64) * 255).round() / 255
-    up = upsample(low_res, scale, by_detail.config.diffusion)
+    up = upsample_crops(low_res[None], scale, by_detail.config.diffusion, None)[0]
     added = to_tensor(by_detail.upscale(low_res, scale=scale, preset=preset).image) - up
     beyond_rounding = (float(added.std()) * 255) ** 2 - 1 / 12  # what rounding to levels alone makes
     assert beyond_rounding < 0.5**2
@@ -262,7 +262,7 @@ def test_a_zero_network_returns_the_bicubic_picture(small, steps, temperature, s
     resolver = SuperResolver.from_pretrained("fast", device="cpu")
     resolver.network, resolver.upsamplers = Replaced(lambda x, condition: torch.zeros_like(x)), {}
     result = resolver.upscale(small, scale=scale, steps=steps, temperature=temperature, **SMALL_TILE)
-    up = upsample(to_tensor(small), scale, resolver.config.diffusion)
+    up = upsample_crops(to_tensor(small)[None], scale, resolver.config.diffusion, None)[0]
     assert (to_tensor(result.image) - up).abs().max() * 255 < 0.5001  # rounded, and a half either way
 
 

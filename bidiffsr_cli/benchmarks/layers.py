@@ -19,7 +19,7 @@ from .. import ops
 from ..configs import UNetConfig
 from ..networks import blueprint
 from ..networks.binary_conv import convs_of
-from ..networks.blocks import CSFusion, ResBlock
+from ..networks.blocks import Fusion, ResBlock
 from ..networks.packed import freeze, pack
 from ..networks.program import Writer
 from ..networks.time_aware import TimestepContext
@@ -140,7 +140,7 @@ def _subject(layer: BinaryLayer) -> tuple[Any, list[Tensor], TimestepContext]:
     conv, plan = convs_of(CONFIG), _plan(layer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        block = CSFusion(plan, conv) if isinstance(plan, blueprint.Fusion) else ResBlock(plan, conv)
+        block = Fusion(plan, conv) if isinstance(plan, blueprint.Fusion) else ResBlock(plan, conv)
         shape = 1, layer.channels, layer.size, layer.size
         maps = [torch.randn(shape) for _ in range(2 if layer.kernel == 1 else 1)]
     with torch.inference_mode():

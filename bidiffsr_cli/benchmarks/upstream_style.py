@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..configs import UNetConfig
 from ..errors import UsageError
-from ..networks.bi_conv import BIConv
+from ..networks.binary_conv import BIConv
 from ..networks.blocks import ResBlock, SelfAttention
 from ..networks.packed import swap
 from ..networks.unet import UNet

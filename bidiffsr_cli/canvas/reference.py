@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..diffusion.conditioning import condition, match_low_frequencies, noise_gain, residual_gain
+from ..diffusion.conditioning import condition, match_low_frequencies
+from ..diffusion.detail import noise_gain, residual_gain
 from ..diffusion.samplers import SAMPLERS, band_rows, parameterization
 from ..diffusion.schedule import NoiseLevel, asks_network
 from ..diffusion.upsampling import Enlarged
@@ -51,7 +52,7 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
     def seen(tile: Tile) -> Tensor:
         if kept is not None:
             return grid.crop(kept, tile)
-        return condition(up, tile.top, tile.left, grid.tile_height, grid.tile_width)
+        return condition(up.around(tile.top, tile.left, grid.tile_height, grid.tile_width), plan.scale, config)
 
     def predict(x: Tensor, level: NoiseLevel) -> Tensor:
         if not asks_network(config, level):
@@ -65,7 +66,7 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
         field = noise_field(grid.height, grid.width, options.seed, draw, diffusion.runtime.threads_here, low_res.device)
         if config.noise_by_detail is not None:
             for top, band in _high_bands(field):
-                band *= noise_gain(up, top, 0, *band.shape[1:])
+                band *= noise_gain(up.around(top, 0, *band.shape[1:]), plan.scale, config)
         return field
 
     x0 = SAMPLERS[options.sampler](
@@ -105,7 +106,7 @@ def canvas_condition(up: Enlarged, grid: Grid) -> Tensor:
     """What the network sees beside x_t, of the whole canvas: C×height×width, of which every window sees its part."""
     whole = up.low_res.new_empty(3 * len(up.config.condition), grid.height, grid.width)
     for top, band in _high_bands(whole):
-        band.copy_(condition(up, top, 0, *band.shape[1:]))
+        band.copy_(condition(up.around(top, 0, *band.shape[1:]), up.scale, up.config))
     return whole
 
 
@@ -134,7 +135,7 @@ def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
     x0.mul_(up.config.residual_scale[str(up.scale)])
     for top, band in _high_bands(x0):
         if up.config.residual_by_detail is not None:
-            band *= residual_gain(up, top, 0, *band.shape[1:])
+            band *= residual_gain(up.around(top, 0, *band.shape[1:]), up.scale, up.config)
         band += up.crop(top, 0, *band.shape[1:])
 
 

@@ -1,15 +1,14 @@
 """Checkpoint files: one safetensors file, float (for training and exchange) or packed (for use).
 
-What comes before the tensors is told in `header`, and packed ones are read in `packed`, without torch. Float storage
+What comes before the tensors is told in `header`, and the tensors are read in `packed`, without torch. Float storage
 has the authors' parameter names. Packed storage has ours, with each binary weight as sign bits (`...sign`, laid out as
 in `ops/packing.py`) and a scale per output channel (`...alpha`). Nothing in a file is believed before it was checked.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..configs import ModelConfig
 from ..errors import CheckpointError
 from ..ops import Array
-from .header import FORMAT, FORMAT_VERSION, METADATA, no_whole_file, read_header, refusals, sha256_of
-from .packed import FLOAT_TYPES, check_entries, read_packed
+from .header import FORMAT, FORMAT_VERSION, METADATA, read_header, refusals, sha256_of
+from .packed import FLOAT_TYPES, read_arrays, read_packed
 
 if TYPE_CHECKING:
-    import safetensors
     from torch import Tensor
 
     from ..networks.unet import UNet
@@ -128,18 +126,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(header.config, arrays, header.license, header.origin, header.storage, sha256)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[safetensors.safe_open]:
-    """A safetensors file."""
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            yield file
-    except safetensors.SafetensorError as error:
-        raise no_whole_file(str(error)[:200]) from None
-
-
 def read_pth_checkpoint(path: Path, scales: tuple[int, ...], norm_groups: int | None = None) -> Checkpoint:
     """Import one of the authors' .pth files; the network is inferred from shapes, see `upstream.infer_config`.
 
@@ -232,20 +218,9 @@ def _read_float(path: Path, header: Header) -> dict[str, Array]:
     from .upstream import from_upstream, to_upstream
 
     names = to_upstream(meta_network(header.config).state_dict(), header.config)
-    check_entries(header.entries, {name: (tuple(tensor.shape), FLOAT_TYPES) for name, tensor in names.items()})
-    with _opened(path) as file:
-        state = from_upstream({name: _read_tensor(file, name) for name in names}, header.config)
+    arrays = read_arrays(path, header, {name: (tuple(tensor.shape), FLOAT_TYPES) for name, tensor in names.items()})
+    state = from_upstream({name: array.tensor() for name, array in arrays.items()}, header.config)
     for name, tensor in state.items():
         if name.endswith(".norm.variance") and bool((tensor < 0).any()):
             raise CheckpointError(f"tensor {name} has a negative variance.")
     return {name: Array.of(tensor) for name, tensor in state.items()}
-
-
-def _read_tensor(file: safetensors.safe_open, name: str) -> Tensor:
-    """A tensor in float32, out of the mapped file, which may change, at an aligned place."""
-    import torch
-
-    tensor = file.get_tensor(name)
-    if not bool(tensor.isfinite().all()):
-        raise CheckpointError(f"tensor {name} holds values that are not finite.")
-    return tensor.to(torch.float32, copy=True)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,20 @@ def read_header(path: Path) -> Header:
         CheckpointError: the file is damaged, or of another format or version (ForeignFileError: another program's).
     """
     with refusals(path):
-        stated, entries, start = _read(path)
-        metadata = checked_metadata(stated)
+        metadata, entries, start = _read(path)
+        if metadata.get("format") != FORMAT:
+            raise ForeignFileError("it is a safetensors file, but not one of bidiffsr.")
+        version = metadata.get("format_version")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"its format version is {(version or '')[:40]!r}; this bidiffsr reads {FORMAT_VERSION!r}.",
+                "Upgrade bidiffsr.",
+            )
+        for name in METADATA:
+            if name not in metadata:
+                raise CheckpointError(f"its header lacks {name!r}.")
+        if metadata["storage"] not in ("float", "packed"):
+            raise CheckpointError(f"its storage is {metadata['storage'][:40]!r}; known are 'float' and 'packed'.")
         config = ModelConfig.from_json(metadata["config"])
         return Header(config, metadata["license"], metadata["origin"], metadata["storage"], entries, start)
 
@@ -115,28 +127,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Entry], int]:
     if end != whole - length:
         raise no_whole_file("it has another length than its header says")
     return metadata, entries, start
-
-
-def checked_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """What a header carries, whole and of our format.
-
-    Raises:
-        CheckpointError: it is not.
-    """
-    if metadata.get("format") != FORMAT:
-        raise ForeignFileError("it is a safetensors file, but not one of bidiffsr.")
-    version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"its format version is {(version or '')[:40]!r}; this bidiffsr reads {FORMAT_VERSION!r}.",
-            "Upgrade bidiffsr.",
-        )
-    for name in METADATA:
-        if name not in metadata:
-            raise CheckpointError(f"its header lacks {name!r}.")
-    if metadata["storage"] not in ("float", "packed"):
-        raise CheckpointError(f"its storage is {metadata['storage'][:40]!r}; known are 'float' and 'packed'.")
-    return metadata
 
 
 @contextlib.contextmanager

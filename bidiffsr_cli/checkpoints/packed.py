@@ -1,4 +1,4 @@
-"""The tensors of a packed checkpoint file, read and checked without torch. Nothing in a file is believed before."""
+"""The tensors of checkpoint files, read and checked without torch. Nothing in a file is believed before."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ FLOAT_TYPES = ("F32", "F16")
 """Types of tensors that are neither signs nor scales."""
 TYPES = {"sign": ("U8",), "alpha": ("F32",)}
 """Types of these."""
+Expected = Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
+"""What tensors there should be: name -> (shape, admitted types)."""
 
 
 def read_packed(path: Path, header: Header) -> dict[str, Array]:
@@ -32,22 +34,25 @@ def read_packed(path: Path, header: Header) -> dict[str, Array]:
         name: (shape, TYPES.get(name.rpartition(".")[2], FLOAT_TYPES))
         for name, shape in shapes(config.network, config.condition_channels, packed=True).items()
     }
-    check_entries(header.entries, expected)
-    _check_places(header)
-    with path.open("rb") as file:
-        arrays = {name: _read(file, name, header.entries[name]) for name in expected}
+    arrays = read_arrays(path, header, expected)
     _check_binary_convs(arrays, config)
     return arrays
 
 
-def check_entries(
-    entries: Mapping[str, Entry], expected: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
-) -> None:
-    """Check that a header tells of exactly the expected tensors: name -> (shape, admitted types).
+def read_arrays(path: Path, header: Header, expected: Expected) -> dict[str, Array]:
+    """The tensors of a file by their names in it; float16 becomes float32.
 
     Raises:
-        CheckpointError: it tells of others.
+        CheckpointError: they are not exactly the expected ones, or hold something that is no finite number.
     """
+    _check_entries(header.entries, expected)
+    _check_places(header)
+    with path.open("rb") as file:
+        return {name: _read(file, name, header.entries[name]) for name in expected}
+
+
+def _check_entries(entries: Mapping[str, Entry], expected: Expected) -> None:
+    """Check that a header tells of exactly the expected tensors."""
     for name in expected:
         if name not in entries:
             raise CheckpointError(f"tensor {name} is missing.")

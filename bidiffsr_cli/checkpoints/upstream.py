@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..configs import DiffusionConfig, ModelConfig, UNetConfig
 from ..errors import CheckpointError, check_no_pointer, is_out_of_memory
-from ..networks.bi_conv import BIConv
+from ..networks.binary_conv import BIConv
 from ..networks.blocks import ResBlock
 from ..networks.unet import DecoderLevel, UNet, meta_network
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -11,51 +12,39 @@ from torch import Tensor
 from ..configs import DiffusionConfig
 from ..images.filters import convolve, gaussian
 
-
-def noise_radius(scale: int) -> int:
-    """How far around a window `noise_gain` looks, in pixels of the enlarged picture."""
-    return _box_radius(scale)
+Around = Callable[[int], Tensor]
+"""up(LR) in a window of H×W and so many pixels of the enlarged picture, r, around it: r -> …×3×(H+2r)×(W+2r)."""
 
 
-def noise_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
+def noise_gain(around: Around, scale: int, config: DiffusionConfig) -> Tensor:
     """sqrt(deviation / noise_by_detail), at most 1: noise is drawn where there is something to draw.
 
     The deviation is that of grey, the mean over RGB, in the square of 4·scale+1 pixels around each one. It is taken in
     double precision: float32 leaves of a uniform picture's variance what makes a tenth of the noise.
 
-    Args:
-        around: …×3×(H+2r)×(W+2r), up(LR) in a window and r = `noise_radius` pixels around it.
-
     Returns:
         …×1×H×W, float32.
     """
     assert config.noise_by_detail is not None
-    grey = around.mean(-3, keepdim=True)
+    seen = around(_box_radius(scale))
+    grey = seen.mean(-3, keepdim=True)
     grey = grey.cpu().double() if grey.device.type == "mps" else grey.double()  # which has no float64
     mean, mean_square = (_box_mean(x, scale) for x in (grey, grey * grey))
     deviation = mean_square.addcmul_(mean, mean, value=-1).clamp_(min=0).sqrt_()
-    return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float().to(around.device)
+    return (deviation / config.noise_by_detail).clamp_(max=1).sqrt_().float().to(seen.device)
 
 
-def residual_radius(scale: int) -> int:
-    """How far around a window `residual_gain` looks, in pixels of the enlarged picture."""
-    return _box_radius(scale) + detail_radius(scale)
-
-
-def residual_gain_of(around: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
+def residual_gain(around: Around, scale: int, config: DiffusionConfig) -> Tensor:
     """detail / residual_by_detail, at most 1: nothing is added to what is uniform, little to an even gradient.
 
     The detail is what a Gaussian takes away, of all colours, so that one of the same brightness as its surroundings
     counts too; its root mean square in the square of 4·scale+1 pixels around each one.
 
-    Args:
-        around: …×3×(H+2r)×(W+2r), up(LR) in a window and r = `residual_radius` pixels around it.
-
     Returns:
         …×1×H×W, float32.
     """
     assert config.residual_by_detail is not None
-    power = detail(around, scale).square_().mean(-3, keepdim=True)
+    power = detail(around(_box_radius(scale) + detail_radius(scale)), scale).square_().mean(-3, keepdim=True)
     return (_box_mean(power, scale).sqrt_() / config.residual_by_detail).clamp_(max=1)
 
 

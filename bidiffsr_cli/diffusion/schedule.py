@@ -55,8 +55,7 @@ def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
         times = [float(index * (total // steps)) for index in reversed(range(steps))]
     else:  # T-1 is the first
         times = [total * (steps - index) / steps - 1 for index in range(steps)]
-    at = _angle if config.schedule == "angle" else _Linear(config)
-    return [at(time, total) for time in times] + [CLEAN]
+    return [_level(config, time) for time in times] + [CLEAN]
 
 
 def asks_network(config: DiffusionConfig, level: NoiseLevel) -> bool:
@@ -66,27 +65,23 @@ def asks_network(config: DiffusionConfig, level: NoiseLevel) -> bool:
 
 def signal_and_noise(config: DiffusionConfig) -> tuple[Tensor, Tensor]:
     """alpha and sigma of all T time steps, T values each, float32."""
-    at = _angle if config.schedule == "angle" else _Linear(config)
     import torch
 
-    levels = [at(float(t), config.total_steps) for t in range(config.total_steps)]
+    levels = [_level(config, float(t)) for t in range(config.total_steps)]
     return torch.tensor([level.alpha for level in levels]), torch.tensor([level.sigma for level in levels])
 
 
-def _angle(time: float, total: int) -> NoiseLevel:
-    """phi(t) = pi/2 (t+1)/T, alpha = cos phi, sigma = sin phi; `time` may lie between two steps."""
-    phi = math.pi / 2 * (time + 1) / total
-    alpha = 0.0 if time == total - 1 else math.cos(phi)  # cos(pi/2) is 6e-17 in floating point
-    return NoiseLevel(round(time), alpha, math.sin(phi))
-
-
-class _Linear:
-    def __init__(self, config: DiffusionConfig) -> None:
-        self.table = alphas_cumprod(config)
-
-    def __call__(self, time: float, total: int) -> NoiseLevel:
-        t = round(time)
-        return NoiseLevel(t, _single(math.sqrt(self.table[t])), _single(math.sqrt(_single(1 - self.table[t]))))
+def _level(config: DiffusionConfig, time: float) -> NoiseLevel:
+    """By the angle schedule, phi(t) = pi/2 (t+1)/T, alpha = cos phi, sigma = sin phi, where `time` may lie between two
+    steps; or by the linear one.
+    """
+    if config.schedule == "angle":
+        phi = math.pi / 2 * (time + 1) / config.total_steps
+        alpha = 0.0 if time == config.total_steps - 1 else math.cos(phi)  # cos(pi/2) is 6e-17 in floating point
+        return NoiseLevel(round(time), alpha, math.sin(phi))
+    t = round(time)
+    product = alphas_cumprod(config)[t]
+    return NoiseLevel(t, _single(math.sqrt(product)), _single(math.sqrt(_single(1 - product))))
 
 
 @lru_cache(maxsize=16)

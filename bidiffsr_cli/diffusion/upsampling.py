@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..configs import DiffusionConfig
-from .detail import residual_gain_of, residual_radius, trimmed
+from .detail import Around, residual_gain, trimmed
 
 PART = 128
 """Side of the parts of the small picture that an upsampler sees one by one, pixels: the same for every machine, as
 where a part begins may change the last bits."""
 GAIN_MARGIN = 7
-"""Pixels of the small picture that `residual_gain_of` sees around a place, with those that bicubic interpolation needs
+"""Pixels of the small picture that `residual_gain` sees around a place, with those that bicubic interpolation needs
 for them."""
 
 
@@ -48,19 +48,6 @@ def bicubic(low_res: Tensor, scale: int) -> Tensor:
     return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
-def upsample(low_res: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
-    """up(LR) without an upsampler: bicubic, clipped to [0, 1] where the config says so.
-
-    Args:
-        low_res: 3×h×w in [0, 1].
-        scale: of enlargement.
-
-    Returns:
-        3×(scale·h)×(scale·w).
-    """
-    return _clipped(bicubic(low_res[None], scale)[0], config)
-
-
 def upsample_crops(low_res: Tensor, scale: int, config: DiffusionConfig, upsampler: Upsampler | None) -> Tensor:
     """up(LR) of crops, with `upsampling_margin` pixels around them.
 
@@ -78,8 +65,8 @@ def upsample_crops(low_res: Tensor, scale: int, config: DiffusionConfig, upsampl
     margin = scale * upsampling_margin(upsampler)
     added = trimmed(upsampler(low_res), margin)
     if config.residual_by_detail is not None:
-        gain = residual_gain_of(_clipped(up, config), scale, config)
-        added = added * trimmed(gain, margin - residual_radius(scale))
+        plain = _clipped(up, config)
+        added = added * residual_gain(lambda radius: trimmed(plain, margin - radius), scale, config)
     return _clipped(trimmed(up, margin) + added, config)
 
 
@@ -136,9 +123,9 @@ class Enlarged:
             return _take(_take(self._whole, rows, 0, dim=1), columns, 0, dim=2)
         return _clipped(self._interpolated(rows, columns), self.config)
 
-    def around(self, top: int, left: int, height: int, width: int, radius: int) -> Tensor:
-        """Likewise, with so many pixels on every side."""
-        return self.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
+    def around(self, top: int, left: int, height: int, width: int) -> Around:
+        """Likewise, with as many pixels on every side as are asked for."""
+        return lambda radius: self.crop(top - radius, left - radius, height + 2 * radius, width + 2 * radius)
 
     def _interpolated(self, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
         """These rows and columns by bicubic interpolation."""
@@ -158,8 +145,8 @@ class Enlarged:
                 added = trimmed(upsampler(seen)[0], scale * r)
                 place, (high, wide) = (scale * top, scale * left), added.shape[1:]
                 if self.config.residual_by_detail is not None:
-                    plain = self.around(*place, high, wide, residual_radius(scale))  # as there is no whole yet
-                    added *= residual_gain_of(plain, scale, self.config)
+                    plain = self.around(*place, high, wide)  # as there is no whole yet
+                    added *= residual_gain(plain, scale, self.config)
                 rows, columns = range(place[0], place[0] + high), range(place[1], place[1] + wide)
                 up = self._interpolated(rows, columns) + added
                 self.total += up.sum()

@@ -1,7 +1,7 @@
-"""One convolution factory per method: what a block's `conv=` can be.
+"""One convolution for each method, as `convs_of` makes them by their plans.
 
-A factory makes a module with `forward(x, ctx)` that keeps height and width, or halves both with a stride of 2. Full
-precision is a factory like the others, so a block never asks which one it was given.
+Each has `forward(x, ctx)`, and keeps height and width, or halves both with a stride of 2. Full precision does
+the same, so a block never asks which one it was given.
 
     bi_diffsr          BIConv            TaR, sign, alpha, TaA (K groups), + x
     bbcu               BIConv            the same with one group
@@ -19,22 +19,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs import METHODS, UNetConfig
+from ..ops.reference import channel_scales
 from . import blueprint
-from .bi_conv import BIConv
 from .latent_conv import Folded, LatentConv, conv_dtype
 from .quantizers import (
+    approx_sign,
     dorefa_weight,
     ede_shape,
     ede_sign,
     irnet_weight,
     open_ste_sign,
+    scaled_ste_sign,
     ste_sign,
     unit_step,
     xnor_weight,
@@ -42,10 +43,43 @@ from .quantizers import (
 from .time_aware import TaA, TaR, TimestepContext
 
 
-class ConvFactory(Protocol):
-    """Makes the convolutions of a block."""
+class BIConv(LatentConv):
+    """The basic BI-Conv block: TaA(Sign(x + TaR) * alpha Sign(w)) + x (paper, figure 5, eq. 5-7).
 
-    def __call__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module: ...
+    With one group each, TaR and TaA are a fixed shift and a plain RPReLU: BBCU's unit (arXiv 2210.00405).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        tar_groups: int = 1,
+        taa_groups: int = 1,
+        identity: str = "after",
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, identity)
+        self.tar = TaR(in_channels, tar_groups)
+        self.taa = TaA(out_channels, taa_groups)
+
+    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        y = self.sums(x, ctx)
+        if self.identity == "before":
+            y = y + x
+        y = self.taa(y, ctx)
+        return y + x if self.identity == "after" else y
+
+    def sums(self, x: Tensor, ctx: TimestepContext) -> Tensor:
+        """The binary convolution, scaled."""
+        dtype = conv_dtype(x)
+        signs = approx_sign(x + self.tar(ctx), dtype)
+        weight = scaled_ste_sign(self.weight, dtype)
+        return F.conv2d(signs, weight, stride=self.stride, padding=weight.shape[-1] // 2).to(x.dtype)
+
+    def fold(self) -> Folded:
+        return Folded(self.weight, channel_scales(self.weight), self.tar, self.taa)
 
 
 class FullPrecisionConv(nn.Conv2d):
@@ -200,33 +234,21 @@ def anneal(network: nn.Module, part_done: float) -> None:
         torch._foreach_copy_([conv.ede for conv in convs], [shape] * len(convs))
 
 
-def conv_factory(config: UNetConfig) -> ConvFactory:
-    """The factory of the config's method."""
-    method = config.method
+def convs_of(config: UNetConfig) -> Callable[[blueprint.Conv], nn.Module]:
+    """Makes the convolutions of a blueprint, full precision or of the config's method as they say."""
 
-    def make(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, /) -> nn.Module:
-        size = in_channels, out_channels, kernel_size, stride
-        identity = blueprint.identity(config, in_channels, out_channels, stride)
-        match method:
+    def make(plan: blueprint.Conv) -> nn.Module:
+        size = plan.inputs, plan.outputs, plan.kernel, plan.stride
+        identity = blueprint.identity(config, plan.inputs, plan.outputs, plan.stride)
+        match method := "full_precision" if plan.full else config.method:
+            case "full_precision":
+                return FullPrecisionConv(*size)
             case "bi_diffsr" | "bbcu":
                 groups = {"tar_groups": config.tar_groups, "taa_groups": config.taa_groups}
                 return BIConv(*size, **groups, identity=identity)
             case "reactnet":
                 return ReActNetConv(*size, identity=identity)
-            case "full_precision":
-                return FullPrecisionConv(*size)
         return BatchNormConv(*size, method=method, identity=identity)
-
-    return make
-
-
-def convs_of(config: UNetConfig) -> Callable[[blueprint.Conv], nn.Module]:
-    """Makes the convolutions of a blueprint, full precision or of the config's method as they say."""
-    binary = conv_factory(config)
-
-    def make(plan: blueprint.Conv) -> nn.Module:
-        factory = FullPrecisionConv if plan.full else binary
-        return factory(plan.inputs, plan.outputs, plan.kernel, plan.stride)
 
     return make
 

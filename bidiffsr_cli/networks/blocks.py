@@ -67,127 +67,75 @@ class ResBlock(nn.Module):
         return self.attention(h)
 
 
-class OneConv(nn.Module):
-    """A block with one convolution, `conv`."""
+class Convs(nn.Module):
+    """A block of convolutions, which have their plans' names: `conv`, or `conv1` and `conv2`, or none."""
+
+    conv: nn.Module
+    conv1: nn.Module
+    conv2: nn.Module
 
     def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
         super().__init__()
-        (self.conv,) = map(conv, plan.convs)
+        self.kind = plan.kind
+        for own in plan.convs:
+            self.add_module(own.name.rpartition(".")[2], conv(own))
 
 
-class TwoConvs(nn.Module):
-    """A block with two convolutions, `conv1` and `conv2`."""
+class Resample(Convs):
+    """A change of resolution: C×H×W -> 2C×H/2×W/2, or up, C×H×W -> C/2×2H×2W. SR3's keeps C.
 
-    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = map(conv, plan.convs)
+    kind     down                                          up
+    cp       CP-Down: the channel halves' convolutions,    CP-Up: two convolutions side by side, pixel-shuffled
+             summed and pixel-unshuffled
+    conv     its twin in the ablation: one convolution     likewise: one convolution to 2C, pixel-shuffled
+             to C/2, pixel-unshuffled
+    strided  SR3's: a convolution with a stride of 2       SR3's: pixels repeated, and a convolution
+    """
 
-
-class NoConv(nn.Module):
-    """A block without parameters."""
-
-    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
-        super().__init__()
-
-
-class CPDown(TwoConvs):
-    """C×H×W -> 2C×H/2×W/2: the channel halves' convolutions, summed and pixel-unshuffled."""
-
-    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        x1, x2 = x.chunk(2, dim=1)
-        return F.pixel_unshuffle(self.conv1(x1, ctx) + self.conv2(x2, ctx), 2)
-
-
-class CPUp(TwoConvs):
-    """C×H×W -> C/2×2H×2W: two convolutions side by side, pixel-shuffled."""
+    def __init__(self, plan: blueprint.Resample, conv: ConvOf) -> None:
+        super().__init__(plan, conv)
+        self.up = plan.up
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        return F.pixel_shuffle(torch.cat([self.conv1(x, ctx), self.conv2(x, ctx)], dim=1), 2)
+        if self.kind == "strided":
+            return self.conv(F.interpolate(x, scale_factor=2, mode="nearest") if self.up else x, ctx)
+        if self.kind == "conv":
+            y = self.conv(x, ctx)
+        elif self.up:
+            y = torch.cat([self.conv1(x, ctx), self.conv2(x, ctx)], dim=1)
+        else:
+            x1, x2 = x.chunk(2, dim=1)
+            y = self.conv1(x1, ctx) + self.conv2(x2, ctx)
+        return F.pixel_shuffle(y, 2) if self.up else F.pixel_unshuffle(y, 2)
 
 
-class ConvDown(OneConv):
-    """CPDown's twin in the ablation: one convolution to C/2, pixel-unshuffled."""
+class Fusion(Convs):
+    """x and a skip, C×H×W each -> C×H×W; SR3's keeps the channels of both.
 
-    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        return F.pixel_unshuffle(self.conv(x, ctx), 2)
-
-
-class ConvUp(OneConv):
-    """CPUp's twin in the ablation: one convolution to 2C, pixel-shuffled."""
-
-    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        return F.pixel_shuffle(self.conv(x, ctx), 2)
-
-
-class SplitFusion(TwoConvs):
-    """C1(x) + C2(skip), C×H×W each: CSFusion's twin without the channel shuffle."""
-
-    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
-        return self.conv1(x, ctx) + self.conv2(skip, ctx)
-
-
-class CSFusion(SplitFusion):
-    """Channel-shuffle fusion (CS-Fusion): either convolution sees one half of the channels of x and of the skip.
-
-    The halves are of opposite parity, as in the authors' code; the paper's eq. 4 pairs equal ones.
+    cs      CS-Fusion, channel shuffle: either convolution sees one half of the channels of x and of the skip, and their
+            results are added. The halves are of opposite parity, as in the authors' code; the paper's eq. 4 pairs equal
+            ones.
+    split   its twin without the shuffle: C1(x) + C2(skip)
+    concat  its twin in the ablation: one 1×1 convolution of both, 2C to C
+    add     its twin without any convolution: x + skip
+    join    SR3's, whose ResBlocks see both: the channels of x, then those of the skip
     """
 
     def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
-        odd_even = torch.cat([x[:, 1::2], skip[:, 0::2]], dim=1)
-        even_odd = torch.cat([x[:, 0::2], skip[:, 1::2]], dim=1)
-        return super().forward(odd_even, even_odd, ctx)
-
-
-class ConcatFusion(OneConv):
-    """One 1x1 convolution of both, 2C to C: CSFusion's twin in the ablation."""
-
-    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
-        return self.conv(torch.cat([x, skip], dim=1), ctx)
-
-
-class AddFusion(NoConv):
-    """x + skip: CSFusion's twin without any convolution."""
-
-    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
-        return x + skip
-
-
-class StridedDown(OneConv):
-    """C×H×W -> C×H/2×W/2: SR3's, a convolution with a stride of 2."""
-
-    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        return self.conv(x, ctx)
-
-
-class NearestUp(OneConv):
-    """C×H×W -> C×2H×2W: SR3's, pixels repeated and a convolution."""
-
-    def __init__(self, plan: blueprint.Resample | blueprint.Fusion, conv: ConvOf) -> None:
-        super().__init__(plan, conv)
-        self.repeat = nn.Upsample(scale_factor=2, mode="nearest")
-
-    def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
-        return self.conv(self.repeat(x), ctx)
-
-
-class JoinFusion(NoConv):
-    """Channels of x, then those of the skip: SR3's, whose ResBlocks see both."""
-
-    def forward(self, x: Tensor, skip: Tensor, ctx: TimestepContext) -> Tensor:
-        return torch.cat([x, skip], dim=1)
+        match self.kind:
+            case "concat":
+                return self.conv(torch.cat([x, skip], dim=1), ctx)
+            case "add":
+                return x + skip
+            case "join":
+                return torch.cat([x, skip], dim=1)
+            case "cs":
+                odd_even = torch.cat([x[:, 1::2], skip[:, 0::2]], dim=1)
+                even_odd = torch.cat([x[:, 0::2], skip[:, 1::2]], dim=1)
+                x, skip = odd_even, even_odd
+        return self.conv1(x, ctx) + self.conv2(skip, ctx)
 
 
 def group_norm(plan: blueprint.Norm) -> nn.GroupNorm:
     """A GroupNorm by its plan."""
     return nn.GroupNorm(plan.groups, plan.channels)
-
-
-DOWN: dict[str, Callable[..., nn.Module]] = {"cp": CPDown, "conv": ConvDown, "strided": StridedDown}
-UP: dict[str, Callable[..., nn.Module]] = {"cp": CPUp, "conv": ConvUp, "strided": NearestUp}
-FUSION: dict[str, Callable[..., nn.Module]] = {
-    "cs": CSFusion,
-    "split": SplitFusion,
-    "concat": ConcatFusion,
-    "add": AddFusion,
-    "join": JoinFusion,
-}

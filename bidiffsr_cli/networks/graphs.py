@@ -11,9 +11,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,20 +27,6 @@ WORTH_A_GRAPH = 3
 """After so many calls of one shape it is captured: a picture that is seen once is enlarged before a graph would pay."""
 
 
-class Graphs(Protocol):
-    """What makes graphs; a test on a CPU brings its own."""
-
-    def turn(self) -> AbstractContextManager[None]:
-        """In it, work comes behind all that the caller has asked for before, and before what it asks for later."""
-
-    def capture(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """What computes again, from the same places in memory, into the same tensor.
-
-        Raises:
-            RuntimeError: it cannot be captured.
-        """
-
-
 class CudaGraphs:
     """Graphs on a stream of their own, in one pool of memory: they run one after the other."""
 
@@ -54,7 +39,9 @@ class CudaGraphs:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """See `Graphs`; the device is the current one in it."""
+        """In it, work comes behind all that the caller has asked for before, and before what it asks for later; the
+        device is the current one.
+        """
         with torch.cuda.device(self.stream.device):
             caller = torch.cuda.current_stream()
             self.stream.wait_stream(caller)
@@ -65,7 +52,13 @@ class CudaGraphs:
                 caller.wait_stream(self.stream)
 
     def capture(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """See `Graphs`. Other threads may use the device meanwhile."""
+        """What computes again, from the same places in memory, into the same tensor.
+
+        Other threads may use the device meanwhile.
+
+        Raises:
+            RuntimeError: it cannot be captured.
+        """
         graph = torch.cuda.CUDAGraph()
         with self._one_at_a_time, torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
             output = compute()
@@ -97,7 +90,7 @@ class GraphedUNet:
         graphs: what captures there.
     """
 
-    def __init__(self, network: UNet, graphs: Graphs) -> None:
+    def __init__(self, network: UNet, graphs: CudaGraphs) -> None:
         self.network, self.graphs = network, graphs
         self.selected = SelectedGroup(network)
         self.shapes: OrderedDict[Any, _Shape] = OrderedDict()

@@ -11,7 +11,7 @@ from ..configs import ModelConfig
 from ..ops import Array, BinaryBlock, Program, Segment, native
 from ..ops.threads import threads
 from .packed import PackedBIConv, packed_network, swap
-from .program import Engine, packed_conv
+from .program import packed_conv
 from .time_aware import TimestepContext
 
 
@@ -21,16 +21,17 @@ class NativeConvs(nn.Module):
     Args:
         config: of the model.
         arrays: its packed tensors, by name.
-        engine: what it runs on.
+        isa: the instruction set.
+        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16".
     """
 
-    def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> None:
+    def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], isa: str, dtype: str) -> None:
         super().__init__()
-        self.dtype = engine.dtype
+        self.dtype = dtype
         network = packed_network(config, {name: array.tensor() for name, array in arrays.items()})
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         total = config.network.total_steps
-        self.network = swap(network, PackedBIConv, lambda conv: NativeBIConv(conv, engine, total))
+        self.network = swap(network, PackedBIConv, lambda conv: NativeBIConv(conv, isa, total))
         self.requires_grad_(False).eval()
 
     def forward(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
@@ -42,13 +43,13 @@ class NativeConvs(nn.Module):
 class NativeBIConv(nn.Module):
     """A packed convolution on the engine."""
 
-    def __init__(self, packed: PackedBIConv, engine: Engine, total_steps: int) -> None:
+    def __init__(self, packed: PackedBIConv, isa: str, total_steps: int) -> None:
         super().__init__()
         self.stride = packed.stride
         tensors = {name: Array.of(tensor) for name, tensor in packed.state_dict().items()}
-        conv = packed_conv(tensors, packed.kernel, packed.identity, (Segment(0, 0, 1, packed.inputs),))
+        conv = packed_conv(tensors, "", packed.kernel, packed.identity, (Segment(0, 0, 1, packed.inputs),))
         program = Program((packed.inputs,), (BinaryBlock((0,), (conv,)),), total_steps)
-        self.network = native.NativeProgram(engine.isa, program)
+        self.network = native.NativeProgram(isa, program)
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         """With a stride every pixel is computed, and some are taken."""

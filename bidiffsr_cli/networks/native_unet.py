@@ -15,7 +15,7 @@ from ..configs import ModelConfig
 from ..ops import Array, native
 from ..ops.threads import threads
 from .blueprint import Upsampler
-from .program import Engine, program_of, upsampler_program
+from .program import program_of, upsampler_program
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +29,12 @@ class NativeUNet:
     Args:
         config: of the model.
         arrays: its packed tensors, by name.
-        engine: what it runs on.
+        isa: the instruction set.
+        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16".
     """
 
-    def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> None:
-        self.network = native.NativeProgram(engine.isa, program_of(config, arrays, engine.dtype))
+    def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], isa: str, dtype: str) -> None:
+        self.network = native.NativeProgram(isa, program_of(config, arrays, dtype))
 
     def __call__(self, x_t: Tensor, condition: Tensor, t: Tensor, step: int | None = None) -> Tensor:
         """As UNet.forward."""
@@ -71,19 +72,20 @@ class NativeUpsampler:
         return self.program([low_res.contiguous()], [0] * len(low_res), 0, threads())
 
 
-def native_network(config: ModelConfig, arrays: Mapping[str, Array], engine: Engine) -> NativeUNet | NativeConvs:
+def native_network(config: ModelConfig, arrays: Mapping[str, Array], isa: str, dtype: str) -> NativeUNet | NativeConvs:
     """A network's form on the engine.
 
     Args:
         config: of the model.
         arrays: its packed tensors, by name.
-        engine: what it runs on.
+        isa: the instruction set.
+        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16".
     """
     if config.network.type == "sr3":
         from .native_convs import NativeConvs
 
-        return NativeConvs(config, arrays, engine)
-    return NativeUNet(config, arrays, engine)
+        return NativeConvs(config, arrays, isa, dtype)
+    return NativeUNet(config, arrays, isa, dtype)
 
 
 def native_upsampler(plan: Upsampler, arrays: Mapping[str, Array], isa: str) -> NativeUpsampler:

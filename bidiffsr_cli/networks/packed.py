@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from ..configs import ModelConfig
 from ..ops.packing import pack_signs, row_bytes, unpack_signs
 from ..ops.reference import binarize, binary_conv
-from .bi_conv import BIConv
+from .binary_conv import BIConv
 from .latent_conv import LatentConv
-from .quantizers import ste_sign
 from .time_aware import TaA, TaR, TimestepContext
 from .unet import UNet, meta_network
 
@@ -60,26 +59,21 @@ class FrozenBIConv(nn.Module):
     """A folded convolution in plain torch: signs and alpha are computed once, and nothing has a gradient.
 
     Args:
-        source: whose parameters these are.
+        packed: whose parameters these are.
         dtype: in which signs are multiplied. float16 is for devices that add its products up in float32; the sums
             are exact up to 4096: channels are even in number, so sums are even. A 3×3 convolution of 512 channels
             exceeds that only where 94 of 100 signs agree, one of 1024 (in SR3) where 72 do, and is off by 2 then.
     """
 
-    def __init__(self, source: LatentConv | PackedBIConv, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, packed: PackedBIConv, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        if isinstance(source, PackedBIConv):
-            signs, alpha, tar, taa = source.signs(), source.alpha, source.tar, source.taa
-        else:
-            folded = source.fold()
-            signs, alpha, tar, taa = ste_sign(folded.signs.detach()), folded.alpha, folded.tar, folded.taa
-        self.tar = copy.deepcopy(tar)
+        self.tar = copy.deepcopy(packed.tar)
         self.tar.bias.data.add_(0.0)  # turns -0.0 into 0.0, as `binarize` asks
-        weight = signs.to(dtype).contiguous(memory_format=torch.channels_last)
+        weight = packed.signs().to(dtype).contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.alpha = nn.Parameter(alpha, requires_grad=False)
-        self.taa = taa
-        self.identity, self.stride = source.identity, source.stride
+        self.alpha = nn.Parameter(packed.alpha, requires_grad=False)
+        self.taa = packed.taa
+        self.identity, self.stride = packed.identity, packed.stride
 
     def forward(self, x: Tensor, ctx: TimestepContext) -> Tensor:
         signs = binarize(x, self.tar(ctx), self.weight.dtype)
@@ -127,15 +121,11 @@ def freeze(network: Module, dtype: torch.dtype = torch.float32) -> Module:
         network: trained or packed.
         dtype: in which signs are multiplied, see `FrozenBIConv`.
     """
-
-    def frozen(conv: LatentConv | PackedBIConv) -> nn.Module:
-        return FrozenBIConv(conv, dtype) if isinstance(conv, PackedBIConv) or conv.foldable else conv
-
-    swap(network, (LatentConv, PackedBIConv), frozen)
+    swap(pack(network), PackedBIConv, lambda conv: FrozenBIConv(conv, dtype))
     return network.requires_grad_(False).eval()
 
 
-def swap(network: Module, kind: type | tuple[type, ...], twin: Callable[..., nn.Module]) -> Module:
+def swap(network: Module, kind: type, twin: Callable[..., nn.Module]) -> Module:
     """Put a twin in the place of every module of a kind."""
     for module in list(network.modules()):
         for name, child in module.named_children():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .. import ops
@@ -18,26 +17,13 @@ NORM_EPS = 1e-5
 """What GroupNorm adds to a variance; torch's."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What a network runs on.
-
-    Attributes:
-        isa: the instruction set.
-        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16"; everything else is float32.
-    """
-
-    isa: str
-    dtype: str
-
-
 def program_of(config: ModelConfig, arrays: Mapping[str, Array], dtype: str) -> Program:
     """The program of a packed network of BI-DiffSR's kind; its inputs are the condition and x_t, as planes.
 
     Args:
         config: of the model.
         arrays: its packed tensors, by name.
-        dtype: of what the full-precision convolutions multiply.
+        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16"; everything else is float32.
     """
     network, r = config.network, config.network.pixel_unshuffle
     plan = plans.blueprint(network, config.condition_channels)
@@ -131,8 +117,8 @@ class Writer:
     def binary_conv(self, plan: plans.Conv, *segments: Segment) -> BinaryConv:
         """A packed convolution; of all channels of the first source, if no segments are given."""
         identity = plans.identity(self.config, plan.inputs, plan.outputs, plan.stride)
-        own = {name: self.arrays[f"{plan.name}.{name}"] for name in plans.tensors(plan, self.config, packed=True)}
-        return packed_conv(own, plan.kernel, identity, segments or (Segment(0, 0, 1, plan.inputs),))
+        seen = segments or (Segment(0, 0, 1, plan.inputs),)
+        return packed_conv(self.arrays, f"{plan.name}.", plan.kernel, identity, seen)
 
     def full_conv(self, sources: tuple[int, ...], plan: plans.Conv, **around: Any) -> FullConv:
         """A full-precision convolution with what surrounds it."""
@@ -188,19 +174,13 @@ class Writer:
         return weight, Array((outputs,), "float32", bytearray(bias))
 
 
-def packed_conv(tensors: Mapping[str, Array], kernel: int, identity: str, segments: tuple[Segment, ...]) -> BinaryConv:
-    """A convolution of its packed tensors, by their names in it."""
-    return BinaryConv(
-        tensors["sign"],
-        tensors["alpha"],
-        tensors["tar.bias"],
-        tensors["taa.shift"],
-        tensors["taa.slope"],
-        tensors["taa.offset"],
-        kernel,
-        identity,
-        segments,
-    )
+def packed_conv(
+    arrays: Mapping[str, Array], prefix: str, kernel: int, identity: str, segments: tuple[Segment, ...]
+) -> BinaryConv:
+    """A convolution of its packed tensors, whose names begin with `prefix`."""
+    names = "sign", "alpha", "tar.bias", "taa.shift", "taa.slope", "taa.offset"
+    signs, alpha, tar, shift, slope, offset = (arrays[prefix + name] for name in names)
+    return BinaryConv(signs, alpha, tar, shift, slope, offset, kernel, identity, segments)
 
 
 def fusion_segments(plan: plans.Fusion) -> list[tuple[Segment, ...]]:

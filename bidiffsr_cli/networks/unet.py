@@ -15,7 +15,7 @@ from ..configs import ModelConfig, UNetConfig
 from ..ops.reference import sinusoids
 from . import blueprint as plans
 from .binary_conv import convs_of
-from .blocks import DOWN, FUSION, UP, ConvOf, ResBlock, group_norm
+from .blocks import ConvOf, Fusion, Resample, ResBlock, group_norm
 from .time_aware import TimestepContext
 from .upsampler import Upsampler
 
@@ -39,7 +39,7 @@ class DecoderLevel(nn.Module):
     def __init__(self, plan: plans.DecoderLevel, conv: ConvOf) -> None:
         super().__init__()
         pairs = [
-            (FUSION[fusion.kind](fusion, conv), ResBlock(block, conv))
+            (Fusion(fusion, conv), ResBlock(block, conv))
             for fusion, block in zip(plan.fusions, plan.blocks, strict=True)
         ]
         self.fusions = nn.ModuleList(fusion for fusion, _ in pairs)
@@ -120,9 +120,7 @@ class UNet(nn.Module):
 
 def block_of(plan: plans.ResBlock | plans.Resample, conv: ConvOf) -> nn.Module:
     """A block that is no fusion, by its plan."""
-    if isinstance(plan, plans.ResBlock):
-        return ResBlock(plan, conv)
-    return (UP if plan.up else DOWN)[plan.kind](plan, conv)
+    return ResBlock(plan, conv) if isinstance(plan, plans.ResBlock) else Resample(plan, conv)
 
 
 def meta_network(config: ModelConfig) -> UNet:

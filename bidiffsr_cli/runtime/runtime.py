@@ -15,7 +15,6 @@ from ..configs import UNetConfig
 from ..errors import DeviceError
 from ..networks.blueprint import upsamplers
 from ..networks.native_unet import native_network, native_upsampler
-from ..networks.program import Engine
 from ..ops.threads import using_threads
 from . import memory
 from .threads import in_threads, one_torch_thread, shares_in_rounds
@@ -83,7 +82,7 @@ class Runtime:
         with one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
             if self.isa is None:
                 return self.in_torch(checkpoint.build_packed())
-            return native_network(checkpoint.config, checkpoint.packed_arrays(), Engine(self.isa, self.dtype))
+            return native_network(checkpoint.config, checkpoint.packed_arrays(), self.isa, self.dtype)
 
     def prepare_upsamplers(self, checkpoint: Checkpoint) -> Mapping[int, Upsampler]:
         """A checkpoint's upsamplers in the form that runs here, by their scales; in float32 everywhere."""

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..atomic import cannot_write, write_atomic
+from ..atomic import make_folder, write_atomic
 from ..checkpoints.catalog import default_model
 from ..errors import UsageError, check_least
 from ..evaluation.paper import ALL_METRICS, choose_set
@@ -145,7 +145,11 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
         warnings.append(remark)
         listener.warning(remark)
 
-    with _journal(output) as journal, _pictures_folder(output, report) as keep:
+    done: contextlib.AbstractContextManager[Journal | None] = contextlib.nullcontext()
+    if output is not None:
+        make_folder(output)
+        done = Journal(output / JOURNAL)
+    with done as journal, _pictures_folder(output, report) as keep:
         with listener.progress(dataset, "scores") as progress:
             metrics = list(dict.fromkeys(several(request.metrics)))
             scores = score_all(cases, subjects, rule, metrics, journal=journal, keep=keep, progress=progress, tell=tell)
@@ -191,20 +195,6 @@ def _models(request: EvaluateRequest, listener: Listener) -> Iterator[AtSteps]:
         resolver = load_resolver(name, request.machine, listener, offline=request.offline)
         for options in ways:
             yield AtSteps(resolver, options)
-
-
-@contextlib.contextmanager
-def _journal(folder: Path | None) -> Iterator[Journal | None]:
-    """What is done already; None where nothing is kept."""
-    if folder is None:
-        yield None
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from None
-    with Journal(folder / JOURNAL) as journal:
-        yield journal
 
 
 @contextlib.contextmanager

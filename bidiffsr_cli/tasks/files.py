@@ -75,16 +75,13 @@ class Files:
 
     def write(self, data: bytes) -> None:
         """Write the enlarged picture's file, whole or not at all."""
-        from ..atomic import cannot_write, write_atomic
+        from ..atomic import make_folder, write_atomic
 
         if not isinstance(self.output, str):
             self.output.write(data)
             return
         if self.new_folder is not None:
-            try:
-                self.new_folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise cannot_write(self.new_folder, error) from None
+            make_folder(self.new_folder)
         write_atomic(data, Path(self.output), overwrite=self.overwrite)
 
 

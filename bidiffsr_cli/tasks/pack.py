@@ -21,7 +21,7 @@ from torch import Tensor
 from ..atomic import check_output, write_atomic
 from ..checkpoints.files import EXACT, NORMS, Checkpoint, read_checkpoint, serialize_packed
 from ..configs import ModelConfig
-from ..diffusion.conditioning import condition_of, condition_radius
+from ..diffusion.conditioning import condition
 from ..errors import CheckpointError, UsageError
 from ..images.pixels import to_float
 from ..networks.packed import unpack
@@ -142,16 +142,19 @@ def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: R
     scale = config.scales[0]
     groups = math.lcm(config.network.tar_groups, config.network.taa_groups)
     side = max(WINDOW, config.network.multiple_of)
-    around = side + 2 * condition_radius(scale, config.diffusion)
-    picture = built_in_picture().resize((around, around), Image.Resampling.BICUBIC)
-    condition = condition_of(to_float(picture)[None], scale, config.diffusion)
+
+    def picture(radius: int) -> Tensor:
+        size = (side + 2 * radius,) * 2
+        return to_float(built_in_picture().resize(size, Image.Resampling.BICUBIC))[None]
+
+    seen = condition(picture, scale, config.diffusion)
     generator = torch.Generator().manual_seed(0)
     predictions = []
     with torch.inference_mode(), runtime.threads_bound():
         for group in range(groups):
             t = config.diffusion.total_steps * (group + 1) // groups - 1
             noise = torch.randn(1, 3, side, side, generator=generator)
-            predictions.append(network(noise, condition, torch.tensor([t]), t).float())
+            predictions.append(network(noise, seen, torch.tensor([t]), t).float())
     return predictions
 
 

@@ -28,15 +28,13 @@ Self = TypeVar("Self", bound="Batch")
 class Batch:
     """What a loss is computed on; every tensor in it, and crops too, begin with B."""
 
+    group_size = 1
+    """Crops whose loss is computed together, so that no split divides them."""
+
     @property
     def count(self) -> int:
         """B."""
-        raise NotImplementedError
-
-    @property
-    def group_size(self) -> int:
-        """Crops whose loss is computed together, so that no split divides them."""
-        return 1
+        return next(len(x) for x in vars(self).values() if isinstance(x, Tensor))
 
     def split(self: Self, count: int) -> list[Self]:
         """The batch in `count` parts, or fewer where it has too few crops."""
@@ -57,11 +55,6 @@ class UpsamplerBatch(Batch):
     small: Tensor
     scale: int
 
-    @property
-    def count(self) -> int:
-        """B."""
-        return len(self.hr)
-
 
 @dataclass(frozen=True)
 class TrainingBatch(Batch):
@@ -70,11 +63,6 @@ class TrainingBatch(Batch):
     crops: Crops
     t: Tensor
     noise: Tensor
-
-    @property
-    def count(self) -> int:
-        """B."""
-        return len(self.t)
 
 
 @dataclass(frozen=True)
@@ -137,16 +125,10 @@ class Rollout(TrainingBatch):
             are taken without a gradient.
         view: what LPIPS sees of the predicted picture.
         window: top and left of the part whose spectrum is compared, pixels.
-        together: crops whose loss is computed together.
     """
 
     steps: int
     levels: Sequence[NoiseLevel]
     view: View
     window: tuple[int, int]
-    together: int = 1
-
-    @property
-    def group_size(self) -> int:
-        """Crops whose loss is computed together, so that no split divides them."""
-        return self.together
+    group_size: int = 1

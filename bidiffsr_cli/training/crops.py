@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..diffusion.conditioning import condition_of, condition_radius
-from ..diffusion.detail import noise_gain_of, noise_radius, residual_gain_of, residual_radius, trimmed
+from ..diffusion.conditioning import condition
+from ..diffusion.detail import noise_gain, residual_gain, trimmed
 from ..diffusion.upsampling import Upsampler, upsample_crops, upsampling_margin
 from ..runtime import device_free_memory, sent
 from .config import TrainConfig
@@ -117,13 +117,10 @@ class CropSampler:
         def around(radius: int) -> Tensor:
             return trimmed(up, MARGIN * scale - radius)
 
-        diffusion, noise_gain, residual_gain = self.diffusion, None, None
-        if diffusion.noise_by_detail is not None:
-            noise_gain = noise_gain_of(around(noise_radius(scale)), scale, diffusion)
-        if diffusion.residual_by_detail is not None:
-            residual_gain = residual_gain_of(around(residual_radius(scale)), scale, diffusion)
-        condition = condition_of(around(condition_radius(scale, diffusion)), scale, diffusion)
-        return Crops(hr, around(0), condition, scale, noise_gain, residual_gain)
+        config = self.diffusion
+        noise = None if config.noise_by_detail is None else noise_gain(around, scale, config)
+        residual = None if config.residual_by_detail is None else residual_gain(around, scale, config)
+        return Crops(hr, around(0), condition(around, scale, config), scale, noise, residual)
 
     def draw_pairs(self, scale: int, generator: torch.Generator, margin: int) -> tuple[Tensor, Tensor]:
         """Originals, B×3×H×W, and the low-resolution crops with `margin` pixels around them, B×3×(h+2m)×(w+2m)."""

@@ -180,8 +180,8 @@ class Objective:
         window = below(room), below(room)
         levels = noise_levels(self.diffusion, steps)[:stop]
         t = torch.full((len(crops.hr),), levels[-1].t)
-        together = penalties.GROUP if config.comb or config.cross or config.weave else 1
-        return Rollout(crops, t, noise, steps, levels, view, window, together)
+        group_size = penalties.GROUP if config.comb or config.cross or config.weave else 1
+        return Rollout(crops, t, noise, steps, levels, view, window, group_size)
 
     def _predict(self, network: Predictor, x: Tensor, alpha: Tensor | float, t: Tensor, crops: Crops) -> Tensor:
         """What a network predicts from x at time steps of one TaR/TaA group."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..atomic import write_atomic
 from ..checkpoints.files import serialize_tensors
 from ..errors import CheckpointError, UsageError
+from ..networks.latent_conv import latent_names
 from .config import TrainConfig
 from .progress import TrainingProgress
 from .trainer import Trainer
@@ -62,7 +63,7 @@ def choose_bit_widths(trainer: Trainer, budget: int) -> BitWidths:
     Raises:
         UsageError: even the smallest state is larger.
     """
-    latent, sizes = set(trainer.latent_names()), []
+    latent, sizes = set(latent_names(trainer.network)), []
     for weight_bits, average_bits in BIT_WIDTHS:
         size = 300 * sum(len(shard.named) for shard in trainer.shards) * 4 + 20_000  # names and shapes in the header
         for shard in trainer.shards:
@@ -93,7 +94,7 @@ def save_compact_state(trainer: Trainer, folder: Path, bits: BitWidths, max_file
         OutputError: it cannot be written.
     """
     trainer.check_finite()
-    latent = set(trainer.latent_names())
+    latent = set(latent_names(trainer.network))
     bits_of = dict(zip(("weights", "average"), bits, strict=True))
     tensors: dict[str, Tensor] = {}
     for key, value in _weights(trainer).items():

@@ -110,7 +110,7 @@ class Trainer:
             self._forward = DistributedDataParallel(self._forward)
             self.network.upsamplers.requires_grad_(True)
         named = dict(self.network.named_parameters())
-        self.meter = Meter({name: named[name] for name in self.latent_names()})
+        self.meter = Meter({name: named[name] for name in latent_names(self.network)})
 
     def seed(self, leg: int) -> None:
         """Seed all generators, differently in each process; `leg` tells the parts of an interrupted run apart."""
@@ -122,11 +122,19 @@ class Trainer:
 
     def part_done(self) -> float:
         """The part of the schedule that is done, 0 to 1."""
-        return self.progress.part_done(self.config)
+        progress, run = self.progress, self.config.run
+        parts = [
+            (progress.iteration - progress.since_iteration) / run.iterations if run.iterations else 0.0,
+            (progress.seconds - progress.since_seconds) / run.seconds if run.seconds else 0.0,
+        ]
+        return min(1.0, max(parts))
 
     def learning_rate(self) -> float:
-        """The next iteration's."""
-        return self.progress.learning_rate(self.config)
+        """The next iteration's: it grows over `warmup`, stays, and falls linearly over the last `decay` of the run."""
+        optimizer, age = self.config.optimizer, self.progress.iteration - self.progress.since_iteration
+        growing = min(1.0, (age + 1) / max(1, optimizer.warmup))
+        falling = min(1.0, (1 - self.part_done()) / optimizer.decay) if optimizer.decay else 1.0
+        return optimizer.lr * growing * falling
 
     def step(self) -> None:
         """One iteration."""
@@ -192,10 +200,6 @@ class Trainer:
         averaged.load_state_dict(averages, strict=False)
         self._measure(averaged)
         return {name: value.cpu() for name, value in averaged.state_dict().items()}
-
-    def latent_names(self) -> list[str]:
-        """Names of the binary convolutions' weights."""
-        return latent_names(self.network)
 
     def check_finite(self) -> None:
         """Raise BidiffsrError if a weight is not finite: such weights must not replace a good state."""

@@ -337,11 +337,11 @@ from bidiffsr_cli.checkpoints.catalog import weights_folder
 from bidiffsr_cli.checkpoints.files import read_checkpoint
 from bidiffsr_cli.networks.complexity import complexity
 from bidiffsr_cli.networks.native_unet import NativeUNet
-from bidiffsr_cli.networks.program import Engine, program_of
+from bidiffsr_cli.networks.program import program_of
 from bidiffsr_cli.ops import native
 checkpoint = read_checkpoint(weights_folder() / "fast.safetensors")
 program = program_of(checkpoint.config, checkpoint.packed_arrays(), "float32")
-network = NativeUNet(checkpoint.config, checkpoint.arrays, Engine(native.supported_isas()[-1], "bfloat16"))
+network = NativeUNet(checkpoint.config, checkpoint.arrays, native.supported_isas()[-1], "bfloat16")
 cost = complexity(checkpoint.config.network, checkpoint.config.condition_channels)
 print(len(program.operations), network.network.nbytes > 500_000, cost.weights)
 """

@@ -12,8 +12,14 @@ from safetensors import safe_open
 from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
-from bidiffsr_cli.diffusion.conditioning import condition, match_low_frequencies, noise_gain, residual_gain
-from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample
+from bidiffsr_cli.diffusion.conditioning import condition, match_low_frequencies
+from bidiffsr_cli.diffusion.detail import noise_gain, residual_gain
+from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample_crops
+
+
+def seen_by(compute, up, *window):
+    """What `condition`, `noise_gain` or `residual_gain` makes of a window."""
+    return compute(up.around(*window), up.scale, up.config)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -23,10 +29,10 @@ def test_up_and_detail_are_the_recorded_ones(golden, picture, scale):
         low_res, up, detail = (
             cases.get_tensor(f"{picture}_x{scale}_steps1.{name}") for name in ("low_res", "up", "detail")
         )
-    ours = upsample(low_res.permute(2, 0, 1) / 255, scale, RESIDUAL)
+    ours = upsample_crops(low_res.permute(2, 0, 1)[None] / 255, scale, RESIDUAL, None)[0]
     torch.testing.assert_close(ours, up[0], rtol=0, atol=1e-6)
     whole = Enlarged(low_res.permute(2, 0, 1) / 255, scale, *ours.shape[1:], RESIDUAL)
-    seen = condition(whole, 0, 0, *ours.shape[1:])
+    seen = seen_by(condition, whole, 0, 0, *ours.shape[1:])
     torch.testing.assert_close(seen[:3], 2 * up[0] - 1, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[3:], detail[0], rtol=0, atol=2e-5)
 
@@ -37,15 +43,15 @@ def test_a_window_sees_what_the_whole_picture_has_there(window, scale):
     config = dataclasses.replace(RESIDUAL, residual_scale={"2": 0.04, "3": 0.05, "4": 0.07})
     up = Enlarged(torch.rand(3, -(-64 // scale), -(-64 // scale)), scale, 64, 64, config)
     top, left, height, width = window
-    whole = upsample(up.low_res, scale, config)[:, :64, :64]
+    whole = upsample_crops(up.low_res[None], scale, config, None)[0][:, :64, :64]
     torch.testing.assert_close(up.crop(*window), whole[:, top : top + height, left : left + width], rtol=0, atol=5e-6)
-    part = condition(up, *window)
-    everything = condition(up, 0, 0, 64, 64)
+    part = seen_by(condition, up, *window)
+    everything = seen_by(condition, up, 0, 0, 64, 64)
     torch.testing.assert_close(part, everything[:, top : top + height, left : left + width], rtol=0, atol=1e-4)
 
 
 def test_a_flat_picture_has_no_detail():
-    seen = condition(Enlarged(torch.full((3, 3, 3), 0.7), 4, 12, 12, RESIDUAL), 0, 0, 12, 12)
+    seen = seen_by(condition, Enlarged(torch.full((3, 3, 3), 0.7), 4, 12, 12, RESIDUAL), 0, 0, 12, 12)
     assert seen[3:].abs().max() < 1e-4
 
 
@@ -63,10 +69,10 @@ def test_noise_and_residual_go_by_what_is_around_a_pixel(scale):
         return x.unfold(0, 2 * radius + 1, 1).unfold(1, 2 * radius + 1, 1).flatten(-2)
 
     grey = up.crop(-radius, -radius, size + 2 * radius, size + 2 * radius).double().mean(0)
-    noise, residual = noise_gain(up, 0, 0, size, size), residual_gain(up, 0, 0, size, size)
+    noise, residual = seen_by(noise_gain, up, 0, 0, size, size), seen_by(residual_gain, up, 0, 0, size, size)
     expected = (squares(grey).std(-1, correction=0) / 0.03).clamp(max=1).sqrt().float()
     torch.testing.assert_close(noise[0], expected, rtol=0, atol=2e-4)
-    detail = condition(up, -radius, -radius, size + 2 * radius, size + 2 * radius)[3:]
+    detail = seen_by(condition, up, -radius, -radius, size + 2 * radius, size + 2 * radius)[3:]
     rms = squares((detail * RESIDUAL.residual_scale[str(scale)]).square().mean(0)).mean(-1).sqrt()
     torch.testing.assert_close(residual[0], (rms / 0.004).clamp(max=1), rtol=0, atol=2e-3)
     assert noise.max() == residual.max() == 1 and max(noise[0, -3:, -3:].max(), residual[0, -3:, -3:].max()) < 1e-3
@@ -74,7 +80,7 @@ def test_noise_and_residual_go_by_what_is_around_a_pixel(scale):
         top, left, height, width = window
         for gain, whole in ((noise_gain, noise), (residual_gain, residual)):
             part = whole[:, top : top + height, left : left + width]
-            torch.testing.assert_close(gain(up, *window), part, rtol=0, atol=2e-3)
+            torch.testing.assert_close(seen_by(gain, up, *window), part, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (1, 0, 0), (0.1, 0.7, 0.9)])
@@ -83,7 +89,7 @@ def test_nothing_is_drawn_where_it_is_flat(colour, scale):
     low_res = torch.tensor(colour, dtype=torch.float32).view(3, 1, 1).expand(3, 9, 9).contiguous()
     up = Enlarged(low_res, scale, 9 * scale, 9 * scale, BY_DETAIL)
     everywhere = 0, 0, 9 * scale, 9 * scale
-    assert noise_gain(up, *everywhere).max() < 5e-3 and residual_gain(up, *everywhere).max() < 1e-3
+    assert seen_by(noise_gain, up, *everywhere).max() < 5e-3 and seen_by(residual_gain, up, *everywhere).max() < 1e-3
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -94,21 +100,21 @@ def test_little_is_added_to_an_even_gradient(scale):
         low_res = (rows / 255).view(1, 40, 1).repeat(3, 1, 40)
         up = Enlarged(low_res, scale, 40 * scale, 40 * scale, BY_DETAIL)
         inside = 6 * scale, 0, 28 * scale, 40 * scale  # beyond an edge it is repeated, which is no gradient
-        assert residual_gain(up, *inside).max() < most < 0.5 < noise_gain(up, *inside).min()
+        assert seen_by(residual_gain, up, *inside).max() < most < 0.5 < seen_by(noise_gain, up, *inside).min()
 
 
 def test_colours_of_one_brightness_are_detail():
     low_res = torch.tensor([1.0, 0.0, 0.5]).view(3, 1, 1).repeat(1, 16, 16)
     low_res[:, :, 8:] = torch.tensor([0.0, 1.0, 0.5]).view(3, 1, 1)
     assert float(low_res.mean(0).std()) == 0
-    assert residual_gain(Enlarged(low_res, 2, 32, 32, BY_DETAIL), 0, 14, 32, 4).min() == 1
+    assert seen_by(residual_gain, Enlarged(low_res, 2, 32, 32, BY_DETAIL), 0, 14, 32, 4).min() == 1
 
 
 def test_clipping_is_the_configs_choice():
     edge = torch.zeros(3, 8, 8)
     edge[..., 4:] = 1
-    assert upsample(edge, 2, RESIDUAL).amin() == 0
-    assert upsample(edge, 2, DiffusionConfig()).amin() < 0
+    assert upsample_crops(edge[None], 2, RESIDUAL, None)[0].amin() == 0
+    assert upsample_crops(edge[None], 2, DiffusionConfig(), None)[0].amin() < 0
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 15), st.integers(0, 15), st.sampled_from([2, 4]))
@@ -116,7 +122,7 @@ def test_beyond_the_picture_the_canvas_is_mirrored_for_upstream_and_repeated_els
     low_res = torch.rand(3, h, w)
     size = scale * h + bottom, scale * w + right
     for config in (DiffusionConfig(), RESIDUAL):
-        up = upsample(low_res, scale, config)
+        up = upsample_crops(low_res[None], scale, config, None)[0]
         mirror = config is not RESIDUAL and bottom < up.shape[1] and right < up.shape[2]
         expected = F.pad(up[None], (0, right, 0, bottom), mode="reflect" if mirror else "replicate")[0]
         crop = Enlarged(low_res, scale, *size, config).crop(0, 0, *size)
@@ -132,7 +138,7 @@ def test_beyond_the_canvas_its_edge_is_repeated():
 def test_low_frequencies_are_matched_and_the_rest_is_kept():
     torch.manual_seed(1)
     low_res = torch.rand(3, 16, 16) * 0.5 + 0.2
-    true = upsample(low_res, 4, dataclasses.replace(RESIDUAL))
+    true = upsample_crops(low_res[None], 4, dataclasses.replace(RESIDUAL), None)[0]
     drifted = (true + torch.tensor([0.06, -0.04, 0.02]).view(3, 1, 1)).clamp(0, 1)
     fixed = match_low_frequencies(drifted.clone(), low_res)
     assert psnr(fixed, true) > psnr(drifted, true) + 15

@@ -26,7 +26,7 @@ def draw(config, steps, canvas=CUDA, network=None, upsampler=None, **options):
     """Draw a picture by a network on the device; the canvas lies on `canvas`. What crossed meanwhile."""
     made = diffusion(config, torch.rand(3, 40, 60), 2, steps, TileConfig(64, 16), concurrent=2, **options)
     up = Enlarged(torch.rand(3, 8, 8), 2, 16, 16, RESIDUAL)
-    condition(up, 0, 0, 16, 16)  # a kernel that is computed once, with values
+    condition(up.around(0, 0, 16, 16), 2, RESIDUAL)  # a kernel that is computed once, with values
     with pretended_cuda() as watch:
         network = Formula() if network is None else GraphedUNet(on_pretended_cuda(network), Recorded())
         if upsampler is not None:

@@ -10,20 +10,20 @@ from conftest import needs_native
 
 from bidiffsr_cli.configs import METHODS
 from bidiffsr_cli.errors import CheckpointError
-from bidiffsr_cli.networks.bi_conv import BIConv
 from bidiffsr_cli.networks.binary_conv import (
     BatchNorm,
     BatchNormConv,
+    BIConv,
     FullPrecisionConv,
     ReActNetConv,
     anneal,
-    conv_factory,
+    convs_of,
     measuring,
 )
+from bidiffsr_cli.networks.blueprint import Conv
 from bidiffsr_cli.networks.latent_conv import LatentConv
 from bidiffsr_cli.networks.native_unet import native_network
 from bidiffsr_cli.networks.packed import PackedBIConv, freeze, pack
-from bidiffsr_cli.networks.program import Engine
 from bidiffsr_cli.networks.systems import SYSTEMS, find_system
 from bidiffsr_cli.networks.time_aware import TimestepContext
 from bidiffsr_cli.networks.unet import UNet
@@ -43,6 +43,11 @@ def of(method: str, kind: str = "sr3"):
         system = find_system("bnn" if method != "full_precision" else "sr3")
         return dataclasses.replace(system.applied_to(TINY), method=method)
     return dataclasses.replace(TINY, method=method, **FIXED)
+
+
+def conv_of(config, inputs, outputs, stride=1):
+    """A binary convolution of 3×3 by the config's method."""
+    return convs_of(config)(Conv("", inputs, outputs, 3, 0, full=False, stride=stride))
 
 
 EVERY = [(method, kind) for method in METHODS if method != "bi_diffsr" for kind in ("sr3", "bi_diffsr")]
@@ -71,7 +76,7 @@ def test_on_the_native_engine(method, kind, monkeypatch):
         for isa in native.supported_isas():
             packed = pack(copy.deepcopy(network))
             assert sum(isinstance(module, PackedBIConv) for module in packed.modules()) >= 10
-            engine = native_network(*parts_of(packed), Engine(isa, "float32"))
+            engine = native_network(*parts_of(packed), isa, "float32")
             torch.testing.assert_close(engine(*drawn), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -96,7 +101,7 @@ def test_units_are_those_of_the_papers():
     x = torch.randn(2, 8, 6, 6)
     signs = torch.where(x >= 0, 1.0, -1.0)
     for method in METHODS_OF_TABLE_2:
-        conv = conv_factory(of(method))(8, 8, 3).eval()
+        conv = conv_of(of(method), 8, 8).eval()
         for parameter in conv.parameters():
             parameter.data.normal_()
         for norm in (module for module in conv.modules() if isinstance(module, BatchNorm)):
@@ -130,18 +135,18 @@ def test_units_are_those_of_the_papers():
 
 
 def test_xnor_with_its_map_of_scales():
-    conv, x = conv_factory(of("xnor_map"))(4, 6, 3), torch.randn(1, 4, 5, 5)
+    conv, x = conv_of(of("xnor_map"), 4, 6), torch.randn(1, 4, 5, 5)
     padded = F.pad(x.abs().mean(1), (1, 1, 1, 1))
     expected = sum(padded[:, i : i + 5, j : j + 5] for i in range(3) for j in range(3)) / 9
     torch.testing.assert_close(conv.scale_map(x)[:, 0], expected)
-    plain = conv_factory(of("xnor"))(4, 6, 3)
+    plain = conv_of(of("xnor"), 4, 6)
     plain.load_state_dict(conv.state_dict())
     mapped, unmapped = conv.eval()(x, CTX), plain.eval()(x, CTX)
     torch.testing.assert_close(mapped, unmapped * expected, rtol=1e-4, atol=1e-5)  # the norm is an identity yet
 
 
 def test_dorefa_with_zero_and_one():
-    conv, x = conv_factory(of("dorefa_01"))(4, 6, 3).eval(), torch.randn(1, 4, 5, 5)
+    conv, x = conv_of(of("dorefa_01"), 4, 6).eval(), torch.randn(1, 4, 5, 5)
     w = conv.weight.detach()
     expected = F.conv2d((x > 0.5).float(), w.abs().mean() * torch.where(w >= 0, 1.0, -1.0), padding=1)
     torch.testing.assert_close(conv(x, CTX), expected / (1 + 1e-5) ** 0.5)
@@ -157,9 +162,9 @@ def test_identity_is_of_the_methods_that_know_one():
         "bbcu": "after",
     }.items():
         config = of(method)
-        assert conv_factory(config)(8, 8, 3).identity == identity
-        assert conv_factory(config)(8, 4, 3).identity == "none" and conv_factory(config)(8, 8, 3, 2).identity == "none"
-        assert conv_factory(dataclasses.replace(config, identity=False))(8, 8, 3).identity == "none"
+        assert conv_of(config, 8, 8).identity == identity
+        assert conv_of(config, 8, 4).identity == "none" and conv_of(config, 8, 8, 2).identity == "none"
+        assert conv_of(dataclasses.replace(config, identity=False), 8, 8).identity == "none"
 
 
 def test_irnets_gradients_sharpen_while_training_goes_on():

@@ -14,10 +14,10 @@ from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig
 from bidiffsr_cli.networks import blueprint
 from bidiffsr_cli.networks import packed as forms
 from bidiffsr_cli.networks.binary_conv import convs_of
-from bidiffsr_cli.networks.blocks import FUSION
+from bidiffsr_cli.networks.blocks import Fusion
 from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import freeze, pack, unpack
-from bidiffsr_cli.networks.program import Engine, Writer, program_of
+from bidiffsr_cli.networks.program import Writer, program_of
 from bidiffsr_cli.networks.time_aware import TimestepContext
 from bidiffsr_cli.ops import Array, BinaryBlock, native, reference
 from bidiffsr_cli.ops.threads import threads, using_threads
@@ -76,7 +76,7 @@ def test_every_switch(switch, monkeypatch):
     network = randomized(dataclasses.replace(TINY, **switch), condition_channels=6)
     drawn, expected = inputs_without_close_calls(freeze(copy.deepcopy(network)), monkeypatch)
     for isa in ISAS:
-        engine = NativeUNet(*parts_of(copy.deepcopy(network)), Engine(isa, "float32"))
+        engine = NativeUNet(*parts_of(copy.deepcopy(network)), isa, "float32")
         torch.testing.assert_close(engine(*drawn), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_threads_do_not_change_a_byte(fast, dtype):
     drawn = inputs(1, 112, 80)
     results = {}
     for isa in ISAS:
-        network = NativeUNet(fast.config, fast.arrays, Engine(isa, dtype))
+        network = NativeUNet(fast.config, fast.arrays, isa, dtype)
         for count in (1, 2, 5):
             with using_threads(count):
                 result = network(*drawn)
@@ -97,7 +97,7 @@ def test_threads_do_not_change_a_byte(fast, dtype):
 
 
 def test_one_picture_of_a_batch_is_that_picture_alone(fast):
-    network = NativeUNet(fast.config, fast.arrays, Engine(ISAS[-1], "float32"))
+    network = NativeUNet(fast.config, fast.arrays, ISAS[-1], "float32")
     x, condition, t = inputs(3, 32, 64)
     for i, whole in enumerate(network(x, condition, t)):
         alone = network(x[i : i + 1], condition[i : i + 1], t[i : i + 1])[0]
@@ -143,7 +143,7 @@ def decided(block, maps):
 
 def test_the_network_keeps_bits_alone(fast):
     """No float copy of a binary weight stays behind: the network's tensors are about as large as its file."""
-    network = NativeUNet(fast.config, fast.arrays, Engine(ISAS[-1], "bfloat16"))
+    network = NativeUNet(fast.config, fast.arrays, ISAS[-1], "bfloat16")
     latent = sum(tensor.nbytes for tensor in fast.build().state_dict().values())
     assert network.network.nbytes < latent / 7
 
@@ -179,7 +179,7 @@ def test_a_full_precision_fusion_is_joined_quickly(fusion):
     finally:
         sys.settrace(before)
     assert next(events) < 20_000  # lines of Python: not one for each of half a million weights
-    block, maps = FUSION[fusion](plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
+    block, maps = Fusion(plan, convs_of(config)), [torch.randn(1, 512, 3, 4) for _ in range(2)]
     block.load_state_dict({name.removeprefix("f."): array.tensor() for name, array in arrays.items()})
     expected = block(*maps, TimestepContext(torch.zeros(1, 1), 0, 2000))
     found = reference.full_conv(operation, maps, TimestepContext(torch.empty(1, 0), 0, 2000))

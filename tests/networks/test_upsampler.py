@@ -12,8 +12,7 @@ from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import UpsamplerConfig
 from bidiffsr_cli.diffusion import upsampling
-from bidiffsr_cli.diffusion.conditioning import residual_gain
-from bidiffsr_cli.diffusion.detail import trimmed
+from bidiffsr_cli.diffusion.detail import residual_gain, trimmed
 from bidiffsr_cli.diffusion.upsampling import Enlarged, bicubic, upsample_crops, upsampling_margin
 from bidiffsr_cli.networks.blueprint import upsamplers
 from bidiffsr_cli.networks.native_unet import native_upsampler
@@ -96,7 +95,7 @@ def test_what_is_added_goes_by_detail(plan):
     upsampler = DeviceUpsampler(plan, state_of(plan), "cpu")
     plain, whole = Enlarged(low_res, plan.scale, *size, BY_DETAIL), (0, 0, *size)
     all_of_it = Enlarged(low_res, plan.scale, *size, dataclasses.replace(BY_DETAIL, residual_by_detail=None), upsampler)
-    gain = residual_gain(plain, *whole)
+    gain = residual_gain(plain.around(*whole), plan.scale, BY_DETAIL)
     assert float(gain.min()) < 1e-5 and 0.1 < float(gain.max()) < 1
     expected = plain.crop(*whole) + gain * (all_of_it.crop(*whole) - plain.crop(*whole))
     up = Enlarged(low_res, plan.scale, *size, BY_DETAIL, upsampler).crop(*whole)

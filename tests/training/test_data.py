@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bidiffsr_cli.diffusion.conditioning import condition, noise_gain, residual_gain
+from bidiffsr_cli.diffusion.conditioning import condition
+from bidiffsr_cli.diffusion.detail import noise_gain, residual_gain
 from bidiffsr_cli.diffusion.upsampling import Enlarged
 from bidiffsr_cli.errors import CheckpointError, InputError, UsageError
 from bidiffsr_cli.images.degrading import shrunk
@@ -73,7 +74,8 @@ def test_a_crop_is_seen_as_when_enlarging(config, pictures, scale):
         up = Enlarged(low_res, scale, *whole.shape[1:], config.model.diffusion)
         dims = [dim for dim, bit in ((1, 1), (2, 2)) if flips & bit]
         seen = batch.condition[index].transpose(1, 2) if flips & 4 else batch.condition[index]
-        expected = condition(up, top, left, 32, 32)
+        window = up.around(top, left, 32, 32), scale, config.model.diffusion
+        expected = condition(*window)
         # beyond the picture's edge, repeated small pixels stand where repeated large ones do: a little detail differs
         at_edge = min(top, left, whole.shape[1] - top - 32, whole.shape[2] - left - 32) < 16
         torch.testing.assert_close(seen.flip(dims)[:3], expected[:3], atol=2e-5, rtol=0)
@@ -81,7 +83,7 @@ def test_a_crop_is_seen_as_when_enlarging(config, pictures, scale):
             torch.testing.assert_close(seen.flip(dims), expected, atol=2e-4, rtol=0)
             for theirs, gain in ((batch.noise_gain, noise_gain), (batch.residual_gain, residual_gain)):
                 ours = theirs[index].transpose(1, 2) if flips & 4 else theirs[index]
-                torch.testing.assert_close(ours.flip(dims), gain(up, top, left, 32, 32), atol=5e-3, rtol=0)
+                torch.testing.assert_close(ours.flip(dims), gain(*window), atol=5e-3, rtol=0)
 
 
 def test_orientations_and_places_vary(pictures, sampler):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bidiffsr_cli.checkpoints.files import Checkpoint
-from bidiffsr_cli.diffusion.conditioning import condition, noise_gain
+from bidiffsr_cli.diffusion.conditioning import condition
+from bidiffsr_cli.diffusion.detail import noise_gain
 from bidiffsr_cli.diffusion.schedule import noise_levels
 from bidiffsr_cli.diffusion.upsampling import Enlarged
 from bidiffsr_cli.errors import CheckpointError, UsageError
@@ -93,10 +94,11 @@ def test_the_states_are_those_of_enlarging(rolling, network, pictures, scale, st
     assert len(seen) == steps
 
     up = Enlarged(low_res, scale, 64, 64, diffusion)
-    gain = noise_gain(up, 0, 0, 64, 64)[None]
+    everywhere = up.around(0, 0, 64, 64), scale, diffusion
+    gain = noise_gain(*everywhere)[None]
     assert gain[..., :12, :].max() < 0.01 and gain.max() == 1
     whole = up.crop(0, 0, 64, 64)[None]
-    crops = Crops(whole, whole, condition(up, 0, 0, 64, 64)[None], scale, gain)
+    crops = Crops(whole, whole, condition(*everywhere)[None], scale, gain)
     objective, asked = objective_of(rolling), []
 
     def network_in_training(x, condition, t, step):
