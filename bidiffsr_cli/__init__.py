@@ -11,38 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"  # the only place that has it
-__all__ = [
-    "Degradation",
-    "Machine",
-    "Selection",
-    "SuperResolver",
-    "UpscaleOptions",
-    "Writing",
-    "batch",
-    "bench",
-    "compare",
-    "evaluate",
-    "load_checkpoint",
-    "pack",
-    "train",
-    "upscale",
-]
-
 if TYPE_CHECKING:
-    from .checkpoints.models import load_checkpoint
-    from .enlarging import Writing
-    from .folders.jobs import Selection
-    from .images.degrading import Degradation
-    from .options import UpscaleOptions
-    from .pipeline import SuperResolver
-    from .runtime import Machine
-    from .tasks.batch import batch
-    from .tasks.bench import bench
-    from .tasks.compare import compare
-    from .tasks.evaluate import evaluate
-    from .tasks.pack import pack
-    from .tasks.train import train
-    from .tasks.upscale import upscale
+    from .checkpoints.models import load_checkpoint as load_checkpoint
+    from .enlarging import Writing as Writing
+    from .folders.jobs import Selection as Selection
+    from .images.degrading import Degradation as Degradation
+    from .options import UpscaleOptions as UpscaleOptions
+    from .pipeline import SuperResolver as SuperResolver
+    from .runtime import Machine as Machine
+    from .tasks.batch import batch as batch
+    from .tasks.bench import bench as bench
+    from .tasks.compare import compare as compare
+    from .tasks.evaluate import evaluate as evaluate
+    from .tasks.pack import pack as pack
+    from .tasks.train import train as train
+    from .tasks.upscale import upscale as upscale
 
 _HOMES = {
     "Degradation": "images.degrading",
@@ -60,6 +43,7 @@ _HOMES = {
     "train": "tasks.train",
     "upscale": "tasks.upscale",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -89,6 +89,7 @@ class SuperResolver:
         checkpoint = load_checkpoint(model, offline=offline, progress=on_download)
         machine = Machine(device, precision, backend, threads)
         resolver = cls(checkpoint, choose_runtime(machine, **checkpoint.runtime_facts))
+        del checkpoint  # of which the network has what it needs
         runtimes.return_freed_memory()
         resolver.seconds_to_load = time.perf_counter() - started
         return resolver

@@ -132,8 +132,12 @@ class Enlarged {
     for (int64_t i = 0; d.up_clipped && i < count; i++) values[i] = values[i] < 0 ? 0 : values[i] > 1 ? 1 : values[i];
   }
 
-  // Takes the whole picture, 3×(scale height)×(scale width), for what there is from now on.
-  void keep(Field made) { whole = std::move(made); }
+  // Takes the whole picture, 3×(scale height)×(scale width), for what there is from now on. The small one is given up where
+  // nobody asks for it any more.
+  void keep(Field made) {
+    whole = std::move(made);
+    if (!e.match_low_frequencies) Floats().swap(low_res);
+  }
 
  private:
   static std::vector<Taps> taps(int64_t length, int64_t picture, int64_t small, bool mirror) {
