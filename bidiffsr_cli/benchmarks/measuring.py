@@ -154,8 +154,8 @@ def look_at_conditions(runtimes: Sequence[Runtime], backend: str, repeats: int) 
     missing = f"the backend is {backend}" if backend == REFERENCE else native.why_unavailable()
     if first.kind != "cpu":
         missing = f"it runs on the CPU, not on {first.kind}"
-    if first.isa is None and missing is None:
-        missing = f"it has no {first.precision}"
+    if first.precision == "fp16" and missing is None:
+        missing = "it has no fp16"
     name, devices = first.device, find_devices().usable
     return Conditions(
         started=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

@@ -53,6 +53,7 @@ def run(diffusion: Diffusion, planes: Sequence[Image.Image], kind: int) -> bytea
     assert upsampler is None or isinstance(upsampler, NativeUpsampler)
     low_res = b"".join(plane.tobytes() for plane in planes)
     (width, height), channels = planes[0].size, len(planes)
+    assert {plane.size for plane in planes} == {(width, height)}
     pixels = plan.scale**2 * height * width
     result = bytearray({FLOATS: 12, LEVELS_8: channels, LEVELS_16: 2}[kind] * pixels)
     events: queue.SimpleQueue[bool] = queue.SimpleQueue()

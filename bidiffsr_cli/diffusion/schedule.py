@@ -72,8 +72,9 @@ def signal_and_noise(config: DiffusionConfig) -> tuple[Tensor, Tensor]:
 
 
 def _level(config: DiffusionConfig, time: float) -> NoiseLevel:
-    """By the angle schedule, phi(t) = pi/2 (t+1)/T, alpha = cos phi, sigma = sin phi, where `time` may lie between two
-    steps; or by the linear one.
+    """The noise level at a time, which may lie between two steps.
+
+    By the angle schedule phi(t) = pi/2 (t+1)/T, alpha = cos phi, sigma = sin phi; or by the linear one.
     """
     if config.schedule == "angle":
         phi = math.pi / 2 * (time + 1) / config.total_steps

@@ -107,8 +107,7 @@ def _inside(x: Tensor, crop: int, least: int) -> Tensor:
 
 def _check_same_size(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
-        sizes = " and ".join(f"{x.shape[-1]}×{x.shape[-2]}" for x in (a, b))
-        raise InputError(f"Pictures of different sizes cannot be compared: {sizes}.")
+        raise InputError(f"Pictures of different sizes cannot be compared: {tuple(a.shape)} and {tuple(b.shape)}.")
 
 
 def _blur(x: Tensor) -> Tensor:

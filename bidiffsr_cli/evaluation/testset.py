@@ -163,7 +163,7 @@ def _wrong_sizes(case: Case, scale: int, sizes: Mapping[Path, tuple[int, int]]) 
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) as it will be decoded. Of most formats the header says it; a PNG may turn at its very end."""
+    """(width, height) as it will be decoded. Most headers say it; a PNG may say only at its end that it is turned."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -60,7 +60,7 @@ def run(
         StorageError: the disk is full, or the store fails.
     """
     resolvers = [work.resolver(device) for device in devices]
-    with one_torch_thread(), ThreadPoolExecutor(io_threads, "io") as pool:
+    with one_torch_thread(), ThreadPoolExecutor(io_threads, "io", initializer=bind_torch) as pool:
         lanes = _Lanes(work, ledger, pool, watch)
         with closing(lanes.outcomes(jobs, resolvers)) as outcomes:
             for outcome in outcomes:

@@ -9,3 +9,22 @@ from .picture import Picture
 from .reading import LONGEST_FILE, made_here, picture_size, read_bounded, read_picture
 from .rendering import as_seen, bleed_edges, render, resample, resampled_size, resize_alpha
 from .writing import check_size, choose_format, encode
+
+__all__ = [
+    "LONGEST_FILE",
+    "Picture",
+    "as_seen",
+    "bleed_edges",
+    "check_size",
+    "choose_format",
+    "encode",
+    "made_here",
+    "picture_size",
+    "read_bounded",
+    "read_picture",
+    "read_provenance",
+    "render",
+    "resample",
+    "resampled_size",
+    "resize_alpha",
+]

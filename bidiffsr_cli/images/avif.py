@@ -15,6 +15,7 @@ from .spaces import from_cicp
 from .survey import Survey
 
 LONGEST_META = 32 << 20  # bytes
+MOST_BOXES = 1000
 UNSPECIFIED_COLOUR = struct.pack(">HH", 2, 2)
 Box = tuple[bytes, bytes]
 """Kind and content."""
@@ -42,10 +43,22 @@ def survey(stream: IO[bytes]) -> Survey:
 
 
 def _meta(stream: IO[bytes]) -> bytes:
-    """The content of the file's meta box, which stands before the pixels or not far behind."""
+    """The content of the file's meta box, which may stand behind the pixels."""
     stream.seek(0)
-    boxes = _boxes(stream.read(LONGEST_META))
-    return next((content[4:] for kind, content in boxes if kind == b"meta"), b"")
+    for _ in range(MOST_BOXES):
+        head = stream.read(8)
+        if len(head) < 8:
+            break
+        size, kind = struct.unpack(">I4s", head)
+        before = 8
+        if size == 1:
+            size, before = struct.unpack(">Q", stream.read(8))[0], 16
+        if kind == b"meta":
+            return stream.read(min(size - before, LONGEST_META) if size else LONGEST_META)[4:]
+        if size < before:
+            break
+        stream.seek(size - before, 1)
+    return b""
 
 
 def _boxes(data: bytes) -> Iterator[Box]:

@@ -15,6 +15,7 @@ from .planes import computed, extrema
 
 INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+TAKEN = "it was dropped and the colours were taken as sRGB."
 TOLERANCE = 2  # 8-bit levels; what one conversion there and back rounds away anyway
 
 
@@ -55,20 +56,18 @@ def is_srgb(icc_profile: bytes) -> bool:
 
 def managed(image: Image.Image, icc_profile: bytes | None) -> Picture:
     """An RGB image in sRGB; its profile is kept where the result can be converted back to it."""
-    plain = image.split()
     if not icc_profile:
-        return Picture(plain)
-    taken = "it was dropped and the colours were taken as sRGB."
+        return Picture(image.split())
     space = colour_space(icc_profile)
     if space != "RGB":
         what = f"is for {space} colours" if space else "is damaged"
-        return Picture(plain, warnings=[f"The colour profile {what}: {taken}"])
+        return Picture(image.split(), warnings=[f"The colour profile {what}: {TAKEN}"])
     try:
         if is_srgb(icc_profile):
-            return Picture(plain, icc_profile=icc_profile)
+            return Picture(image.split(), icc_profile=icc_profile)
         ours = converted(image, icc_profile)
     except ImageCms.PyCMSError:
-        return Picture(plain, warnings=[f"The colour profile is damaged: {taken}"])
+        return Picture(image.split(), warnings=[f"The colour profile is damaged: {TAKEN}"])
     try:
         rest = _colour_rest(image, converted(ours, "sRGB", icc_profile))
     except ImageCms.PyCMSError:  # scanner profiles have tables for one direction only
@@ -90,11 +89,14 @@ def _largest_difference(a: Image.Image, b: Image.Image) -> float:
     return max(extrema(channel)[1] for channel in ImageChops.difference(a, b).split())
 
 
-def grey_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """An L image under a grey or RGB profile, as L under sRGB; unchanged if the profile cannot do that."""
+def grey_to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
+    """An L image under a grey or RGB profile, as L under sRGB; unchanged, with a warning, if the profile is damaged."""
     try:
-        if colour_space(profile) == "RGB":  # neutral colours stay neutral: any one channel holds the result
-            return image if is_srgb(profile) else converted(image.convert("RGB"), profile).getchannel("G")
-        return converted(image, profile).getchannel("G")
+        if colour_space(profile) != "RGB":
+            return converted(image, profile).getchannel("G"), ""
+        if is_srgb(profile):
+            return image, ""
+        # neutral colours stay neutral: any one channel holds the result
+        return converted(image.convert("RGB"), profile).getchannel("G"), ""
     except ImageCms.PyCMSError:
-        return image
+        return image, f"The colour profile is damaged: {TAKEN}"

@@ -176,7 +176,8 @@ def _grey8(image: Image.Image, icc: bytes | None, warnings: list[str]) -> Pictur
     grey = image.getchannel(0)
     alpha = image.getchannel("A") if image.mode == "LA" else None
     if icc and colour.colour_space(icc) == "RGB":  # allowed in JPEG, not in PNG: settle it here
-        grey, icc = colour.grey_to_srgb(grey, icc), None
+        grey, warning = colour.grey_to_srgb(grey, icc)
+        icc, warnings = None, warnings + ([warning] if warning else [])
     return Picture((grey,), alpha, 8, _grey_profile(icc, warnings), warnings=warnings)
 
 

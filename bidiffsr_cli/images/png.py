@@ -7,6 +7,7 @@ needed here, so they are cut out of what Pillow sees; a profile that long is unp
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
     while at + 8 <= size:
         stream.seek(at)
         length, kind = struct.unpack(">I4s", stream.read(8))
-        if not kind.isalpha():
+        if not re.fullmatch(rb"\w{4}", kind):  # Pillow reads no further either
             return
         yield kind, at + 8, length
         if kind == b"IEND":  # what follows may be without end

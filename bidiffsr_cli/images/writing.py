@@ -155,7 +155,7 @@ def _fit(image: Image.Image, format: str, icc: bytes | None) -> tuple[Image.Imag
             notes.append("JPEG has no transparency: the picture was laid on white.")
     becomes_rgb = (format == "WEBP" and image.mode in ("L", "LA")) or (format == "AVIF" and image.mode == "LA")
     if becomes_rgb and icc and colour.colour_space(icc) == "GRAY":  # a grey profile means nothing on RGB
-        grey = colour.grey_to_srgb(image.getchannel(0), icc)
+        grey, _ = colour.grey_to_srgb(image.getchannel(0), icc)
         image = grey if image.mode == "L" else Image.merge("LA", (grey, image.getchannel("A")))
         icc = None
     return image, icc, notes

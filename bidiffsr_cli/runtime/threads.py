@@ -44,7 +44,7 @@ def shares_in_rounds(threads: int, windows: int, concurrent: int) -> list[int]:
 def in_threads(tasks: Iterable[Callable[[], Iterable[Done]]], workers: int) -> Iterator[Done]:
     """Run tasks in threads, and pass on what each gives; at most two per worker are waiting or finished at any time."""
     remaining = iter(tasks)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="window")
+    pool = ThreadPoolExecutor(workers, "window", initializer=bind_torch)
     try:
         pending: set[Future[Iterable[Done]]] = {pool.submit(task) for task in islice(remaining, 2 * workers)}
         while pending:
@@ -57,19 +57,20 @@ def in_threads(tasks: Iterable[Callable[[], Iterable[Done]]], workers: int) -> I
 
 
 class _OneTorchThread:
-    """Counts who needs torch to use one thread per operation, so that all find again what was set before the first.
+    """Lets torch use one thread for each operation of the calling thread, and sets it back when the outermost ends.
 
-    The setting is each thread's own, but one that never computed begins with what any other has set last.
+    The setting is each thread's own; a new one begins with what any other has set last, so pools bind theirs. What
+    was set before the first of several threads' contexts is what all of them set back.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._here = threading.Lock(), threading.local()
         self._users, self._before = 0, 1
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
         torch: Any = sys.modules.get("torch")
-        if torch is None:  # nobody computes with it
+        if torch is None or getattr(self._here, "bound", False):  # nobody computes with it, or in one thread already
             yield
             return
         with self._lock:
@@ -77,9 +78,11 @@ class _OneTorchThread:
                 self._before = torch.get_num_threads()
             self._users += 1
             torch.set_num_threads(1)
+        self._here.bound = True
         try:
             yield
         finally:
+            self._here.bound = False
             with self._lock:
                 self._users -= 1
                 torch.set_num_threads(self._before)

@@ -134,7 +134,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
     runtimes = [choose_runtime(request.machine)]
     subjects: list[Subject] = [Bicubic()]
     if sr is not None:
-        subjects.append(Finished(request.label or (sr.resolve().name if sr.is_dir() else sr.stem)))
+        subjects.append(Finished(request.label or (sr.absolute().name if sr.is_dir() else sr.stem)))
     else:
         models = list(_models(request, listener))
         runtimes = [model.resolver.runtime for model in models] or runtimes

@@ -276,7 +276,7 @@ def _place(path: Path) -> object:
     """What is equal for two paths of one file."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         try:
             return path.resolve()
         except (OSError, RuntimeError):

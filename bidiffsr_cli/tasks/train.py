@@ -128,8 +128,6 @@ def train_config(request: TrainRequest) -> TrainConfig:
         CheckpointError: the state of the run is damaged.
     """
     from ..training.config_files import changed, of_system, read_config
-    from ..training.run import check_run
-    from ..training.state import read_config_of
 
     changes = several(request.changes)
     if request.time_limit is not None:
@@ -137,6 +135,9 @@ def train_config(request: TrainRequest) -> TrainConfig:
     if request.iterations is not None:
         changes += [f"run.iterations={request.iterations}", "run.seconds=null"]
     if request.resume:
+        from ..training.run import check_run
+        from ..training.state import read_config_of
+
         check_run(Path(request.folder), resume=True)
         before = read_config_of(Path(request.folder))
         config = changed(before, changes)

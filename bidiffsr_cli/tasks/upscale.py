@@ -19,13 +19,13 @@ from ..enlarging import Decoded, Writing, decode, encode_result, sample
 from ..errors import ModelError, StorageError, UsageError, explained
 from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
-from ..planning import Plan
+from ..planning import Plan, Planner
 from ..reports import write_report
 from ..reports.terminal import suited_hint
 from ..results import MANY, UpscaleResult, failure
 from ..runtime import Machine
 from .files import Files, Sink, check_files, name_files, own_format, several
-from .listener import SILENT, Listener, as_function, load_resolver
+from .listener import SILENT, Listener, as_function, load_model, load_resolver
 
 Source = str | os.PathLike[str] | BinaryIO | bytes
 """A picture: a path, or its file as a stream or as bytes."""
@@ -132,9 +132,12 @@ def run(request: UpscaleRequest, listener: Listener = SILENT) -> UpscaleSummary:
     def load(model: str) -> SuperResolver:
         return load_resolver(model, request.machine, listener, offline=request.offline)
 
-    if name != AUTO or first is None:  # likewise before several pictures are read
-        for model in suited_models() if name == AUTO else [name]:
-            load(model).planner.check(request.options)
+    if name != AUTO:
+        load(name).planner.check(request.options)  # likewise before several pictures are read
+    elif first is None:
+        for model in suited_models():
+            checkpoint = load_model(model, listener, offline=request.offline)
+            Planner(model, checkpoint.config).check(request.options)
 
     def done(task: _Task) -> Planned | UpscaleResult:
         decoded = first or task.read()

@@ -202,7 +202,7 @@ def resumed(trainer: Trainer, folder: Path) -> str:
     where = f"Resumed at iteration {trainer.progress.iteration}"
     if exact:
         return f"{where}."
-    if trainer.progress.since_iteration == trainer.progress.iteration:
+    if trainer.progress.since_iteration == trainer.progress.iteration > 0:
         return f"{where} from a compact state: Adam and the schedule begin anew."
     return f"{where}, on other devices: with other crops than it would have seen."
 

@@ -81,7 +81,15 @@ def test_batch(pictures):
 @needs_native
 def test_what_computes_little(tmp_path):
     (tmp_path / "mine.toml").write_text('preset = "fast"')
-    commands = "doctor", "cost", "cost --all", "cost mine.toml", "models show fast", "models verify"
+    commands = (
+        "doctor",
+        "cost",
+        "cost --all",
+        "cost mine.toml",
+        "models show fast",
+        "models verify",
+        "train fast --show",
+    )
     run(*commands, folder=tmp_path)
 
 

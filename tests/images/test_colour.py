@@ -99,6 +99,13 @@ def test_the_sum_of_colour_and_rest_is_rounded_and_clamped() -> None:
     assert list(render(image, picture).getchannel("R").tobytes()) == [plain, plain + 1, plain, 0, 255]
 
 
+def test_a_colour_profile_that_opens_and_cannot_convert_is_told_of_grey_as_of_colour() -> None:
+    damaged = SRGB.replace(b"rTRC", b"rXXX", 1)
+    for image in (photo(), photo().convert("L")):
+        picture = read_picture(encoded(image, "JPEG", icc_profile=damaged))
+        assert picture.icc_profile is None and "damaged" in picture.warnings[0]
+
+
 @pytest.mark.parametrize("icc", [b"rubbish", SRGB[:200], cmyk_profile((100, 128, 128)), grey_profile(2.2)])
 def test_profiles_that_do_not_fit_are_dropped_with_a_warning(icc: bytes) -> None:
     picture = read_with(icc)

@@ -9,7 +9,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from bidiffsr_cli.errors import InputError
-from bidiffsr_cli.images import encode, read_picture, render
+from bidiffsr_cli.images import avif, encode, read_picture, render
 from bidiffsr_cli.images.spaces import Coding, adobe_rgb, from_cicp, from_gamma, from_primaries, from_xyz
 
 from .samples import ADOBE_PRIMARIES, P3_PRIMARIES, SRGB_PRIMARIES, chunk, encoded, png, rgb_profile, unenlarged
@@ -278,6 +278,14 @@ def test_avif_with_code_points() -> None:
 def aperture(width: int, height: int, across: tuple[int, int], down: tuple[int, int]) -> bytes:
     """The middle of what is seen lies `across` and `down`, fractions, from the middle of what is stored."""
     return boxes(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, *across, *down))
+
+
+def test_the_facts_of_an_avif_may_stand_behind_its_pixels_but_not_behind_boxes_without_end() -> None:
+    whole = avif_coded(12, 13)
+    far = io.BytesIO(struct.pack(">I4s", (40 << 20) + 8, b"free") + bytes(40 << 20) + whole)
+    assert avif._meta(far) == avif._meta(io.BytesIO(whole)) != b""
+    endless = io.BytesIO(struct.pack(">I4s", 8, b"free") * 10**5)
+    assert avif._meta(endless) == b"" and endless.tell() < 10**5
 
 
 def test_the_clean_aperture_of_an_avif_is_what_is_read() -> None:

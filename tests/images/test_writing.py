@@ -224,8 +224,10 @@ def test_encoding_is_repeatable() -> None:
 def test_buffers_of_encoders_at_work_are_as_large_as_the_largest() -> None:
     before = ImageFile.MAXBLOCK
     one, other = writing._buffer_of(10**8), writing._buffer_of(10**7)
-    with other:
-        with one:
-            assert ImageFile.MAXBLOCK == 10**8
-        assert ImageFile.MAXBLOCK == 10**7
+    one.__enter__()
+    other.__enter__()
+    assert ImageFile.MAXBLOCK == 10**8
+    one.__exit__(None, None, None)  # which began first
+    assert ImageFile.MAXBLOCK == 10**7
+    other.__exit__(None, None, None)
     assert before == ImageFile.MAXBLOCK

@@ -5,31 +5,39 @@ import threading
 import torch
 
 from bidiffsr_cli.runtime import one_torch_thread, torch_threads
+from bidiffsr_cli.runtime.threads import in_threads
 
 
 def test_contexts_that_overlap_leave_every_thread_as_it_was():
     """Whichever ends first; a thread's setting is its own."""
-    inside, entered, outside = (threading.Event() for _ in range(3))
-    found = {}
+    entered, leave, found = threading.Event(), threading.Event(), {}
 
     def other():
         torch.set_num_threads(3)
-        inside.wait()
         with one_torch_thread():
             found["inside"] = torch.get_num_threads()
             entered.set()
-            outside.wait()
+            leave.wait(60)
             found["longer"] = torch.get_num_threads()
         found["after"] = torch.get_num_threads()
 
     with torch_threads(3):
-        thread = threading.Thread(target=other)
+        thread = threading.Thread(target=other, daemon=True)
         with one_torch_thread():
             assert torch.get_num_threads() == 1
             thread.start()
-            inside.set()
-            entered.wait()
+            assert entered.wait(60)
         assert torch.get_num_threads() == 3
-        outside.set()
-        thread.join()
+        leave.set()
+        thread.join(60)
     assert found == {"inside": 1, "longer": 1, "after": 3}
+
+
+def test_a_context_within_another_ends_with_the_outer_one():
+    with torch_threads(3):
+        with one_torch_thread():
+            with one_torch_thread():
+                pass
+            assert torch.get_num_threads() == 1
+            assert list(in_threads([lambda: [torch.get_num_threads()]], 1)) == [1]
+        assert torch.get_num_threads() == 3
