@@ -170,7 +170,8 @@ class Runtime:
         """
         done = 0
         while done < len(items):
-            batch, results = items[done : done + self.fitting.get(at_once, at_once)], list[Result]()
+            batch = items[done : done + self.fitting.get(at_once, at_once)]
+            results: list[Result] = []
             try:
                 results = task(batch)
             except DeviceError:

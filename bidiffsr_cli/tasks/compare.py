@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError, check_least
 from ..text import counted
-from .files import Files, check_files, check_names, several
+from .files import Files, check_files, check_names, label_of, several
 from .listener import SILENT, Listener, as_function
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _check(sources: Sequence[Path], everything: Sequence[Path], labels: Sequence
 
 def _labels(sources: Sequence[Path]) -> list[str]:
     """Names without suffix where they differ, else whole paths."""
-    names = [path.resolve().name if path.is_dir() else path.stem for path in sources]
+    names = [label_of(path) for path in sources]
     return names if len(set(names)) == len(names) else [str(path) for path in sources]
 
 

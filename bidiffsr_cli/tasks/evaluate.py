@@ -30,7 +30,7 @@ from ..options import UpscaleOptions
 from ..reports import check_report
 from ..reports.evaluation import as_page, as_text
 from ..runtime import Machine, Runtime, choose_runtime, environment
-from .files import check_folder, several
+from .files import check_folder, label_of, several
 from .listener import SILENT, Listener, as_function, load_resolver
 
 JOURNAL = "scores.jsonl"
@@ -134,7 +134,7 @@ def run(request: EvaluateRequest, listener: Listener = SILENT) -> Evaluation:
     runtimes = [choose_runtime(request.machine)]
     subjects: list[Subject] = [Bicubic()]
     if sr is not None:
-        subjects.append(Finished(request.label or (sr.absolute().name if sr.is_dir() else sr.stem)))
+        subjects.append(Finished(request.label or label_of(sr)))
     else:
         models = list(_models(request, listener))
         runtimes = [model.resolver.runtime for model in models] or runtimes

@@ -257,6 +257,11 @@ def check_folder(folder: Path, *, ours: Sequence[str]) -> None:
         raise OutputError(f"'{folder}' holds other files.", "Choose a new folder with -o.")
 
 
+def label_of(path: Path) -> str:
+    """What a folder of pictures, or a picture, is called: its name, of a picture without suffix."""
+    return Path(os.path.abspath(path)).name if path.is_dir() else path.stem  # noqa: PTH100 - resolve follows links
+
+
 def is_dir(name: str) -> bool:
     """Whether there is a folder of this name; unlike Path's, false for whatever the system makes of odd names."""
     return os.path.isdir(name)  # noqa: PTH112

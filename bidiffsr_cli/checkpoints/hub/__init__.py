@@ -9,3 +9,19 @@
 from .client import is_offline, missing_error
 from .files import CachedModel, cached_file, cached_models, check_cached, commit_of, download, remove, upload
 from .names import DEFAULT_FILE, DEFAULT_REVISION, HubFile
+
+__all__ = [
+    "DEFAULT_FILE",
+    "DEFAULT_REVISION",
+    "CachedModel",
+    "HubFile",
+    "cached_file",
+    "cached_models",
+    "check_cached",
+    "commit_of",
+    "download",
+    "is_offline",
+    "missing_error",
+    "remove",
+    "upload",
+]
