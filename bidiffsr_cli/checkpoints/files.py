@@ -17,7 +17,7 @@ from ..configs import ModelConfig
 from ..errors import CheckpointError
 from ..ops import Array
 from .header import FORMAT, FORMAT_VERSION, METADATA, read_header, refusals, sha256_of
-from .packed import FLOAT_TYPES, read_arrays, read_packed
+from .packed import FLOAT_TYPES, SCALE, read_arrays, read_packed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..networks.unet import UNet
     from .header import Header
 
+EIGHT_BITS = ("upsamplers",)
+"""Layers whose weights 8 bits are enough for: what they add to a picture is small."""
 NORMS = ("stem", "norm", "norm1", "norm2", "head_norm")
 EXACT = (*NORMS, "tar", "taa")
 """Layers whose values reach a sign next, so that rounding them may flip it; training keeps them in float32."""
@@ -152,15 +154,16 @@ def serialize_float(checkpoint: Checkpoint) -> bytes:
     return _serialize(to_upstream(checkpoint.build().state_dict(), checkpoint.config), checkpoint, "float")
 
 
-def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> bytes:
+def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = (), eight_bits: Collection[str] = ()) -> bytes:
     """The bytes of a packed checkpoint file.
 
     What is not binary is stored as float16, scales apart; where that would change pictures (a value rounded before a
-    sign can flip it), parts can be kept in float32.
+    sign can flip it), parts can be kept in float32, and where less is enough, convolutions' weights can have 8 bits.
 
     Args:
         checkpoint: what to pack.
         float32: names of layers that keep float32, at any depth: "stem", "norm1", "tar", "taa", "time", ...
+        eight_bits: names of layers whose convolutions' weights get 8 bits, likewise, and each output a scale.
 
     Raises:
         CheckpointError: the method has nothing that could be packed.
@@ -175,9 +178,25 @@ def serialize_packed(checkpoint: Checkpoint, float32: Collection[str] = ()) -> b
     for name, tensor in checkpoint.build_packed().state_dict().items():
         *layers, kind = name.split(".")
         exact = kind in ("sign", "alpha") or bool(set(layers) & set(float32))
+        if kind == "weight" and tensor.ndim == 4 and set(layers) & set(eight_bits) and bool(tensor.isfinite().all()):
+            tensors[name], tensors[name + SCALE] = _levels(tensor)
+            continue
         half = tensor.half()
         tensors[name] = tensor if exact or not bool(half.isfinite().all()) else half
     return _serialize(tensors, checkpoint, "packed")
+
+
+def _levels(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A convolution's weights as whole numbers from -127 to 127, and what each output's count, float32.
+
+    The scales have 16 bits that count, so that 127 of them are a float32: what is read packs to the same file again.
+    """
+    import torch
+
+    most = weight.flatten(1).abs().amax(1)
+    scale = ((most / 127).view(torch.int32) & -256).view(torch.float32)
+    levels = weight / torch.where(scale > 0, scale, torch.inf)[:, None, None, None]
+    return levels.round().clamp(-127, 127).to(torch.int8), scale
 
 
 def _serialize(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, storage: str) -> bytes:

@@ -19,7 +19,7 @@ from ..errors import CheckpointError, ModelError, check_no_pointer
 
 FORMAT = "bidiffsr"
 FORMAT_VERSION = "1"
-BYTES = {"F32": 4, "F16": 2, "U8": 1}
+BYTES = {"F32": 4, "F16": 2, "I8": 1, "U8": 1}
 """Types of our tensors -> bytes of a number."""
 METADATA = ("format", "format_version", "storage", "config", "license", "origin")
 LONGEST_HEADER = 1 << 20
@@ -37,7 +37,7 @@ class Entry:
     """What a header says of a tensor.
 
     Attributes:
-        dtype: F32, F16, U8, or something that is none of ours.
+        dtype: F32, F16, I8, U8, or something that is none of ours.
         shape: as long as `dtype` is one of ours, of as many numbers as lie in its place.
         first, last: its place in the file, bytes from its beginning; the last one is not in it.
     """

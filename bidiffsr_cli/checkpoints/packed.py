@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..configs import ModelConfig
 from ..errors import CheckpointError
@@ -15,8 +15,10 @@ from .header import Entry, Header, no_whole_file
 
 FLOAT_TYPES = ("F32", "F16")
 """Types of tensors that are neither signs nor scales."""
-TYPES = {"sign": ("U8",), "alpha": ("F32",)}
-"""Types of these."""
+TYPES = {"sign": ("U8",), "alpha": ("F32",), "weight": (*FLOAT_TYPES, "I8")}
+"""Types of tensors with these last names, in packed files."""
+SCALE = ".scale"
+"""Behind the name of a tensor of 8 bits: what its rows count."""
 Expected = Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
 """What tensors there should be: name -> (shape, admitted types)."""
 
@@ -40,15 +42,23 @@ def read_packed(path: Path, header: Header) -> dict[str, Array]:
 
 
 def read_arrays(path: Path, header: Header, expected: Expected) -> dict[str, Array]:
-    """The tensors of a file by their names in it; float16 becomes float32.
+    """The tensors of a file by their names in it; float16 and 8 bits become float32.
 
     Raises:
         CheckpointError: they are not exactly the expected ones, or hold something that is no finite number.
     """
-    _check_entries(header.entries, expected)
+    _check_entries(header.entries, dict(_with_scales(expected, header.entries)))
     _check_places(header)
     with path.open("rb") as file:
-        return {name: _read(file, name, header.entries[name]) for name in expected}
+        return {name: _read(file, name, header.entries) for name in expected}
+
+
+def _with_scales(expected: Expected, entries: Mapping[str, Entry]) -> Iterator[tuple[str, Any]]:
+    """What there should be where some tensors are of 8 bits: a scale for each of their rows besides."""
+    for name, (shape, dtypes) in expected.items():
+        yield name, (shape, dtypes)
+        if "I8" in dtypes and name in entries and entries[name].dtype == "I8":
+            yield name + SCALE, (shape[:1], ("F32",))
 
 
 def _check_entries(entries: Mapping[str, Entry], expected: Expected) -> None:
@@ -75,14 +85,17 @@ def _check_places(header: Header) -> None:
         end = last
 
 
-def _read(file: BinaryIO, name: str, entry: Entry) -> Array:
-    """A tensor; float16 becomes float32."""
+def _read(file: BinaryIO, name: str, entries: Mapping[str, Entry]) -> Array:
+    """A tensor; float16 and 8 bits become float32."""
+    entry = entries[name]
     octets = bytearray(entry.nbytes)
     file.seek(entry.first)
     if file.readinto(octets) != len(octets):  # type: ignore[attr-defined]
         raise no_whole_file("it became shorter while it was read")
     if entry.dtype == "U8":
         return Array(entry.shape, "uint8", octets)
+    if entry.dtype == "I8":
+        return Array(entry.shape, "float32", _scaled(octets, _read(file, name + SCALE, entries)))
     values, strange = _floats(octets, half=entry.dtype == "F16")
     if strange:
         raise CheckpointError(f"tensor {name} holds values that are not finite.")
@@ -102,6 +115,18 @@ def _floats(octets: bytearray, *, half: bool) -> tuple[bytearray, bool]:
     read = torch.frombuffer(octets, dtype=torch.float16 if half else torch.float32)
     torch.frombuffer(values, dtype=torch.float32).copy_(read)
     return values, not bool(read.isfinite().all())
+
+
+def _scaled(levels: bytearray, scales: Array) -> bytearray:
+    """Whole numbers of 8 bits times their row's scale, as float32; by torch where there is no engine."""
+    if native.why_unavailable() is None:
+        return native.read_levels(levels, scales)
+    import torch
+
+    values = bytearray(4 * len(levels))
+    rows = torch.frombuffer(levels, dtype=torch.int8).reshape(scales.size, -1)
+    torch.frombuffer(values, dtype=torch.float32).copy_((rows * scales.tensor()[:, None]).flatten())
+    return values
 
 
 def _check_binary_convs(arrays: Mapping[str, Array], config: ModelConfig) -> None:

@@ -29,7 +29,7 @@ from .packing import row_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABI = 9
+ABI = 10
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
@@ -167,6 +167,15 @@ def read_floats(octets: bytearray, *, half: bool) -> tuple[bytearray, int]:
         return values, -1
     source, target = (ctypes.byref(ctypes.c_char.from_buffer(place)) for place in (octets, values))
     return values, library().bidiffsr_read_floats(source, half, count, target)
+
+
+def read_levels(levels: bytearray, scales: Array) -> bytearray:
+    """Whole numbers of 8 bits, as many for each scale, times their scale, as float32 in memory."""
+    values = bytearray(4 * len(levels))
+    if values:
+        source, target = (ctypes.byref(ctypes.c_char.from_buffer(place)) for place in (levels, values))
+        library().bidiffsr_read_levels(source, scales.address, scales.size, len(levels) // scales.size, target)
+    return values
 
 
 def peak_rate(isa: str) -> float:
@@ -423,6 +432,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bidiffsr_noise": (_I32, [ctypes.c_uint64, _I32, _I32, _I32, _I32, _P]),
     "bidiffsr_enlarge": (_I32, [_P, _P, _P, _P]),
     "bidiffsr_read_floats": (_I64, [_P, _I32, _I64, _P]),
+    "bidiffsr_read_levels": (None, [_P, _P, _I64, _I64, _P]),
     "bidiffsr_peak_rate": (_F64, [_I32]),
     "bidiffsr_clock_rate": (_F64, []),
 }

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ..atomic import sweep, write_atomic
-from ..checkpoints.files import EXACT, Checkpoint, serialize_float, serialize_packed
+from ..checkpoints.files import EIGHT_BITS, EXACT, Checkpoint, serialize_float, serialize_packed
 from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
 from .config import TrainConfig
@@ -173,7 +173,7 @@ def publish(trainer: Trainer, outputs: Outputs) -> LogLine:
         checkpoint = replace(checkpoint, origin=f"{checkpoint.origin} Scores: {json.dumps(scores)}")
     float32 = serialize_float(checkpoint)
     packs = not checkpoint.config.network.why_not_packed
-    model = serialize_packed(checkpoint, EXACT) if packs else float32
+    model = serialize_packed(checkpoint, EXACT, EIGHT_BITS) if packs else float32
     write_atomic(model, outputs.folder / "model.safetensors", overwrite=True)
     write_atomic(float32, outputs.folder / "weights.safetensors", overwrite=True)
     return {"iteration": trainer.progress.iteration, "seconds": trainer.progress.seconds, "scores": scores}

@@ -58,14 +58,39 @@ def test_the_authors_files_have_no_upsampler():
 
 
 @pytest.mark.parametrize("config", [TINY, WITH_UPSAMPLER], ids=["", "upsampler"])
-@pytest.mark.parametrize("float32", [(), ("tar", "norm1", "norm2", "stem")])
-def test_float_packed_float_packed_is_a_fixed_point(float32, config, tmp_path):
-    packed = serialize_packed(random_checkpoint(config), float32)
+@pytest.mark.parametrize("parts", [((), ()), (("tar", "norm1", "norm2", "stem"), ()), ((), ("upsamplers", "qkv"))])
+def test_float_packed_float_packed_is_a_fixed_point(parts, config, tmp_path):
+    packed = serialize_packed(random_checkpoint(config), *parts)
     (tmp_path / "p.safetensors").write_bytes(packed)
     once = read_checkpoint(tmp_path / "p.safetensors")
     (tmp_path / "f.safetensors").write_bytes(serialize_float(once))
     twice = read_checkpoint(tmp_path / "f.safetensors")
-    assert serialize_packed(twice, float32) == packed
+    assert serialize_packed(twice, *parts) == packed
+
+
+@pytest.mark.parametrize("engine", [True, False])
+def test_convolutions_of_eight_bits(engine, tmp_path, monkeypatch):
+    """Each output's largest weight is 127 of its units; the others are within half a unit."""
+    checkpoint, path = random_checkpoint(WITH_UPSAMPLER), tmp_path / "p.safetensors"
+    name = "upsamplers.2.head.weight"
+    weight = checkpoint.state[name]
+    weight[0], weight[1] = 0, weight[1] * 1e-44  # nothing, and what is too small to be told from nothing
+    path.write_bytes(serialize_packed(checkpoint, eight_bits=("head",)))
+    if not engine:
+        monkeypatch.setattr(native, "why_unavailable", lambda: "it is not there")
+    read = read_checkpoint(path)
+    assert read.arrays.keys() == read_checkpoint(path).build_packed().state_dict().keys()
+    unit = weight.flatten(1).abs().amax(1)[:, None, None, None] / 127
+    assert bool(((read.state[name] - weight).abs() <= 0.501 * unit + 1e-43).all())
+    assert len(path.read_bytes()) < len(serialize_packed(checkpoint))
+    header, body = split(path.read_bytes())
+    for change, told in (
+        ({name: header[name] | {"dtype": "U8"}}, f"{name} has type U8"),
+        ({"stray.scale": header.pop(f"{name}.scale")}, f"{name}.scale is missing"),
+    ):
+        path.write_bytes(join(header | change, body))
+        with pytest.raises(CheckpointError, match=told):
+            read_checkpoint(path)
 
 
 def test_packed_network_computes_what_the_float_network_computes(tmp_path):

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 9  // raised with every change in here
+#define BIDIFFSR_ABI 10  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -214,6 +214,9 @@ BIDIFFSR_API int32_t bidiffsr_enlarge(const bidiffsr_network* network, const bid
 // Numbers of a file, `count` of them, little-endian float16 (half) or float32, as float32 in memory. Gives which is the
 // first that is not finite, or -1 where all are.
 BIDIFFSR_API int64_t bidiffsr_read_floats(const void* octets, int32_t half, int64_t count, float* values);
+
+// Numbers of 8 bits, rows of `count`, each times its row's scale.
+BIDIFFSR_API void bidiffsr_read_levels(const int8_t* levels, const float* scales, int64_t rows, int64_t count, float* values);
 
 // Binary multiply-adds per second of one core on registers alone: what the kernels could reach at best. And the
 // processor's clock, cycles per second. Both take some milliseconds.

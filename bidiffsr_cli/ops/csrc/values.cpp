@@ -43,3 +43,8 @@ int64_t bidiffsr_read_floats(const void* octets, int32_t half, int64_t count, fl
   const uint8_t* bytes = static_cast<const uint8_t*>(octets);
   return half ? read<2, float16_of>(bytes, count, values) : read<4, float32_of>(bytes, count, values);
 }
+
+void bidiffsr_read_levels(const int8_t* levels, const float* scales, int64_t rows, int64_t count, float* values) {
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t i = 0; i < count; i++) *values++ = float(*levels++) * scales[row];
+}
