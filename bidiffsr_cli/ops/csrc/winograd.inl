@@ -28,11 +28,11 @@ void winograd_input(const float* const* rows, int64_t channels, int64_t tiles, f
   for (int64_t tile = 0; tile < tiles; tile++) {
     const auto step = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       vf d[36];
-      for (int x = 0; x < 6; x++) {
+      UNROLL for (int x = 0; x < 6; x++) {
         UNROLL for (int y = 0; y < 6; y++) d[6 * y + x] = load<vf>(rows[y] + (4 * tile + x) * channels + c, n);
         to_winograd(d + x, 6);
       }
-      for (int y = 0; y < 6; y++) {
+      UNROLL for (int y = 0; y < 6; y++) {
         to_winograd(d + 6 * y, 1);
         UNROLL for (int x = 0; x < 6; x++) store(out + ((6 * y + x) * tiles + tile) * channels + c, d[6 * y + x], n);
       }
@@ -45,12 +45,12 @@ void winograd_output(const float* products, int64_t channels, int64_t tiles, flo
   for (int64_t tile = 0; tile < tiles; tile++)
     for (int64_t c = 0; c < channels; c += LANES) {
       vf made[24];
-      for (int x = 0; x < 6; x++) {
+      UNROLL for (int x = 0; x < 6; x++) {
         vf m[6];
         UNROLL for (int y = 0; y < 6; y++) m[y] = load<vf>(products + ((6 * y + x) * tiles + tile) * channels + c);
         from_winograd(m, 1, made + x, 6);
       }
-      for (int y = 0; y < 4; y++) {
+      UNROLL for (int y = 0; y < 4; y++) {
         vf row[4];
         from_winograd(made + 6 * y, 1, row, 1);
         UNROLL for (int x = 0; x < 4; x++) store(out + ((y * tiles + tile) * 4 + x) * channels + c, row[x]);
