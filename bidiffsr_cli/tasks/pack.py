@@ -31,7 +31,7 @@ from .listener import SILENT, Listener, as_function
 from .selftest import WINDOW, built_in_picture
 
 SCHEMA = "bidiffsr-pack/1"
-LEAST_SNR, GOOD_SNR = 40.0, 45.0
+LEAST_SNR, GOOD_SNR, GOOD_PSNR = 40.0, 45.0, 50.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class PackResult:
         source: the checkpoint that was read.
         output: the packed file.
         source_bytes, bytes: their sizes.
-        snr: how well the predictions of both agree, dB.
+        snr: how well the predictions of both agree, dB; of residuals as what they are in a picture.
     """
 
     source: Path
@@ -109,7 +109,8 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
 
     Rounding a value just before a sign may flip the sign: two forms of one network agree to 45 dB and more where few
     signs flip, and to 120 dB where none does. Upsamplers are stored in 8 bits and other numbers that no sign follows
-    directly in 16; of those that one follows only as many are kept in 32 bits as it takes to reach `GOOD_SNR`.
+    directly in 16; of those that one follows only as many are kept in 32 bits as it takes to reach `GOOD_SNR`, or
+    `GOOD_PSNR` where residuals are predicted, which are a small part of a picture.
 
     Returns:
         The bytes of the packed file, and how well the predictions agree, dB.
@@ -122,13 +123,15 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
     runtime = choose_runtime(Machine("cpu", "fp32"))
     by_scale = {int(scale): upsampler for scale, upsampler in trained.upsamplers.items()}
     expected = [*_predictions(checkpoint.config, trained, runtime), *_upsampled(by_scale)]
+    good = GOOD_PSNR if checkpoint.config.diffusion.residual_scale else GOOD_SNR
     everything = {part for name in checkpoint.state for part in name.split(".")}
     for float32 in (NORMS, EXACT, everything):
         data = serialize_packed(checkpoint, float32, () if float32 is everything else EIGHT_BITS)
         read = _read_back(data)
         predictions = _predictions(checkpoint.config, runtime.prepare(read), runtime)
-        snr = _snr(expected, [*predictions, *_upsampled(runtime.prepare_upsamplers(read))])
-        if snr >= GOOD_SNR:
+        found = [*predictions, *_upsampled(runtime.prepare_upsamplers(read))]
+        snr = _snr(expected, found, in_pictures=good == GOOD_PSNR)
+        if snr >= good:
             break
     if not snr >= LEAST_SNR:
         raise CheckpointError(
@@ -139,8 +142,8 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
 
 
 def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: Runtime) -> list[Tensor]:
-    """What a network predicts for the test picture, at one time step of each TaR/TaA group."""
-    scale = config.scales[0]
+    """What a network predicts for the test picture, at one time step of each TaR/TaA group; residuals as they count."""
+    scale, unit = config.scales[0], max((config.diffusion.residual_scale or {"": 1.0}).values())
     groups = math.lcm(config.network.tar_groups, config.network.taa_groups)
     side = max(WINDOW, config.network.multiple_of)
 
@@ -155,7 +158,7 @@ def _predictions(config: ModelConfig, network: Callable[..., Tensor], runtime: R
         for group in range(groups):
             t = config.diffusion.total_steps * (group + 1) // groups - 1
             noise = torch.randn(1, 3, side, side, generator=generator)
-            predictions.append(network(noise, seen, torch.tensor([t]), t).float())
+            predictions.append(unit * network(noise, seen, torch.tensor([t]), t).float())
     return predictions
 
 
@@ -166,12 +169,12 @@ def _upsampled(upsamplers: Mapping[int, Callable[[Tensor], Tensor]]) -> list[Ten
     return [bicubic(picture, scale) + upsampler(picture) for scale, upsampler in sorted(upsamplers.items())]
 
 
-def _snr(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """The lowest signal-to-noise ratio, dB."""
+def _snr(expected: Sequence[Tensor], found: Sequence[Tensor], *, in_pictures: bool) -> float:
+    """The lowest signal-to-noise ratio, dB; in pictures with white as the signal (PSNR)."""
     ratios = []
     for right, other in zip(expected, found, strict=True):
         power, noise = right.square().mean(), (right - other).square().mean()
-        ratios.append(power / noise.clamp_min(1e-20))
+        ratios.append((torch.ones_like(power) if in_pictures else power) / noise.clamp_min(1e-20))
     return float(10 * torch.log10(torch.stack(ratios).min()))
 
 
