@@ -19,6 +19,8 @@ TYPES = {"sign": ("U8",), "alpha": ("F32",), "weight": (*FLOAT_TYPES, "I8")}
 """Types of tensors with these last names, in packed files."""
 SCALE = ".scale"
 """Behind the name of a tensor of 8 bits: what its rows count."""
+LARGEST_SCALE = 2.0**120
+"""Of which 128 are still a float32."""
 Expected = Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
 """What tensors there should be: name -> (shape, admitted types)."""
 
@@ -95,8 +97,10 @@ def _read(file: BinaryIO, name: str, entries: Mapping[str, Entry]) -> Array:
     if entry.dtype == "U8":
         return Array(entry.shape, "uint8", octets)
     if entry.dtype == "I8":
-        return Array(entry.shape, "float32", _scaled(octets, _read(file, name + SCALE, entries)))
-    values, strange = _floats(octets, half=entry.dtype == "F16")
+        scales = _read(file, name + SCALE, entries)
+        values, strange = _scaled(octets, scales), max(map(abs, scales.numbers()), default=0.0) > LARGEST_SCALE
+    else:
+        values, strange = _floats(octets, half=entry.dtype == "F16")
     if strange:
         raise CheckpointError(f"tensor {name} holds values that are not finite.")
     return Array(entry.shape, "float32", values)

@@ -84,6 +84,10 @@ def test_convolutions_of_eight_bits(engine, tmp_path, monkeypatch):
     assert bool(((read.state[name] - weight).abs() <= 0.501 * unit + 1e-43).all())
     assert len(path.read_bytes()) < len(serialize_packed(checkpoint))
     header, body = split(path.read_bytes())
+    first, _ = header[f"{name}.scale"]["data_offsets"]
+    path.write_bytes(join(header, body[:first] + struct.pack("<f", 3e38) + body[first + 4 :]))
+    with pytest.raises(CheckpointError, match=f"{name} holds values that are not finite"):
+        read_checkpoint(path)
     for change, told in (
         ({name: header[name] | {"dtype": "U8"}}, f"{name} has type U8"),
         ({"stray.scale": header.pop(f"{name}.scale")}, f"{name}.scale is missing"),
