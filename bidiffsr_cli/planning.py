@@ -162,9 +162,11 @@ class Planner:
 
     def _canvas_memory(self, grid: Grid, options: UpscaleOptions, runtime: Runtime) -> int:
         """Bytes of everything that is as large as the result: canvases, a row of windows, and the finished picture."""
-        canvases = 2  # x_t and the prediction
+        drawn = self.steps(options) > self.config.diffusion.free_steps
+        canvases = 2 if drawn else 0  # x_t and the prediction
         canvases += self.config.network.upsampler is not None  # what it made
-        canvases += options.sampler != "ddim" or options.eta > 0  # fresh noise, or the x_0 before
-        canvases += options.color_fix == "lowfreq" and runtime.isa is None  # the correction
+        canvases += drawn and (options.sampler != "ddim" or options.eta > 0)  # fresh noise, or the x_0 before
+        canvases += runtime.isa is None and not drawn  # zeros
+        canvases += options.color_fix == "lowfreq" and (runtime.isa is None or not drawn)  # the correction
         pictures = 2 + (options.alpha == "model")  # levels and the image of them; colours wait for the transparency
         return (12 * (canvases * grid.height + 2 * grid.tile_height) + 4 * pictures * grid.height) * grid.width

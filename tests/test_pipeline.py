@@ -286,6 +286,23 @@ def largest_jump(image: Image.Image, axis: int) -> float:
     return float((profile.diff() - profile.diff().mean()).abs().max())
 
 
+@pytest.mark.parametrize("color_fix", ["none", "lowfreq"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp-2m"])
+def test_a_step_by_the_mean_is_up_whatever_the_noise(resolver, small, sampler, color_fix):
+    assert resolver.config.diffusion.free_steps == 1
+    options = {"steps": 1, "sampler": sampler, "color_fix": color_fix}
+    one, other = (resolver.upscale(small, seed=seed, **options).image for seed in (0, 1))
+    assert one.tobytes() == other.tobytes()
+    assert len(one.getcolors(one.width * one.height)) > 100
+    plain = resolver.upscale(small, **options, temperature=0.0).image
+    assert one.tobytes() == plain.tobytes()
+    if color_fix == "none":
+        low_res = to_tensor(small)
+        up = Enlarged(low_res, 2, 2 * small.height, 2 * small.width, resolver.config.diffusion, resolver.upsamplers[2])
+        expected = up.crop(0, 0, 2 * small.height, 2 * small.width)
+        assert (to_tensor(one) - expected).abs().max() <= 0.51 / 255
+
+
 def test_windows_that_disagree_give_way_smoothly(fast):
     """Where neighbours differ by d, the steepest step is that of a raised cosine, pi/2 d/overlap, and not d."""
     diffusion = dataclasses.replace(fast.config.diffusion, residual_by_detail=None)  # else flat stays flat

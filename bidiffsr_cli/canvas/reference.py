@@ -69,14 +69,17 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
                 band *= noise_gain(up.around(top, 0, *band.shape[1:]), plan.scale, config)
         return field
 
-    x0 = SAMPLERS[options.sampler](
-        predict,
-        noise(0).mul_(plan.temperature),
-        diffusion.levels,
-        parameterization(config),
-        eta=options.eta,
-        noise=lambda step: noise(step + 1),
-    )
+    if any(asks_network(config, level) for level in diffusion.levels[:-1]):
+        x0 = SAMPLERS[options.sampler](
+            predict,
+            noise(0).mul_(plan.temperature),
+            diffusion.levels,
+            parameterization(config),
+            eta=options.eta,
+            noise=lambda step: noise(step + 1),
+        )
+    else:
+        x0 = low_res.new_zeros(3, grid.height, grid.width)  # whatever the noise
     if config.target == "residual":
         _add_to_residual(x0, up)
     width, height = plan.output_size

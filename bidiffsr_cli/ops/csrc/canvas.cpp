@@ -409,6 +409,7 @@ class Canvas {
   }
 
   void run() {
+    if (e.step_count == 1 && by_mean(e.levels[0])) return finish();  // x_0 is 0, whatever the noise
     x = noise(0, float(e.temperature));
     Field last_x0;
     double last_step = INFINITY;
@@ -439,6 +440,9 @@ class Canvas {
     return field;
   }
 
+  // Whether a step from a level asks no network.
+  bool by_mean(const bidiffsr_level& level) const { return d.first_by_mean && !level.alpha; }
+
   // ---- One look of the network at every window ----
 
   struct Row {  // of windows, until all of it is there
@@ -449,7 +453,7 @@ class Canvas {
   void predict(const bidiffsr_level& level) {
     if (!prediction) prediction = scratch<float>(size);
     over_rows([&](float* row) { memset(row, 0, width * sizeof(float)); });
-    if (d.first_by_mean && !level.alpha) return;  // x_0 and the prediction of v are 0
+    if (by_mean(level)) return;  // x_0 and the prediction of v are 0
     rows.clear();
     rows.resize(e.row_count);
     for (Row& row : rows) row.missing = e.column_count;
@@ -600,9 +604,11 @@ class Canvas {
   // x_0 to the picture, without what fills the canvas up.
   void finish() {
     prediction.reset();
+    const bool drawn = bool(x);
+    if (e.match_low_frequencies && !drawn) x = scratch<float>(size);  // where the picture is while it is looked at
     const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width;
     over_parts(e.threads, high, wide, [&](const Part& part) {
-      Floats values = picture(part);
+      Floats values = picture(part, drawn);
       if (!e.match_low_frequencies) return give(part, values);
       for (int64_t y = 0; y < 3 * part.height; y++)
         memcpy(at(y / part.height, part.top + y % part.height) + part.left, values.data() + y * part.width,
@@ -623,11 +629,16 @@ class Canvas {
     });
   }
 
-  // A part of the picture, 3×height×width in [0, 1]: up + s r where x_0 is the residual.
-  Floats picture(const Part& part) const {
+  // A part of the picture, 3×height×width in [0, 1]: up + s r where x_0 is the residual; x holds x_0 where it was drawn,
+  // else x_0 is 0.
+  Floats picture(const Part& part, bool drawn) const {
     const int64_t area = part.height * part.width;
-    Floats values(3 * area), gain(d.residual && d.residual_by_detail > 0 ? area : 0);
+    Floats values(3 * area), gain(drawn && d.residual && d.residual_by_detail > 0 ? area : 0);
     if (d.residual) known.up.crop(part.top, part.left, part.height, part.width, values.data());
+    if (!drawn) {
+      for (float& value : values) value = clamped(value);
+      return values;
+    }
     if (!gain.empty()) known.residual_gain(part, gain.data());
     for (int64_t plane = 0; plane < 3; plane++)
       for (int64_t y = 0; y < part.height; y++) {
