@@ -77,8 +77,8 @@ def pack(
       bidiffsr models pack weights.safetensors -o mine.safetensors
 
     Takes a run's folder (its averaged weights), or a float checkpoint. Signs take
-    a bit each, other numbers 16 or 32. The file is written only if it predicts for
-    a built-in picture what the float weights do.
+    a bit each, other numbers 8, 16 or 32. The file is written only if it predicts
+    for a built-in picture what the float weights do.
     """
     messages.configure()
     from ..tasks.pack import PackRequest, run

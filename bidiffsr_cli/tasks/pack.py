@@ -31,7 +31,8 @@ from .listener import SILENT, Listener, as_function
 from .selftest import WINDOW, built_in_picture
 
 SCHEMA = "bidiffsr-pack/1"
-LEAST_SNR, GOOD_SNR, GOOD_PSNR = 40.0, 45.0, 50.0
+OF_PREDICTIONS, OF_PICTURES = (40.0, 45.0), (45.0, 50.0)
+"""How well two forms must agree at least, and from where on no more bits are spent, dB."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
 
     Rounding a value just before a sign may flip the sign: two forms of one network agree to 45 dB and more where few
     signs flip, and to 120 dB where none does. Upsamplers are stored in 8 bits and other numbers that no sign follows
-    directly in 16; of those that one follows only as many are kept in 32 bits as it takes to reach `GOOD_SNR`, or
-    `GOOD_PSNR` where residuals are predicted, which are a small part of a picture.
+    directly in 16; of those that one follows only as many are kept in 32 bits as it takes to agree well
+    enough: in predictions, or in pictures where residuals are predicted, which are a small part of one.
 
     Returns:
         The bytes of the packed file, and how well the predictions agree, dB.
@@ -123,20 +124,21 @@ def pack_and_test(checkpoint: Checkpoint) -> tuple[bytes, float]:
     runtime = choose_runtime(Machine("cpu", "fp32"))
     by_scale = {int(scale): upsampler for scale, upsampler in trained.upsamplers.items()}
     expected = [*_predictions(checkpoint.config, trained, runtime), *_upsampled(by_scale)]
-    good = GOOD_PSNR if checkpoint.config.diffusion.residual_scale else GOOD_SNR
+    in_pictures = checkpoint.config.diffusion.target == "residual"
+    least, good = OF_PICTURES if in_pictures else OF_PREDICTIONS
     everything = {part for name in checkpoint.state for part in name.split(".")}
     for float32 in (NORMS, EXACT, everything):
         data = serialize_packed(checkpoint, float32, () if float32 is everything else EIGHT_BITS)
         read = _read_back(data)
         predictions = _predictions(checkpoint.config, runtime.prepare(read), runtime)
         found = [*predictions, *_upsampled(runtime.prepare_upsamplers(read))]
-        snr = _snr(expected, found, in_pictures=good == GOOD_PSNR)
+        snr = _snr(expected, found, in_pictures=in_pictures)
         if snr >= good:
             break
-    if not snr >= LEAST_SNR:
+    if not snr >= least:
         raise CheckpointError(
             f"The packed weights predict something else than the float ones (they agree to {snr:.1f} dB).",
-            f"At least {LEAST_SNR:.0f} dB are right; nothing was written.",
+            f"At least {least:.0f} dB are right; nothing was written.",
         )
     return data, snr
 
