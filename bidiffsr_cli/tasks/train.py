@@ -170,6 +170,7 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
     from .. import runtime
     from ..reports.training import LogTeller
     from ..training.crops import CropSampler
+    from ..training.initial import check_upsampler
     from ..training.processes import joined, launched, local_processes, rank
     from ..training.run import COMPACT, Outputs, describe_data, prepare_folder, resumed, train_run
     from ..training.state import choose_bit_widths
@@ -196,6 +197,8 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
         )
         if request.resume:
             listener.message(resumed(trainer, folder))
+        else:
+            check_upsampler(trainer.network, weights or {}, config.loss)
         outputs = Outputs(
             folder,
             describe_data(dataset, config),

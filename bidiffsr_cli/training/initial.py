@@ -44,19 +44,27 @@ def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoi
     return weights
 
 
-def load_weights(network: UNet, weights: Mapping[str, Tensor], loss: LossConfig) -> None:
-    """Load initial weights, of which those of upsamplers may be missing; of none at all the network stays as it is.
+def load_weights(network: UNet, weights: Mapping[str, Tensor]) -> None:
+    """Load initial weights, of which those of upsamplers may be missing; of none at all the network stays as it is."""
+    if weights:
+        fresh = network.state_dict()
+        network.load_state_dict({**weights, **{name: fresh[name] for name in _begin_anew(network, weights)}})
+
+
+def check_upsampler(network: UNet, weights: Mapping[str, Tensor], loss: LossConfig) -> None:
+    """Refuse a run that begins with these weights and would never train its upsampler.
 
     Raises:
-        UsageError: an upsampler would never be trained.
+        UsageError: it has none to begin with, and no batches are the upsampler's.
     """
-    fresh = network.state_dict()
-    begins = [name for name in fresh if name.startswith("upsamplers.") and name not in weights]
-    if begins and not loss.upsampler:
+    if _begin_anew(network, weights) and not loss.upsampler:
         hint = "Set loss.upsampler, or begin with a model that has one."
         raise UsageError("The run would never train its upsampler.", hint)
-    if weights:
-        network.load_state_dict({**weights, **{name: fresh[name] for name in begins}})
+
+
+def _begin_anew(network: UNet, weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the upsamplers' weights that are not among those to begin with."""
+    return [name for name in network.state_dict() if name.startswith("upsamplers.") and name not in weights]
 
 
 def _weights(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
             network = UNet(config.model.network, config.model.condition_channels)
-        load_weights(network, weights or {}, config.loss)
+        load_weights(network, weights or {})
         for block in network.modules():
             if isinstance(block, ResBlock):
                 block.dropout = config.loss.dropout

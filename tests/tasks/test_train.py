@@ -65,6 +65,25 @@ def test_a_run_is_stopped_from_another_thread_and_resumed(tmp_path: Path, notes:
         bidiffsr_cli.train("smoke", data=[PHOTO], changes=CHANGES, **where)
 
 
+def test_an_upsampler_has_to_be_trained_or_begun_with(tmp_path: Path) -> None:
+    """A run whose upsampler stays as a model has it can be resumed, too: its state has the upsampler."""
+    upsampler = ["model.network.upsampler={channels=4, blocks={2=1, 4=1}}", "loss.last=0", "loss.grid=0.5"]
+    ours = {"data": [PHOTO], "cache": tmp_path / "cache", "machine": Machine("cpu", threads=1)}
+    frozen = {**ours, "changes": [*CHANGES, *upsampler, "loss.upsampler=0"]}
+    with pytest.raises(UsageError, match="never train its upsampler"):
+        bidiffsr_cli.train("smoke", output=tmp_path / "never", iterations=1, **frozen)
+
+    changes = [*CHANGES, *upsampler, "loss.upsampler=0.5"]
+    bidiffsr_cli.train("smoke", output=tmp_path / "first", iterations=2, **{**ours, "changes": changes})
+    first = tmp_path / "first" / "weights.safetensors"
+    bidiffsr_cli.train("smoke", init=str(first), output=tmp_path / "then", iterations=1, **frozen)
+    where = {"output": tmp_path / "then", "cache": tmp_path / "cache", "machine": Machine("cpu", threads=1)}
+    assert bidiffsr_cli.train(resume=True, iterations=2, **where).iteration == 2
+    before, after = (read_checkpoint(path).state for path in (first, tmp_path / "then" / "weights.safetensors"))
+    same = {name: bool((before[name] == after[name]).all()) for name in before}
+    assert all(equal for name, equal in same.items() if name.startswith("upsamplers.")) and not all(same.values())
+
+
 def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "holiday.txt").write_text("mine")

@@ -145,11 +145,6 @@ def test_an_upsampler_learns_to_enlarge(make):
     assert loss() < 0.95 * at_bicubic
 
 
-def test_an_upsampler_that_would_never_be_trained_is_refused(make):
-    with pytest.raises(UsageError, match="never train its upsampler"):
-        make(UPSAMPLING, "loss.upsampler=0")
-
-
 def test_the_learning_rate_follows_the_run(make):
     trainer = make("run.iterations=100", "optimizer.warmup=10", "optimizer.decay=0.5", "optimizer.lr=1.0")
     rates = []
