@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0.dev0"  # the only place that has it
+__version__ = "0.2.0"  # the only place that has it
 if TYPE_CHECKING:
     from .checkpoints.models import load_checkpoint as load_checkpoint
     from .enlarging import Writing as Writing
