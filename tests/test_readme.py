@@ -28,9 +28,9 @@ def of(page: Path) -> str:
 @pytest.mark.parametrize("model", catalog(), ids=lambda model: model.name)
 @pytest.mark.parametrize("page", [README, ROOT / "weights" / "README.md"], ids=["README", "weights"])
 def test_scores(page: Path, model: CatalogEntry) -> None:
-    """What `.ci/figures` wrote has not been changed by hand."""
+    """The scores that `.ci/figures` wrote have not been changed by hand."""
     _, marker, table = of(page).partition(f"<!-- scores: {model.name} -->\n")
-    if not marker and page == README:
+    if not marker and page == README and model != catalog()[0]:
         pytest.skip("in the model card alone")
     lines = table.partition("\n\n")[0].splitlines()[2:]
     assert len(lines) == sum(map(len, model.scores.values()))

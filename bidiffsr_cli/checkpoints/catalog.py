@@ -29,7 +29,7 @@ class CatalogEntry:
         summary: One sentence.
         license: Of the weights.
         bf16_psnr: Of pictures in bf16 against those in fp32, dB: the least over the test set's pictures, scales, steps.
-        fp16_psnr: Likewise of fp16 in plain torch, after one step; see `networks/README.md`.
+        fp16_psnr: Likewise of fp16 in plain torch, where the network was asked once; see `networks/README.md`.
         scores: test set -> scale -> steps -> metric -> value.
         sources: where the file is to be had, the best first: "bundled", or ORG/REPO@COMMIT:FILE on the Hub.
         suits: "compressed" if it is made for pictures that are visibly compressed; empty for others.
