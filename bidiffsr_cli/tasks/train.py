@@ -186,6 +186,8 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
         parts = device.type == "cpu" and not launched() and not config.loss.dropout
         cores = request.machine.threads or runtime.default_threads()
         weights = _initial_weights(request, config, listener)
+        if not request.resume:
+            check_upsampler(config, weights or {})
         dataset = _dataset(request, config, listener)
         trainer = Trainer(
             config,
@@ -197,8 +199,6 @@ def run(request: TrainRequest, listener: Listener = SILENT) -> TrainResult:
         )
         if request.resume:
             listener.message(resumed(trainer, folder))
-        else:
-            check_upsampler(trainer.network, weights or {}, config.loss)
         outputs = Outputs(
             folder,
             describe_data(dataset, config),

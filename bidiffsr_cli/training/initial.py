@@ -12,7 +12,7 @@ from ..configs import ModelConfig
 from ..errors import UsageError
 from ..networks.latent_conv import latent_names
 from ..networks.unet import UNet, meta_network
-from .config import LossConfig
+from .config import TrainConfig
 
 
 def initial_weights(config: ModelConfig, model: Checkpoint, magnitudes: Checkpoint | None = None) -> dict[str, Tensor]:
@@ -51,13 +51,13 @@ def load_weights(network: UNet, weights: Mapping[str, Tensor]) -> None:
         network.load_state_dict({**weights, **{name: fresh[name] for name in _begin_anew(network, weights)}})
 
 
-def check_upsampler(network: UNet, weights: Mapping[str, Tensor], loss: LossConfig) -> None:
+def check_upsampler(config: TrainConfig, weights: Mapping[str, Tensor]) -> None:
     """Refuse a run that begins with these weights and would never train its upsampler.
 
     Raises:
         UsageError: it has none to begin with, and no batches are the upsampler's.
     """
-    if _begin_anew(network, weights) and not loss.upsampler:
+    if not config.loss.upsampler and _begin_anew(meta_network(config.model), weights):
         hint = "Set loss.upsampler, or begin with a model that has one."
         raise UsageError("The run would never train its upsampler.", hint)
 

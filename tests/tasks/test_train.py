@@ -72,6 +72,7 @@ def test_an_upsampler_has_to_be_trained_or_begun_with(tmp_path: Path) -> None:
     frozen = {**ours, "changes": [*CHANGES, *upsampler, "loss.upsampler=0"]}
     with pytest.raises(UsageError, match="never train its upsampler"):
         bidiffsr_cli.train("smoke", output=tmp_path / "never", iterations=1, **frozen)
+    assert not (tmp_path / "cache").exists(), "pictures were decoded first"
 
     changes = [*CHANGES, *upsampler, "loss.upsampler=0.5"]
     bidiffsr_cli.train("smoke", output=tmp_path / "first", iterations=2, **{**ours, "changes": changes})
