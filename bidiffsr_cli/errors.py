@@ -13,7 +13,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/"
 LFS_HINT = "Fetch that: git lfs pull"
 NO_MEMORY = re.compile(
     r"out of memory|out_of_(host|device)_memory|out_of_resources|allocate memory|alloc(ation)?_?failed|bad_alloc"
-    r"|invalid buffer size",
+    r"|invalid buffer size|failed to map segment",
     re.IGNORECASE,
 )
 """How torch's allocators say so, and what computes for it: C++, CUDA, cuDNN, cuBLAS, AMD's twins of them, SYCL, MPS."""
@@ -92,7 +92,7 @@ def check_no_pointer(path: Path) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, in any of the ways in which Python and torch say so."""
-    told_by_torch = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+    told_by_torch = isinstance(error, RuntimeError | ImportError) and NO_MEMORY.search(str(error)) is not None
     return isinstance(error, MemoryError) or told_by_torch or type(error).__name__ == "OutOfMemoryError"
 
 

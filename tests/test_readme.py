@@ -1,6 +1,7 @@
 """The documents: what they say of models, commands, rooms and files is so, and what they show can be run."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,16 @@ def test_every_command_is_told() -> None:
 
     for command in app.registered_commands:
         assert f"bidiffsr {command.name}" in of(README)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_tables_end_where_they_seem_to(page: Path) -> None:
+    """A line right below a table would be a row of it, whatever it is."""
+    lines = of(page).splitlines()
+    for above, line in pairwise(lines):
+        assert not (above.startswith("|") and line and not line.startswith("|")), line
+    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"\|[-:| ]+\|", line) and "-" in line]
+    assert all(index < 2 or not lines[index - 2].startswith("|") for index in rules)
 
 
 def test_the_readme_is_short() -> None:

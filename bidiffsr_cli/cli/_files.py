@@ -45,6 +45,12 @@ def _is_foreign_picture(source: str, output: str) -> bool:
     return made_here(path) is False
 
 
+def check_folders(sources: Sequence[str], output: str | None) -> None:
+    """Raise UsageError if a pipe is to give or take one of the pictures of a folder."""
+    if PIPE in (*sources, output):
+        raise UsageError("A folder of pictures does not go through a pipe.", "Give folders by name, and -o FOLDER.")
+
+
 def open_pipes(
     sources: Sequence[str], output: str | None, *, json: bool, dry_run: bool
 ) -> tuple[list[str | BinaryIO], str | Sink | None]:

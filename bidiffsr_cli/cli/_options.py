@@ -112,6 +112,14 @@ DeviceOption = Annotated[
         envvar="BIDIFFSR_DEVICE",
     ),
 ]
+
+
+def threads_option(help: str, **how: Any) -> Any:
+    """--threads."""
+    default = "OMP_NUM_THREADS, or all cores"
+    return option("N", help, panel=MACHINE, envvar="BIDIFFSR_THREADS", show_default=default, **how)
+
+
 OfflineOption = Annotated[
     bool, option(FLAG, "Never use the network; a model that is here never does.", "--offline", panel=MACHINE)
 ]
@@ -194,15 +202,7 @@ class MachineOptions:
     backend: Annotated[
         Literal["auto", "native", "reference"], option("NAME", "What computes 1-bit layers: auto, native or reference.")
     ] = "auto"
-    threads: Annotated[
-        int | None,
-        option(
-            "N",
-            "CPU threads; their number never changes a pixel.",
-            envvar="BIDIFFSR_THREADS",
-            show_default="OMP_NUM_THREADS, or all cores",
-        ),
-    ] = None
+    threads: Annotated[int | None, threads_option("CPU threads; their number never changes a pixel.")] = None
 
     @property
     def machine(self) -> Machine:

@@ -82,6 +82,8 @@ class Output(Listener):
             from rich.console import Console
 
             self._console = Console(file=sys.stderr, **NO_MARKUP)
+            # Rich would end the process, and take standard output with it
+            self._console.on_broken_pipe = lambda: None  # type: ignore[method-assign]
         return self._console
 
     def message(self, text: str) -> None:
@@ -212,15 +214,17 @@ class Output(Listener):
             from rich.text import Text
 
             self._print(Text.assemble((f"{label}:", f"bold {colour}"), f" {printable(text)}"))
-        except MemoryError:  # even Rich may be too much to import; the sentence must come out all the same
-            with contextlib.suppress(OSError, AttributeError):
-                sys.stderr.write(f"{label}: {text}\n")
+        except MemoryError:
+            self._print(f"{label}: {printable(text)}")
 
     def _print(self, text: Any) -> None:
         """To stderr, if it can be written to: a message that nobody can read is no reason to fail."""
         if sys.stderr is not None:
             with contextlib.suppress(OSError):
-                self.console.print(text)
+                try:
+                    self.console.print(text)
+                except MemoryError:  # even Rich may be too much to import; the sentence must come out all the same
+                    sys.stderr.write(f"{text}\n")
 
     def _answer(self, *parts: Any) -> None:
         """To stdout, in colours where it is a terminal; whoever stops reading has seen enough."""

@@ -29,7 +29,7 @@ def compare(
     *,
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="PICTURES", help="Two or more pictures, or folders of them.", show_default=False),
+        typer.Argument(metavar="PICTURE...", help="Two or more pictures, or folders of them.", show_default=False),
     ],
     output: Annotated[Path, o.option("FILE", "The page, a .html file.", "--output", "-o", panel=o.FILES)],
     reference: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from . import _options as o
 from ._output import out
 
@@ -33,11 +33,12 @@ def convert(
 
     Examples:
       bidiffsr models convert BI_DiffSR_x2.pth -o paper-x2.safetensors
-      bidiffsr models convert mine.safetensors -o mine.pth
+      bidiffsr models convert paper-x2.safetensors -o again.pth
 
     A .pth is read as tensors alone, nothing in it is executed. The packed file is
     written only if it predicts for a built-in picture what the float weights do.
-    A .pth written here has the authors' names; its binary weights are scale x sign.
+    A .pth is written of the authors' network alone (presets paper-x2, paper-x4),
+    with their names; its binary weights are scale x sign.
     """
     messages.configure()
     of_torch = source.suffix in (".pth", ".pt", ".ckpt")
@@ -49,6 +50,8 @@ def convert(
         raise UsageError("--scale, --norm-groups and --license are for a .pth.", "Leave them out.")
     from ..atomic import check_output, write_atomic
 
+    if not source.exists():
+        raise InputError(f"'{source}' does not exist.", "Check the spelling and the folder.")
     check_output(output, overwrite=overwrite)
     if of_torch:
         data, told = _packed(source, scale or _scale_in(source.name), norm_groups, license)

@@ -11,8 +11,9 @@ Examples:
   torchrun --nproc-per-node 4 -m bidiffsr_cli train base --data DIV2K/
 
 Presets: base, fast, league, paper-x2, paper-x4, photo, smoke.
-A run is a folder: config, log, state, and the model so far (model.safetensors,
-for upscale).
+A run is a folder: config, log, state, and the model so far, for upscale
+(model.safetensors) and with float weights (weights.safetensors), which models
+pack and --magnitudes take.
 Ctrl-C and SIGTERM save the state first; whatever else happens, it is as old
 as run.save_every seconds at most.
 """
@@ -24,6 +25,7 @@ from typing import Annotated
 
 import typer
 
+from ..text import counted
 from . import _options as o
 from ._output import out
 from ._signals import deferred
@@ -79,9 +81,7 @@ def train(
     show: Annotated[bool, o.option(o.FLAG, "Print the config as TOML and end.", "--show", panel=RUN)] = False,
     limits: LimitOptions,
     device: o.DeviceOption = "auto",
-    threads: Annotated[
-        int | None, o.option("N", "Threads of the CPU.", panel=o.MACHINE, min=1, show_default="all cores")
-    ] = None,
+    threads: Annotated[int | None, o.threads_option("Threads of the CPU.", min=1)] = None,
     messages: o.Brief,
 ) -> None:
     """Show the config, or train; the help is the module's docstring."""
@@ -111,7 +111,9 @@ def train(
         keep_freed_memory()
         result = run(request, out)
     state = "Done" if result.done else "Stopped; the state is saved, go on with --resume"
-    out.message(f"{state}: {result.iteration} iterations, {result.samples} crops, {result.seconds:.0f} s.")
+    out.message(
+        f"{state}: {counted(result.iteration, 'iteration')}, {counted(result.samples, 'crop')}, {result.seconds:.0f} s."
+    )
     out.message(f"The model so far: {result.folder / 'model.safetensors'}")
     if rank() == 0:
         out.json(result.to_dict())

@@ -26,7 +26,7 @@ from ..tasks.files import is_dir, name_files
 from . import _options as o
 from . import batch
 from ._errors import SOME_FAILED, some_failed
-from ._files import open_pipes, split_words
+from ._files import PIPE, check_folders, open_pipes, split_words
 from ._output import out
 from ._values import check_repeatable, parse_options
 
@@ -36,7 +36,7 @@ def upscale(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="Pictures, or - for stdin; of two words the second is OUTPUT.", show_default=False
+            metavar="INPUT...", help="Pictures, or - for stdin; of two words the second is OUTPUT.", show_default=False
         ),
     ],
     *,
@@ -67,8 +67,9 @@ def upscale(
     options = parse_options(scale=scale, steps=steps, preset=preset, **vars(sampling), **vars(result), **vars(windows))
     sources, target = split_words(inputs, output, overwrite=result.overwrite)
 
-    with_folders = any(is_dir(source) for source in sources)
+    with_folders = any(source != PIPE and is_dir(source) for source in sources)
     if with_folders:
+        check_folders(sources, target)
         check_repeatable(sampling.seed)
     else:  # what names tell is told before Pillow and the like are imported
         given, where = open_pipes(sources, target, json=messages.json, dry_run=dry_run)

@@ -64,6 +64,7 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     several = _has_several_frames(image)
     if image.format == "TIFF":
         tiff.silence()
+    turned = image.format == "TIFF" and tiff.is_on_its_side(image)  # until Pillow loads it, and turns it
     image.load()
     exif, orientation, warnings = read_exif(image)
     dpi, warning = read_resolution(image)
@@ -85,7 +86,7 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     for plane in (*picture.planes, *([picture.alpha] if picture.alpha else [])):
         plane.info.clear()  # tags travel with copies, and with later saves
     picture.exif, picture.dpi = exif, dpi
-    if picture.dpi and orientation >= 5:
+    if picture.dpi and (turned or orientation >= 5):
         picture.dpi = picture.dpi[::-1]  # a quarter turn: across becomes down
     picture.quality = quality
     picture.format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")

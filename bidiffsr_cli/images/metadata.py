@@ -175,6 +175,7 @@ def output_exif(
             details[tag] = value
     if dpi is not None:
         main |= {Base.XResolution: dpi[0], Base.YResolution: dpi[1], Base.ResolutionUnit: 2}
+    _drop_provenance(main, details)
     if provenance is not None:
         _add_provenance(main, details, provenance)
     return _assemble(main, details, place) if main or details or place else None
@@ -185,6 +186,13 @@ def without_maker_note(exif: Image.Exif) -> Image.Exif:
     main, details, place = parts(exif)
     details.pop(Base.MakerNote, None)
     return _assemble(main, details, place)
+
+
+def _drop_provenance(main: Tags, details: Tags) -> None:
+    """Remove how the source was made: it does not tell how the result is."""
+    for tags, tag in ((details, Base.UserComment), (main, Base.ImageDescription), (main, Base.Software)):
+        if _parse(_text(tags.get(tag))) is not None:
+            del tags[tag]
 
 
 def _add_provenance(main: Tags, details: Tags, provenance: dict[str, str]) -> None:
@@ -203,9 +211,8 @@ def _add_provenance(main: Tags, details: Tags, provenance: dict[str, str]) -> No
 
 
 def _is_free(value: Any) -> bool:
-    """Whether a text tag is absent, blank (cameras write blanks), or holds the provenance of an earlier run."""
-    text = _text(value)
-    return not text.strip(" \0") or _parse(text) is not None
+    """Whether a text tag is absent or blank (cameras write blanks)."""
+    return not _text(value).strip(" \0")
 
 
 def _text(value: Any) -> str:

@@ -152,7 +152,8 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
     except IsADirectoryError:
         raise InputError(f"{name} is a folder, not a picture.", "Give the pictures in it, one at a time.") from None
     except PermissionError:
-        hint = "Give the pictures in it, one at a time." if path.is_dir() else "Change its permissions, or copy it."
+        is_dir = os.path.isdir(path)  # noqa: PTH112 - Path's may be denied, too
+        hint = "Give the pictures in it, one at a time." if is_dir else "Change its permissions, or copy it."
         raise InputError(f"{name} may not be read: permission denied.", hint) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)

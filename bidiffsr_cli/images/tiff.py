@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from ..text import counted
 from .spaces import Coding, from_primaries
 
-BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANES, SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339
+BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, CHANNELS, PLANES, SAMPLE_FORMAT = 258, 259, 262, 274, 277, 284, 339
 WHITE_POINT, PRIMARY_CHROMATICITIES = 318, 319
 TILE = (322, 323)
 UNCOMPRESSED, SEPARATE, YCBCR, LAB = 1, 2, 6, 8
@@ -63,6 +63,11 @@ def misread(image: Image.Image) -> str:
     ):
         return _kind(tags)
     return ""
+
+
+def is_on_its_side(image: Image.Image) -> bool:
+    """Whether Pillow will turn a TIFF by a quarter as it loads it, after which nothing tells that it did."""
+    return getattr(image, "tag_v2", {}).get(ORIENTATION) in range(5, 9)
 
 
 def tile_size(image: Image.Image) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from ..checkpoints.files import Checkpoint
 from ..checkpoints.header import Header
 from ..configs import PRESET_WORDS, ModelConfig
 from ..networks.complexity import Complexity, complexity
-from ..text import scales_in_words
+from ..text import counted, scales_in_words
 
 PAPER = "BI-DiffSR (Chen et al., NeurIPS 2024, arXiv 2406.05723)"
 _LICENSES = "apache-2.0 mit bsd-2-clause bsd-3-clause cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0"
@@ -26,7 +26,8 @@ def model_facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
     words = {name: word for word, name in PRESET_WORDS.items()}
     presets = ", ".join(f"{words.get(name, name)} {steps}" for name, steps in (diffusion.presets or {}).items())
     upsampler, first = network.upsampler, ", the first by the mean" if diffusion.free_steps else ""
-    blocks = " and ".join(f"{count} blocks ×{scale}" for scale, count in upsampler.blocks.items()) if upsampler else ""
+    by_scale = upsampler.blocks if upsampler else {}
+    blocks = " and ".join(f"{counted(count, 'block')} ×{scale}" for scale, count in by_scale.items())
     return {
         "enlarges": f"{scales}, in windows of {tile.size} pixels with {tile.overlap} shared",
         "network": f"{network.method}{unet}, {network.inner_channel} inner channels, levels "

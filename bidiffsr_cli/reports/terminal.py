@@ -70,8 +70,9 @@ def suited_hint(results: Sequence[dict[str, Any]]) -> str:
     better = suited_model(lower[0])
     if len(results) == 1:
         return f"The picture is visibly compressed (quality about {lower[0]}): --model {better} is made for such."
+    are = "is" if len(lower) == 1 else "are"
     return (
-        f"{len(lower)} of {len(results)} pictures are visibly compressed: --model {better} is made for such, "
+        f"{len(lower)} of {len(results)} pictures {are} visibly compressed: --model {better} is made for such, "
         f"--model {AUTO} takes it for these alone."
     )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from ..text import counted
 from ..training.run import LogLine
 
 
@@ -23,7 +24,8 @@ class LogTeller:
     def __call__(self, line: LogLine) -> None:
         for scale, by_steps in line.get("scores", {}).items():
             for steps, score in by_steps.items():
-                self.tell(f"  x{scale}, {steps} steps: {score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}")
+                found = f"{score['psnr_y']:.3f} dB, LPIPS {score['lpips_alex']:.4f}"
+                self.tell(f"  x{scale}, {counted(int(steps), 'step')}: {found}")
         if "loss" in line:
             self.tell(
                 f"{line['part_done']:6.1%}  iteration {line['iteration']}  loss {line['loss']:.3f}  "

@@ -233,7 +233,8 @@ def _work(request: BatchRequest, listener: Listener) -> tuple[Work, str]:
 
 def _not_ours(jobs: Sequence[Job]) -> OutputError:
     names = listed([f"'{job.target}'" for job in jobs], 3)
-    return OutputError(f"{names} exist and were not made here.", "Add --overwrite, or choose another -o.")
+    exist = "exists and was" if len(jobs) == 1 else "exist and were"
+    return OutputError(f"{names} {exist} not made here.", "Add --overwrite, or choose another -o.")
 
 
 def _do(request: BatchRequest, work: Work, ledger: Ledger, part: Part, listener: Listener) -> None:

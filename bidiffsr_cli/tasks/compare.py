@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError, check_least
 from ..text import counted
-from .files import Files, check_files, check_names, label_of, several
+from .files import Files, check_files, check_names, is_dir, is_file, label_of, several
 from .listener import SILENT, Listener, as_function
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def run(request: CompareRequest, listener: Listener = SILENT) -> Comparison:
 
     labels = given or _labels(sources)
     together = Path(request.reference or sources[0]).name  # what pictures are called that were given one by one
-    sets = pair_folders(everything) if sources[0].is_dir() else {together: everything}
+    sets = pair_folders(everything) if is_dir(str(sources[0])) else {together: everything}
     border = None if request.reference is None else request.border
     pictures = [_picture(name, paths, labels, border, listener) for name, paths in sets.items()]
     count = f"{counted(len(pictures), 'picture')} in {counted(len(labels), 'version')}"
@@ -149,10 +149,11 @@ def _check(sources: Sequence[Path], everything: Sequence[Path], labels: Sequence
     if output.suffix.lower() != ".html":
         raise UsageError(f"'{output}' does not end in .html.", "The page is HTML: -o page.html")
     if labels and len(labels) != len(sources):
+        given = counted(len(labels), "time")
         raise UsageError(
-            f"There are {len(labels)} labels for {len(sources)} versions.", "Give --label once for each, or not at all."
+            f"--label is given {given} for {len(sources)} versions.", "Give --label once for each, or not at all."
         )
-    if len({path.is_dir() for path in everything if path.exists()}) > 1:
+    if len({is_dir(str(path)) for path in everything if is_dir(str(path)) or is_file(str(path))}) > 1:
         raise UsageError("Pictures and folders cannot be compared with each other.", "Give files alone, or folders.")
 
 

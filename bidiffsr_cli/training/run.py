@@ -24,6 +24,7 @@ from ..atomic import sweep, write_atomic
 from ..checkpoints.files import EIGHT_BITS, EXACT, Checkpoint, serialize_float, serialize_packed
 from ..errors import OutputError, UsageError
 from ..runtime import cpu_name
+from ..text import counted
 from .config import TrainConfig
 from .dataset import Dataset
 from .progress import Callback
@@ -184,7 +185,7 @@ def checkpoint_of(trainer: Trainer, trained_on: str) -> Checkpoint:
     progress, data = trainer.progress, trainer.config.data
     config = replace(trainer.config, data=replace(data, pictures=(), low_res={}))  # paths are private
     hardware = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else cpu_name()
-    threads = "" if trainer.device.type == "cuda" else f", {trainer.threads} threads"
+    threads = "" if trainer.device.type == "cuda" else f", {counted(trainer.threads, 'thread')}"
     machine = f"{platform.machine()}{threads}, {'bf16' if trainer.bf16 else 'fp32'}"
     origin = (
         f"Trained {progress.seconds / 60:.0f} minutes on {trainer.world} x {hardware} ({machine}): "

@@ -86,7 +86,7 @@ def test_what_changed_is_done_anew(photos: Path, batch: Run) -> None:
     assert done() == ["a.png"]
     Path("out/b.png").write_bytes(Path("out/b.png").read_bytes()[:-9])  # somebody changed it
     refused = batch("in", "-o", "out")
-    assert refused.code == 2 and "b.png' exist and were not made here" in refused.err
+    assert refused.code == 2 and "b.png' exists and was not made here" in refused.err
     assert done("--overwrite") == ["b.JPG"]
     Path("out/b.png").unlink()
     assert done() == ["b.JPG"]
@@ -104,7 +104,7 @@ def test_a_file_of_the_users_is_never_taken_for_ours(photos: Path, batch: Run) -
     LocalFolder(Path("out")).claim("a.png", made)
     Path("out/a.png").write_bytes(made[:-1] + b"x")  # the user's own
     refused = batch("in", "-o", "out")
-    assert refused.code == 2 and "exist and were not made here" in refused.err
+    assert refused.code == 2 and "exists and was not made here" in refused.err
     Path("out/a.png").write_bytes(made)  # what the dead process wrote
     assert batch("in", "-o", "out").code == 0 and Path("out/a.png").read_bytes() == made
     assert not list(Path("out/.bidiffsr/begun").iterdir())

@@ -82,7 +82,7 @@ def test_what_is_not_ours_and_what_is_broken(photos: Path, batch: Run, bucket: s
     store.pipe_file(f"{bucket}/in/empty.png", b"")
     store.pipe_file(f"{bucket}/out/a.png", b"mine")
     refused = batch(f"s3://{bucket}/in", "-o", f"s3://{bucket}/out")
-    assert refused.code == 2 and f"'s3://{bucket}/out/a.png' exist and were not made here" in told(refused)
+    assert refused.code == 2 and f"'s3://{bucket}/out/a.png' exists and was not made here" in told(refused)
     assert objects(store, f"{bucket}/out") == {"a.png": b"mine"}
     finished = batch(f"s3://{bucket}/in", "-o", f"s3://{bucket}/out", "--overwrite", "--json")
     assert finished.code == 3 and finished.json["counts"] == {"done": 2, "skipped": 0, "failed": 2, "left": 0}

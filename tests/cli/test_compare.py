@@ -111,7 +111,7 @@ def test_an_existing_page_is_kept(sets: Path, run: Run) -> None:
         (["photo.png", "photo.png", "-o", "page.png"], 2, "does not end in .html"),
         (["photo.png", "nearest"], 2, "Pictures and folders"),
         (["nearest", "bicubic", "--reference", "photo.png"], 2, "Pictures and folders"),
-        (["photo.png", "photo.png", "--label", "one"], 2, "There are 1 labels for 2 versions."),
+        (["photo.png", "photo.png", "--label", "one"], 2, "--label is given 1 time for 2 versions."),
         (["photo.png", "photo.png", "--scale", "-1"], 2, "--scale"),
         (["photo.png", "missing.png"], 4, "'missing.png' does not exist."),
         (["nearest", "bicubic", "--reference", "missing"], 4, "'missing' does not exist."),

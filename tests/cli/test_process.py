@@ -180,6 +180,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
         ("$B upscale - big.png --steps 1 <&-", 4, False),
         pytest.param("$B upscale photo.png big.png --steps 1 2>&-", 0, True, marks=pytest.mark.slow),
         pytest.param("$B upscale photo.png big.png --steps 1 2>/dev/full", 0, True, marks=pytest.mark.slow),
+        ("$B upscale photo.png big.png --steps 1 -v 2> >(true)", 0, True),  # whom messages go to is gone
         pytest.param("$B upscale photo.png - --steps 1 >&-", 2, False, marks=pytest.mark.slow),
         pytest.param("$B upscale /dev/stdin <photo.png", 2, False, marks=pytest.mark.slow),  # /dev is not written into
     ],
@@ -189,6 +190,17 @@ def test_streams_that_are_closed_or_full(folder: Path, line: str, code: int, wri
     assert done.returncode == code, done.stderr
     assert b"Traceback" not in done.stderr and b"unexpected" not in done.stderr
     assert (folder / "big.png").exists() == written
+
+
+def test_a_folder_does_not_go_through_a_pipe(folder: Path) -> None:
+    (folder / "in").mkdir()
+    (folder / "photo.png").rename(folder / "in" / "photo.png")
+    for line in ("$B upscale in -", "$B upscale in - -o out/"):
+        done = shell(line, folder)
+        assert done.returncode == 2 and b"pipe" in done.stderr
+    (folder / "-").mkdir()
+    done = shell("$B upscale - big.png --steps 1 <in/photo.png", folder)
+    assert done.returncode == 0 and (folder / "big.png").is_file()
 
 
 @pytest.mark.slow

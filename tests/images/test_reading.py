@@ -190,10 +190,12 @@ def test_all_orientations_give_the_same_picture(orientation: int, format: str) -
     assert picture.exif is not None and picture.exif[274] == 1 and picture.exif[271] == "Camera"
 
 
-def test_a_quarter_turn_swaps_the_resolution() -> None:
+@pytest.mark.parametrize("format", ["JPEG", "TIFF", "PNG"])
+def test_a_quarter_turn_swaps_the_resolution(format: str) -> None:
     exif = Image.Exif()
     exif[274] = 6
-    assert read_picture(encoded(photo(), "JPEG", exif=exif, dpi=(300, 150))).dpi == (150, 300)
+    dpi = read_picture(encoded(photo(), format, exif=exif, dpi=(300, 150))).dpi
+    assert dpi == pytest.approx((150, 300), abs=0.02)  # PNG counts per metre
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I", "F"])
@@ -357,6 +359,15 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.name != "posix" or os.geteuid() == 0:  # root may read everything
         monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert "permission denied" in refusal(path)
+
+
+def test_a_picture_in_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("open", "stat", "is_dir"):
+        monkeypatch.setattr(Path, name, denied)
+    assert "permission denied" in refusal(tmp_path / "in.png")
 
 
 @pytest.mark.parametrize(

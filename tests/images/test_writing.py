@@ -194,6 +194,15 @@ def test_provenance_of_an_earlier_run_is_replaced() -> None:
     assert read_provenance(decoded(second)) == {"model": "new"} and b"old" not in second
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_provenance_of_an_earlier_run_does_not_travel(format: str) -> None:
+    source, _ = write(photo(), "JPEG", camera_picture(), provenance={"model": "old"})
+    for provenance in (None, {"model": "new"}):
+        data, _ = write(photo(), format, read_picture(source), provenance=provenance)
+        assert read_provenance(decoded(data)) == provenance and b"old" not in data
+        assert decoded(data).getexif()[271] == "Camera"
+
+
 def test_tags_too_long_for_jpeg() -> None:
     picture = camera_picture()
     assert picture.exif is not None

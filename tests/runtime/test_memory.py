@@ -33,6 +33,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message[:24])
 def test_every_way_of_running_out_of_memory_is_known(message: str) -> None:
+    assert is_out_of_memory(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
     assert is_out_of_memory(RuntimeError(message)) and not is_out_of_memory(ValueError(message))
     assert explained(RuntimeError(message)).message == "Memory ran out."
 
