@@ -38,7 +38,7 @@ def test_a_run_is_told_and_packed(tmp_path: Path, notes: Notes) -> None:
     assert (result.folder, result.done, result.iteration, result.samples) == (tmp_path / "run", True, 2, 8)
     assert keeps_the_contract(result.to_dict())
     messages = [text for word, text in notes.said if word == "message"]
-    assert messages[0] == "Decoding pictures: 0 of 1" and messages[1].startswith("1 pictures, ")
+    assert messages[0] == "Decoding pictures: 0 of 1" and messages[1].startswith("1 picture, ")
     assert [text.split("  ")[1] for text in messages[2:]] == ["iteration 1", "iteration 2"]
 
     packed = bidiffsr_cli.pack(result.folder, tmp_path / "mine.safetensors", license="CC0-1.0")
