@@ -32,8 +32,10 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         if target.exists() and not overwrite:
             raise _exists(path)
         if not target.parent.is_dir():
-            found = "is a file, not a folder" if target.parent.exists() else "does not exist"
-            raise OutputError(f"The folder '{path.parent}' {found}.", f"Create it: mkdir -p '{path.parent}'")
+            there = next(folder for folder in target.parents if folder.exists())
+            if not there.is_dir():
+                raise OutputError(f"'{there.name}' is a file, not a folder.", "Choose another folder.")
+            raise OutputError(f"The folder '{path.parent}' does not exist.", f"Create it: mkdir -p '{path.parent}'")
         if target.exists() and not os.access(target, os.W_OK):
             raise OutputError(f"'{path}' is write-protected.", "Change its permissions, or choose another name.")
         if not os.access(target.parent, os.W_OK | os.X_OK):

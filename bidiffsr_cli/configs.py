@@ -18,6 +18,8 @@ from .fields import check, check_between, check_one_of, parse_config
 IMAGE_PRESETS = {"fast": 10, "balanced": 25, "best": 50}
 PRESET_WORDS = {"faithful": "fast"}
 """What people say for a preset whose name in files is another: "fast" is also a model."""
+LARGEST_SCALE = 16
+"""That a model may have."""
 
 
 # How convolutions are binarized -> what the 1-bit engine cannot compute of it; nothing where it can compute all.
@@ -49,7 +51,7 @@ class UpsamplerConfig:
 
     def __post_init__(self) -> None:
         check_between(self, "channels", 1, 256)
-        scales = set(map(str, range(1, 17)))
+        scales = set(map(str, range(1, LARGEST_SCALE + 1)))
         check(bool(self.blocks) and set(self.blocks) <= scales, self, "blocks")
         check(all(0 <= count <= 32 for count in self.blocks.values()), self, "blocks")
 
@@ -235,7 +237,7 @@ class ModelConfig:
     tile: TileConfig = field(default_factory=TileConfig)
 
     def __post_init__(self) -> None:
-        sound = (isinstance(scale, int) and 1 <= scale <= 16 for scale in self.scales)
+        sound = (isinstance(scale, int) and 1 <= scale <= LARGEST_SCALE for scale in self.scales)
         check(1 <= len(self.scales) <= 16 and all(sound), self, "scales")
         check(self.tile.size % self.network.multiple_of == 0, self, "tile")
         check(self.network.total_steps == self.diffusion.total_steps, self, "diffusion")

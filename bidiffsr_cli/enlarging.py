@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from . import __version__, runtime
+from .fields import take_plain
 from .images import Picture, check_size, choose_format, encode, resample, resampled_size
 from .images.reading import SizeCheck
 from .images.writing import NAMES, check_quality
@@ -54,6 +55,7 @@ class Writing:
     long_side: int | None = None
 
     def __post_init__(self) -> None:
+        take_plain(self)
         if self.format not in NAMES.values():
             choose_format(self.format, None)
         check_quality(self.quality)

@@ -1,12 +1,22 @@
-"""The fields of configs: checked when a config is made, and parsed from JSON or TOML, strictly."""
+"""The fields of configs: checked when a config is made, and parsed from JSON or TOML, strictly.
+
+Those of options take any library's numbers.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import numbers
+import operator
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from .errors import CheckpointError
+from .errors import CheckpointError, UsageError
+
+WANTED = {int: "a whole number", float: "a number", str: "a word", types.NoneType: "None"}
+"""What options are, and how an error says it."""
 
 
 def parse_config(kind: Any, value: Any, where: str) -> Any:
@@ -64,6 +74,39 @@ def check_one_of(config: object, name: str, choices: set[str]) -> None:
 def check_between(config: object, name: str, low: float, high: float) -> None:
     """Likewise for one that is out of range."""
     check(low <= getattr(config, name) <= high, config, name)
+
+
+def take_plain(options: Any) -> None:
+    """Make numbers of other libraries Python's own, in a dataclass of options, which may be frozen.
+
+    Fields of other types than those of `WANTED` stay as they are.
+
+    Raises:
+        UsageError: a value is of the wrong kind.
+    """
+    for name, kinds in _kinds(options.__class__).items():
+        value = getattr(options, name)
+        if type(value) not in kinds:
+            object.__setattr__(options, name, _plain(value, kinds, name))
+
+
+@functools.cache
+def _kinds(options: type) -> dict[str, tuple[type, ...]]:
+    """Which of the types of `WANTED` each field may have."""
+    kinds = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(options).items()}
+    return {name: types for name, types in kinds.items() if WANTED.keys() >= set(types)}
+
+
+def _plain(value: Any, kinds: tuple[type, ...], name: str) -> int | float | str:
+    if str in kinds and isinstance(value, str):
+        return str(value)
+    with contextlib.suppress(TypeError, OverflowError):
+        if int in kinds:
+            return operator.index(value)
+        if float in kinds and isinstance(value, numbers.Real):
+            return float(value)
+    hint = f"Give {' or '.join(WANTED[kind] for kind in kinds)}."
+    raise UsageError(f"{name}={_shorten(value)} is not possible.", hint)
 
 
 def _shorten(value: object) -> str:

@@ -7,8 +7,9 @@ import difflib
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
-from .configs import IMAGE_PRESETS, PRESET_WORDS
+from .configs import IMAGE_PRESETS, LARGEST_SCALE, PRESET_WORDS
 from .errors import UsageError
+from .fields import take_plain
 
 PIXELS = 2
 """Raised when the same picture, model and options come to give other pixels; 1 was the noise of version 0.1.0."""
@@ -44,6 +45,8 @@ class UpscaleOptions:
     """lowfreq makes the result's low frequencies equal the input's."""
 
     def __post_init__(self) -> None:
+        take_plain(self)
+
         def need(sound: bool, message: str, hint: str) -> None:
             if not sound:
                 raise UsageError(message, hint)
@@ -57,6 +60,8 @@ class UpscaleOptions:
         among("sampler", ("ddim", "ddpm", "dpmpp-2m"))
         among("alpha", ("lanczos", "model", "drop"))
         among("color_fix", ("none", "lowfreq"))
+        possible = 1 <= self.scale <= LARGEST_SCALE
+        need(possible, f"Scale {self.scale} is not possible.", "Choose one that the model has, such as 2 or 4.")
         need(self.steps is None or self.steps >= 1, f"{self.steps} steps are not possible.", "Choose 1 or more.")
         need(self.steps is None or self.preset is None, "A preset is a number of steps itself.", "Give one of the two.")
         need(0 <= self.eta <= 1, f"Eta {self.eta} is not possible.", "Choose 0 to 1.")

@@ -76,5 +76,7 @@ def list_pictures(folder: Path) -> list[Path]:
     """
     listing = list_folder(folder)
     for path, reason in listing.closed.items():
-        raise InputError(f"'{path}' cannot be listed: {reason}.", "Change its permissions, or leave it out.")
+        closed = _is(path.is_dir)
+        hint = "Change its permissions, or leave it out." if closed else "Check the spelling and the folder."
+        raise InputError(f"'{path}' cannot be listed: {reason}.", hint)
     return listing.pictures

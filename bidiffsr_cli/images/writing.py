@@ -33,6 +33,7 @@ MOST_PIXELS = {"AVIF": 16384**2}  # likewise libavif's default for reading
 
 LOSSY = ("JPEG", "WEBP", "AVIF")
 DEFAULT_QUALITY = {"JPEG": 95, "AVIF": 85}
+MAKE_IT = "Make it {}, by the file's name or --format."
 JPEG_SEGMENT = 65_533  # bytes in one marker segment
 OPTIMIZE_PIXELS = 32_000_000  # above, JPEG's optimized tables would need several bytes of memory for each pixel
 _LOCK, _ROOM = threading.Lock(), [ImageFile.MAXBLOCK]
@@ -79,9 +80,8 @@ def check_size(format: str, size: tuple[int, int]) -> None:
     if max(size) <= side and (pixels is None or size[0] * size[1] <= pixels):
         return
     limit = f"{side} pixels on a side" if max(size) > side else f"{pixels} pixels in all"
-    raise OutputError(
-        f"{size[0]}×{size[1]} is too large for {format}, which holds at most {limit}.", "Use --format png."
-    )
+    hint = "Ask for a smaller picture." if max(size) > LONGEST_SIDE["PNG"] else MAKE_IT.format("PNG")
+    raise OutputError(f"{size[0]}×{size[1]} is too large for {format}, which holds at most {limit}.", hint)
 
 
 def encode(
@@ -228,7 +228,7 @@ def _save(image: Image.Image, format: str, options: dict[str, Any]) -> bytes:
             raise out_of_memory() from None
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         message = f"The picture could not be written as {format} ({kind}{error})."
-        raise OutputError(message, f"Try --format {'tiff' if format == 'PNG' else 'png'}.") from error
+        raise OutputError(message, MAKE_IT.format("TIFF" if format == "PNG" else "PNG")) from error
 
 
 @contextlib.contextmanager

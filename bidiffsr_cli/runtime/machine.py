@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import DeviceError, UsageError
+from ..fields import take_plain
 from ..ops import native
 from .devices import choose_device
 from .runtime import PRECISIONS, Backend, Precision, Runtime
@@ -30,6 +31,9 @@ class Machine:
     precision: Precision = "auto"
     backend: Backend = "auto"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        take_plain(self)
 
 
 def choose_runtime(

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from ..checkpoints.catalog import AUTO, default_model, suited_model, suited_models
 from ..enlarging import Decoded, Writing, decode, encode_result, sample
-from ..errors import ModelError, StorageError, UsageError, explained
+from ..errors import DeviceError, InputError, ModelError, OutputError, StorageError, UsageError, explained
 from ..options import UpscaleOptions
 from ..pipeline import SuperResolver
 from ..planning import Plan, Planner
@@ -125,19 +125,26 @@ def run(request: UpscaleRequest, listener: Listener = SILENT) -> UpscaleSummary:
         DeviceError: the device is not there, or memory does not suffice.
     """
     tasks = _tasks(request)
-    first = tasks[0].read() if len(tasks) == 1 else None  # a picture that cannot be read is told before a model is had
     name = request.model or default_model()
 
     @functools.cache
     def load(model: str) -> SuperResolver:
         return load_resolver(model, request.machine, listener, offline=request.offline)
 
+    def check_options() -> None:
+        for model in suited_models() if name == AUTO else [name]:
+            checkpoint = load_model(model, listener, offline=request.offline)
+            Planner(checkpoint.name, checkpoint.config).check(request.options)
+
+    try:  # a picture that cannot be read is told before a model is had
+        first = tasks[0].read() if len(tasks) == 1 else None
+    except (OutputError, DeviceError):  # the result would be too large, maybe for a scale that the model does not have
+        check_options()
+        raise
     if name != AUTO:
         load(name).planner.check(request.options)  # likewise before several pictures are read
     elif first is None:
-        for model in suited_models():
-            checkpoint = load_model(model, listener, offline=request.offline)
-            Planner(model, checkpoint.config).check(request.options)
+        check_options()
 
     def done(task: _Task) -> Planned | UpscaleResult:
         decoded = first or task.read()
@@ -191,6 +198,12 @@ def _tasks(request: UpscaleRequest) -> list[_Task]:
     listed = several(request.inputs)
     if not listed:
         raise UsageError("There is no picture.", "Name one, or several.")
+    for source in listed:
+        stream = hasattr(source, "read") and not isinstance(source, io.TextIOBase)
+        if not stream and not isinstance(source, str | os.PathLike | bytes):
+            message = f"A picture file cannot be read from an object of type {type(source).__qualname__}."
+            hint = "Give a path or an open binary file; SuperResolver.upscale takes pictures."
+            raise InputError(message, hint)
     sources = [
         io.BytesIO(source)
         if isinstance(source, bytes)

@@ -36,6 +36,9 @@ SHOWN_WHEN: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
     "a file as folder": (lambda: None, ["photo.png", "photo.png/big.png"], 2, "is a file"),
     "stdin to a folder": (lambda: Path("big.png").mkdir(), ["-", "big.png"], 2, "folder"),
     "scale 3": (lambda: None, ["photo.png", "--scale", "3"], 2, "does not enlarge x3"),
+    "scale 100000": (lambda: None, ["photo.png", "--scale", "100000"], 2, "Scale 100000"),
+    "scale 10**12": (lambda: None, ["photo.png", "--scale", "1000000000000"], 2, "Scale 1000000000000"),
+    "scale 8 and memory": (lambda: None, ["photo.png", "-s8", "--max-memory", "1MB"], 2, "does not enlarge x8"),
     "0 steps": (lambda: None, ["photo.png", "--steps", "0"], 2, "0 steps"),
     "too many steps": (lambda: None, ["photo.png", "--steps", "2001"], 2, "2001 steps"),
     "unknown model": (lambda: None, ["photo.png", "--model", "best-ever"], 5, "best-ever"),
@@ -75,6 +78,22 @@ def test_refused_with_one_sentence(folder: Path, upscale: Run, case: str) -> Non
     assert finished.out == b"" and word in finished.err
     assert is_one_sentence(finished.err), finished.err
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (["big.png", "--width", "9999999999"], "Ask for a smaller picture."),
+        (["big.tiff", "--width", "9999999999"], "Ask for a smaller picture."),
+        (["big.jpg", "--width", "70000"], "Make it PNG, by the file's name or --format."),
+        (["photo.png/big.png"], "Choose another folder."),
+        (["photo.png/deep/big.png"], "Choose another folder."),
+        (["nowhere/big.png"], "Create it: mkdir -p 'nowhere'"),
+    ],
+)
+def test_what_is_advised_works(folder: Path, upscale: Run, args: list[str], hint: str) -> None:
+    finished = upscale("photo.png", *args)
+    assert finished.code == 2 and hint in finished.err
 
 
 @pytest.mark.parametrize("file", ["cut.safetensors", "text.safetensors"])

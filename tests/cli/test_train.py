@@ -213,6 +213,13 @@ def test_wrong_input(run: Run, photos: Path, args: list[str], code: int) -> None
     assert finished.code == code and is_one_sentence(finished.err), finished.err
 
 
+@pytest.mark.parametrize("name", ["missing", "photos/a file"])
+def test_no_folder_to_validate_on(run: Run, photos: Path, name: str) -> None:
+    Path("photos/a file").touch()
+    finished = run("train", "smoke", "--data", "photos", "--validate", name, "--cache", "cache", "--quiet")
+    assert finished.code == 4 and "Check the spelling and the folder." in finished.err
+
+
 def test_packing_what_is_no_run(run: Run, folder: Path) -> None:
     for source, code in ((".", 2), ("photo.png", 5), ("missing", 5)):
         finished = run("models", "pack", source, "-o", "packed.safetensors")

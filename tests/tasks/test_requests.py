@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
-from bidiffsr_cli import Degradation, Selection, Writing
+from bidiffsr_cli import Degradation, Machine, Selection, UpscaleOptions, Writing
 from bidiffsr_cli.errors import UsageError
 from bidiffsr_cli.tasks.bench import BenchRequest
 from bidiffsr_cli.tasks.compare import CompareRequest
@@ -44,6 +46,40 @@ def test_what_cannot_be_meant(make: Callable[[], object], word: str) -> None:
     with pytest.raises(UsageError) as refused:
         make()
     assert word in refused.value.message and refused.value.message.endswith(".") and refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "hint"),
+    [
+        (lambda: UpscaleOptions(scale=2.0), "scale=2.0 is", "Give a whole number."),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(steps=1.5), "steps=1.5 is", "Give a whole number or None."),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(seed=1.5), "seed=1.5 is", "Give a whole number."),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(tile_overlap=2.5), "tile_overlap=2.5", "whole number"),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(max_memory="1GB"), "max_memory='1GB'", "whole number"),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(sampler=None), "sampler=None", "Give a word."),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(tile=64.0), "tile=64.0", "a word or a whole number."),  # type: ignore[arg-type]
+        (lambda: UpscaleOptions(eta=10**400), "eta=1000", "Give a number."),
+        (lambda: UpscaleOptions(temperature="0"), "temperature='0'", "Give a number or None."),  # type: ignore[arg-type]
+        (lambda: Writing(width=8.5), "width=8.5", "whole number"),  # type: ignore[arg-type]
+        (lambda: Machine(threads=1.5), "threads=1.5", "whole number"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_option_of_the_wrong_kind(make: Callable[[], object], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        make()
+    assert refused.value.message.startswith(message) and hint in refused.value.hint
+
+
+def test_numbers_of_other_libraries_become_pythons() -> None:
+    class Whole:
+        def __index__(self) -> int:
+            return 32
+
+    odd: Any = Whole()
+    options = UpscaleOptions(seed=odd, tile=odd, temperature=Fraction(1, 2), eta=1)  # type: ignore[arg-type]
+    values = options.seed, options.tile, options.temperature, options.eta
+    assert values == (32, 32, 0.5, 1.0) and list(map(type, values)) == [int, int, float, float]
+    assert type(Writing(width=odd).width) is int and type(Machine(threads=odd).threads) is int
 
 
 def test_what_is_accepted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.support import decoded, picture
@@ -66,6 +67,15 @@ def test_from_stream_to_stream(folder: Path, model: str) -> None:
         bidiffsr_cli.upscale(io.BytesIO(b"nothing"), io.BytesIO(), options=ONE_STEP, model=model)
     with pytest.raises(UsageError, match="The stream cannot be one of several"):
         bidiffsr_cli.upscale([source, folder / "photos" / "a.png"], folder, options=ONE_STEP, model=model)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("source", [Image.new("L", (8, 8)), None, iter(["a.png"]), io.StringIO("text")], ids=repr)
+def test_what_is_no_file_is_refused_before_a_model_is_had(folder: Path, source: Any, several: bool) -> None:
+    inputs = [folder / "photos" / "a.png", source] if several else source
+    with pytest.raises(InputError, match=type(source).__name__) as refused:
+        bidiffsr_cli.upscale(inputs, folder / "big", model="no such model")
+    assert "SuperResolver.upscale" in refused.value.hint
 
 
 def test_of_several_one_fails_and_alone_it_raises(folder: Path, model: str, notes: Notes) -> None:
