@@ -36,6 +36,8 @@ SHOWN_WHEN: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
     "a file as folder": (lambda: None, ["photo.png", "photo.png/big.png"], 2, "is a file"),
     "stdin to a folder": (lambda: Path("big.png").mkdir(), ["-", "big.png"], 2, "folder"),
     "scale 3": (lambda: None, ["photo.png", "--scale", "3"], 2, "does not enlarge x3"),
+    "empty output": (lambda: None, ["photo.png", ""], 2, "for 'inputs'"),
+    "empty model": (lambda: None, ["photo.png", "--model", ""], 2, "for 'model'"),
     "0 steps": (lambda: None, ["photo.png", "--steps", "0"], 2, "0 steps"),
     "too many steps": (lambda: None, ["photo.png", "--steps", "2001"], 2, "2001 steps"),
     "unknown model": (lambda: None, ["photo.png", "--model", "best-ever"], 5, "best-ever"),
