@@ -18,7 +18,7 @@ from typing import Any, Self
 from filelock import lock_descriptor
 
 from .atomic import cannot_write, open_plain
-from .errors import OutputError
+from .errors import OutputError, StorageError
 
 
 class Journal:
@@ -63,8 +63,10 @@ class Journal:
 
         Raises:
             OutputError: it cannot be written.
-            DiskFullError: the disk is full.
+            StorageError: it is gone, or the disk is full.
         """
+        if not self.path.exists():
+            raise StorageError(f"'{self.path}' was removed or moved meanwhile.", "Run it again.")
         rest = memoryview((json.dumps({"key": key, "value": value}, separators=(",", ":")) + "\n").encode())
         before = os.fstat(self._file.fileno()).st_size
         try:

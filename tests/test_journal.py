@@ -9,7 +9,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bidiffsr_cli.errors import OutputError
+from bidiffsr_cli.errors import OutputError, StorageError
 from bidiffsr_cli.journal import Journal, read_entries
 
 
@@ -22,6 +22,16 @@ def test_what_is_added_is_there_again(tmp_path: Path) -> None:
         assert journal.entries == {"a": 2, "b": None} and journal.get("c") is None
         journal.add("c", [1])
     assert len((tmp_path / "j").read_text().splitlines()) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file is not moved there")
+def test_a_journal_that_is_gone_ends_the_work(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.add("a", 1)
+        (tmp_path / "j").rename(tmp_path / "moved")
+        with pytest.raises(StorageError, match="removed or moved"):
+            journal.add("b", 2)
+    assert read_entries(tmp_path / "moved") == {"a": 1}
 
 
 @pytest.mark.parametrize(

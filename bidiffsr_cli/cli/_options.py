@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_tr
 
 import typer
 
+from ..errors import UsageError
 from ._output import out
 
 if TYPE_CHECKING:
@@ -285,6 +286,8 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
             flat.append(inspect.Parameter(field.name, kind, default=default, annotation=hints[field.name]))
 
     def call(**values: Any) -> Any:
+        for parameter in flat:
+            _check_not_empty(parameter, values[parameter.name])
         for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
         return command(**values)
@@ -293,3 +296,10 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # inspect looks for it
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return call
+
+
+def _check_not_empty(parameter: inspect.Parameter, value: Any) -> None:
+    """Raise UsageError for an empty word, which would become the current folder, or a default."""
+    if value != parameter.default and "" in (value if isinstance(value, list) else [value]):
+        name = parameter.name.replace("_", "-")
+        raise UsageError(f"An empty word is given for '{name}'.", "Leave it out, or set the shell's variable for it.")

@@ -17,6 +17,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, OutputError
@@ -59,14 +60,15 @@ class Ledger:
         value = [job.name, job.status.bytes, job.status.version, self.settings]
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]
 
-    def survey(self, jobs: Sequence[Job]) -> tuple[dict[Job, dict[str, Any]], list[Job]]:
+    def survey(self, jobs: Sequence[Job]) -> tuple[dict[Job, dict[str, Any]], dict[Job, str]]:
         """What is there already.
 
         Returns:
             The jobs whose results are there, whole, and made of their pictures as they are now, each to what was noted;
-            and of the others those whose results are there and were not made here, or were changed since.
+            and of the others those whose results are there and are not theirs, each to the other picture of which its
+            result was made, or "" where it was not made here, or was changed since.
         """
-        done, foreign = dict[Job, dict[str, Any]](), list[Job]()
+        done, foreign = dict[Job, dict[str, Any]](), dict[Job, str]()
         there = self.output.statuses([job.result for job in jobs])
         for job in jobs:
             status = there.get(job.result)
@@ -75,7 +77,8 @@ class Ledger:
             if made is not None:
                 done[job] = made["result"]
             elif status and not self._is_ours(job, status):
-                foreign.append(job)
+                fitting = (entry for entry in self._entries(job) if self._fits(job, status, entry))
+                foreign[job] = next(map(_source, fitting), "")
         return done, foreign
 
     def outdated(self, jobs: Sequence[Job]) -> list[Job]:
@@ -83,7 +86,10 @@ class Ledger:
         return [job for job in jobs if any(_pixels(entry) != PIXELS for entry in self._made(job))]
 
     def is_ours(self, job: Job) -> bool:
-        """Whether a result that is there was made here: it is what was noted, or was being written when a run ended."""
+        """Whether a result that is there was made here, of a picture with the same name.
+
+        It is what was noted, or was being written when a run ended.
+        """
         return self._is_ours(job, self.output.status(job.result))
 
     def finish(self, outcome: Outcome) -> None:
@@ -108,7 +114,7 @@ class Ledger:
         return [entry for entry in self._entries(job) if entry.get("key") == key and _is_result(entry.get("result"))]
 
     def _is_ours(self, job: Job, status: Status | None) -> bool:
-        noted = any(self._fits(job, status, entry) for entry in self._entries(job))
+        noted = any(_names(entry, job) and self._fits(job, status, entry) for entry in self._entries(job))
         return noted or (status is not None and self.output.is_claimed(job.result))
 
     def _fits(self, job: Job, status: Status | None, entry: dict[str, Any]) -> bool:
@@ -131,6 +137,19 @@ class Ledger:
 def _pixels(entry: dict[str, Any]) -> Any:
     """The `PIXELS` of the version that made a result; the first one did not note it."""
     return entry.get("pixels", 1)
+
+
+def _source(entry: dict[str, Any]) -> str:
+    """The picture of which a result was made, as it was given; empty if that is not noted."""
+    result = entry.get("result")
+    source = result.get("input") if isinstance(result, dict) else None
+    return source if isinstance(source, str) else ""
+
+
+def _names(entry: dict[str, Any], job: Job) -> bool:
+    """Whether a result was made of a picture of the same name, as far as is noted; its folder is the result's."""
+    source = _source(entry)
+    return not source or Path(source).name == Path(job.name).name
 
 
 def _is_result(value: Any) -> bool:

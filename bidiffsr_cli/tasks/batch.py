@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def run(request: BatchRequest, listener: Listener = SILENT) -> BatchResult:
     Raises:
         InputError: a folder is missing, or holds no picture that is meant.
         UsageError: what is asked for does not go together, or does not suit the model.
-        OutputError: results exist that were not made here, or nothing can be written.
+        OutputError: results exist that were not made here, or of other pictures, or nothing can be written.
         StorageError: the disk is full, or the store fails.
         ModelError: the model cannot be had.
         DeviceError: a device or a cluster is not there, or memory does not suffice.
@@ -231,10 +231,14 @@ def _work(request: BatchRequest, listener: Listener) -> tuple[Work, str]:
     return work, "+".join(checkpoint.sha256 for checkpoint in checkpoints)
 
 
-def _not_ours(jobs: Sequence[Job]) -> OutputError:
-    names = listed([f"'{job.target}'" for job in jobs], 3)
-    exist = "exists and was" if len(jobs) == 1 else "exist and were"
-    return OutputError(f"{names} {exist} not made here.", "Add --overwrite, or choose another -o.")
+def _not_ours(foreign: Mapping[Job, str]) -> OutputError:
+    hint = "Add --overwrite, or choose another -o."
+    others = [f"'{job.target}' of '{other}', not of '{job.source}'" for job, other in foreign.items() if other]
+    if others:
+        return OutputError(f"Results of other pictures would be replaced: {listed(others, 3)}.", hint)
+    names = listed([f"'{job.target}'" for job in foreign], 3)
+    exist = "exists and was" if len(foreign) == 1 else "exist and were"
+    return OutputError(f"{names} {exist} not made here.", hint)
 
 
 def _do(request: BatchRequest, work: Work, ledger: Ledger, part: Part, listener: Listener) -> None:

@@ -110,6 +110,18 @@ def test_a_file_of_the_users_is_never_taken_for_ours(photos: Path, batch: Run) -
     assert not list(Path("out/.bidiffsr/begun").iterdir())
 
 
+def test_a_result_of_another_picture_is_not_replaced(photos: Path, batch: Run) -> None:
+    picture(size=(20, 20)).save("in/a.jpg")
+    assert batch("in", "-o", "out", "--include", "a.png").code == 0
+    before = contents(Path("out"))
+    refused = batch("in", "-o", "out", "--include", "a.jpg")
+    assert refused.code == 2 and "'out/a.png' of 'in/a.png', not of 'in/a.jpg'" in refused.err
+    assert contents(Path("out")) == before
+    assert batch("in", "-o", "out", "--include", "a.jpg", "--overwrite").code == 0
+    assert contents(Path("out")) != before
+    assert batch("in", "-o", "out", "--include", "a.png").code == 2  # it is the other one's now
+
+
 @pytest.mark.parametrize(
     "value", ["[]", "7", '"x"', "{}", '{"key": 5}', '{"result": [1]}', '{"sha256": {}, "bytes": []}']
 )
@@ -270,6 +282,8 @@ def test_what_is_refused(photos: Path, batch: Run) -> None:
     Path("file").touch()
     for options, code in (
         (["none"], 4),
+        ([""], 2),
+        (["in", "-o", ""], 2),
         (["in", "--include", "*.gif"], 4),
         (["in", "-o", "in"], 2),
         (["in", "-o", "out"], 2),

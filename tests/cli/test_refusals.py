@@ -39,6 +39,8 @@ SHOWN_WHEN: dict[str, tuple[Callable[[], object], list[str], int, str]] = {
     "scale 100000": (lambda: None, ["photo.png", "--scale", "100000"], 2, "Scale 100000"),
     "scale 10**12": (lambda: None, ["photo.png", "--scale", "1000000000000"], 2, "Scale 1000000000000"),
     "scale 8 and memory": (lambda: None, ["photo.png", "-s8", "--max-memory", "1MB"], 2, "does not enlarge x8"),
+    "empty output": (lambda: None, ["photo.png", ""], 2, "for 'inputs'"),
+    "empty model": (lambda: None, ["photo.png", "--model", ""], 2, "for 'model'"),
     "0 steps": (lambda: None, ["photo.png", "--steps", "0"], 2, "0 steps"),
     "too many steps": (lambda: None, ["photo.png", "--steps", "2001"], 2, "2001 steps"),
     "unknown model": (lambda: None, ["photo.png", "--model", "best-ever"], 5, "best-ever"),
