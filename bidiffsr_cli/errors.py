@@ -7,6 +7,7 @@ Each error carries one sentence saying what is wrong, a hint saying what to do, 
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
@@ -81,6 +82,15 @@ def check_least(least: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value >= least:
             raise UsageError(f"{name}={value} is not possible.", f"Give {least} or more.")
+
+
+@contextlib.contextmanager
+def said_of(file: str) -> Iterator[None]:
+    """Put a file's name before what an InputError says."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error.message}", error.hint) from None
 
 
 def check_no_pointer(path: Path) -> None:

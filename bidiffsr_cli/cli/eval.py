@@ -84,7 +84,7 @@ def evaluate(
         list[str] | None,
         o.option(
             "NAME|ORG/REPO|PATH",
-            "As for upscale, and may be repeated; bicubic means none.",
+            "As for upscale, but not auto; may be repeated; bicubic means none.",
             "--model",
             "-m",
             show_default="the first of the catalog",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import cannot_write, write_atomic
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, said_of
 from ..images.pixels import to_image
 from ..journal import Journal
 from ..options import PIXELS
@@ -88,13 +88,14 @@ def score_all(
         raise UsageError(
             f"Two rows would be called '{twice}'.", "Give finished pictures a --label, models other names."
         )
+    folders = [_folder(subject, cases, rule) if keep else None for subject in subjects]
     scores: list[Score] = []
     total = len(cases) * len(subjects)
     for case in cases:
         keys = [_key(case, subject, rule, wanted) for subject in subjects]
         pixels: Pixels | None = None
-        for subject, key in zip(subjects, keys, strict=True):
-            saved = f"{_folder(subject, case)}/{_slug(case.name)}.png" if keep else None
+        for subject, key, folder in zip(subjects, keys, folders, strict=True):
+            saved = f"{folder}/{_slug(case.name)}.png" if folder else None
             known = _known(journal.get(key)) if journal else None
             if known is None or (keep and saved and not (keep / saved).is_file()):
                 if pixels is None:
@@ -127,7 +128,8 @@ def _score(
     saved: str | None,
 ) -> dict[str, Any]:
     sr, figures = subject.enlarge(pixels, rule.scale)
-    values, artefacts = measure(wanted, sr, pixels, rule)
+    with said_of(case.hr.name):
+        values, artefacts = measure(wanted, sr, pixels, rule)
     if keep and saved:
         target = keep / saved
         try:
@@ -150,10 +152,15 @@ def _score(
 
 def _key(case: Case, subject: Subject, rule: Rules, wanted: Sequence[str]) -> str:
     """All that a score depends on, as a name."""
-    files = [_facts(path) for path in (case.hr, case.lr, case.finished) if path is not None]
+    files = _files(case)
     value = [PIXELS, case.name, files, subject.label, subject.identity, dataclasses.astuple(rule), sorted(wanted)]
     value += [str(case.degradation)] if str(case.degradation) else []
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+    return _digits(value, 24)
+
+
+def _files(case: Case) -> list[tuple[str, int, int]]:
+    """What tells a case's files from others."""
+    return [_facts(path) for path in (case.hr, case.lr, case.finished) if path is not None]
 
 
 def _facts(path: Path) -> tuple[str, int, int]:
@@ -164,10 +171,15 @@ def _facts(path: Path) -> tuple[str, int, int]:
     return path.name, status.st_size, status.st_mtime_ns
 
 
-def _folder(subject: Subject, case: Case) -> str:
-    """Of a subject's pictures: its label, and a few digits of all that they depend on."""
-    identity = json.dumps(subject.identity, sort_keys=True) + str(case.degradation)
-    return f"{_slug(subject.label)}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
+def _folder(subject: Subject, cases: Sequence[Case], rule: Rules) -> str:
+    """Of a subject's pictures: its label, and a few digits of all that they depend on, the whole test set included."""
+    made_of = [(_files(case), str(case.degradation)) for case in cases]
+    return f"{_slug(subject.label)}-{_digits([PIXELS, subject.identity, rule.scale, made_of], 6)}"
+
+
+def _digits(value: Any, count: int) -> str:
+    """A name that other values do not have."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:count]
 
 
 def _slug(text: str) -> str:

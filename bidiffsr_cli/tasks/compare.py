@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UsageError, check_least
+from ..errors import InputError, UsageError, check_least, said_of
 from ..text import counted
 from .files import Files, check_files, check_names, is_dir, is_file, label_of, several
 from .listener import SILENT, Listener, as_function
@@ -169,7 +169,7 @@ def _picture(
     """One picture's views; with a border to leave out, the last file is the true one, and the others are scored.
 
     Raises:
-        InputError: a file is no picture, or the sizes differ.
+        InputError: a file is no picture, the sizes differ, or it is too small to be scored.
     """
     from ..reports.page import Exhibit, Version
 
@@ -184,7 +184,9 @@ def _picture(
     if border is None:
         return Exhibit(name, [Version(text, image) for text, image in zip(labels, images, strict=True)], None)
     *versions, truth = images
-    views = [Version(text, image, _scores(image, truth, border)) for text, image in zip(labels, versions, strict=True)]
+    with said_of(str(files[-1])):
+        scores = [_scores(image, truth, border) for image in versions]
+    views = [Version(*view) for view in zip(labels, versions, scores, strict=True)]
     return Exhibit(name, [*views, Version(ORIGINAL, truth)], len(versions))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..atomic import make_folder, write_atomic
-from ..checkpoints.catalog import default_model
+from ..checkpoints.catalog import AUTO, default_model
 from ..errors import UsageError, check_least
 from ..evaluation.paper import ALL_METRICS, choose_set
 from ..evaluation.protocol import rules
@@ -92,6 +92,10 @@ class EvaluateRequest:
         check_least(1, limit=self.limit, pictures=self.pictures)
         if self.sr is not None and (self.models or self.steps or self.lr):
             raise UsageError("--sr scores finished pictures.", "Leave --model, --steps and --lr out.")
+        if AUTO in several(self.models or ()):
+            raise UsageError(
+                "eval scores one model at a time, and auto chooses for each picture.", "Name models: -m fast -m photo"
+            )
         if self.sr is not None and self.degradation != UNCHANGED:
             raise UsageError("--degrade is of small pictures, and --sr scores finished ones.", "Leave one of them out.")
         if self.sr is None and self.label is not None:

@@ -118,7 +118,11 @@ def test_an_existing_page_is_kept(sets: Path, run: Run) -> None:
         (["photo.png", "text.png"], 4, "'text.png'"),
         (["nearest", "empty"], 4, "'empty' holds no pictures."),
         (["photo.png", "bicubic/parrot.png"], 4, "'photo.png' has 24×16 pixels and 'bicubic/parrot.png' 96×64"),
-        (["photo.png", "photo.png", "--reference", "photo.png"], 4, "too small for LPIPS"),
+        (
+            ["photo.png", "photo.png", "--reference", "photo.png"],
+            4,
+            "photo.png: A picture of 24×16 is too small for LPIPS",
+        ),
         (["photo.png", "photo.png", "-o", "missing/page.html"], 2, "The folder 'missing' does not exist."),
     ],
 )

@@ -236,6 +236,19 @@ def test_what_is_refused(run: Run, model: Path, originals: Path) -> None:
         assert refused.code == code and is_one_sentence(refused.err), (options, refused)
 
 
+def test_auto_is_refused(run: Run, originals: Path) -> None:
+    refused = run("eval", "--hr", originals, "-m", "auto")
+    assert refused.code == 2 and is_one_sentence(refused.err)
+    assert "auto chooses for each picture." in refused.err and "-m fast -m photo" in refused.err
+
+
+def test_an_original_too_small_to_be_scored_is_named(run: Run, originals: Path) -> None:
+    Image.new("RGB", (4, 4)).save(originals / "tiny.png")
+    refused = run("eval", "--hr", originals, "-m", "bicubic", "--metrics", "psnr_y")
+    assert refused.code == 4 and is_one_sentence(refused.err)
+    assert "tiny.png: A picture of 4×4 is too small to be compared." in refused.err
+
+
 @pytest.mark.slow
 def test_a_hundred_pictures_killed_in_the_middle(model: Path, folder: Path) -> None:
     """After kill -9, a rerun scores what is left, nothing twice, and comes to the same figures."""

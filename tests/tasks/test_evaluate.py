@@ -14,6 +14,8 @@ from PIL import Image
 import bidiffsr_cli
 from bidiffsr_cli import Degradation, UpscaleOptions
 from bidiffsr_cli.errors import InputError, OutputError, UsageError
+from bidiffsr_cli.evaluation.metrics import psnr_y
+from bidiffsr_cli.images.pixels import to_levels
 from bidiffsr_cli.tasks.evaluate import EvaluateRequest, run
 
 from .conftest import Notes
@@ -85,6 +87,48 @@ def test_options_scale_and_degradation_count(originals: Path, model: str) -> Non
     assert psnr(models=["bicubic"]) == [bicubic]
 
 
+def test_kept_pictures_belong_to_their_scores(originals: Path, tmp_path: Path) -> None:
+    """Also where one folder keeps several scales and sets, whose pictures have the same names and sizes."""
+    shutil.copytree(originals, tmp_path / "other" / "HR")
+    with Image.open(originals / "parrot.png") as image:
+        image.rotate(180).save(tmp_path / "other" / "HR" / "parrot.png")
+    for name in ("small", "rotated"):
+        (tmp_path / name).mkdir()
+        for path in originals.iterdir():
+            with Image.open(path) as image:
+                turned = image.rotate(180 if name == "rotated" else 0)
+                turned.resize((32, 24)).save(tmp_path / name / path.name)
+    runs = [
+        *({"hr": originals, "options": UpscaleOptions(scale=scale)} for scale in (2, 4)),
+        {"hr": tmp_path / "other" / "HR"},
+        *({"hr": originals, "lr": tmp_path / name} for name in ("small", "rotated")),
+    ]
+    kept = tmp_path / "kept"
+    first = [bidiffsr_cli.evaluate(models="bicubic", metrics=PSNR, output=kept, **one) for one in runs]  # type: ignore[arg-type]
+    files = {path: path.stat().st_mtime_ns for path in kept.rglob("*.png")}
+    for one, before in zip(runs, first, strict=True):
+        again = bidiffsr_cli.evaluate(models="bicubic", metrics=PSNR, output=kept, **one)  # type: ignore[arg-type]
+        assert again.scores == before.scores
+        score = again.scores[1]
+        assert score.image == "parrot" and score.saved is not None
+        truth = decoded(Path(one["hr"]) / "parrot.png")  # type: ignore[arg-type]
+        of_file = psnr_y(to_levels(decoded(kept / score.saved)), to_levels(truth), again.rule.scale)
+        assert of_file == score.values["psnr_y"]
+    assert {path: path.stat().st_mtime_ns for path in kept.rglob("*.png")} == files  # nothing was enlarged again
+
+
+def test_a_page_of_a_scale_after_another(pictures: Path, tmp_path: Path) -> None:
+    """The sizes of an original that is no multiple of four, cut for each scale, differ."""
+    (tmp_path / "hr").mkdir()
+    with Image.open(pictures / "parrot.png") as image:
+        image.convert("RGB").crop((0, 0, 67, 51)).save(tmp_path / "hr" / "a.png")
+    for scale in (2, 4, 2):
+        options = UpscaleOptions(scale=scale)
+        bidiffsr_cli.evaluate(
+            tmp_path / "hr", models="bicubic", metrics=PSNR, options=options, output=tmp_path / "kept"
+        )
+
+
 def test_a_page_alone(originals: Path, model: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     bidiffsr_cli.evaluate(str(originals), models=[model], steps=[1], metrics=PSNR, report=str(page), pictures=1)
@@ -118,6 +162,7 @@ def test_what_is_refused(originals: Path, model: str, tmp_path: Path) -> None:
         ({"sr": originals, "degradation": Degradation(jpeg=50)}, UsageError),
         ({"lr": originals, "degradation": Degradation(kernel="area")}, UsageError),
         ({"label": "x"}, UsageError),
+        ({"models": ["bicubic", "auto"]}, UsageError),
         ({"metrics": ["beauty"]}, UsageError),
         ({"protocol": "mine"}, UsageError),
         ({"options": UpscaleOptions(scale=3), "paper_row": True}, UsageError),
