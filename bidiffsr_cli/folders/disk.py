@@ -35,7 +35,7 @@ class LocalFolder(Folder):
         return (self.path / name).resolve().parts
 
     def sibling(self, ending: str) -> Folder:
-        path = self.path.resolve()
+        path = Path(os.path.abspath(self.path))  # noqa: PTH100 - Path.resolve would follow links
         return LocalFolder(path.with_name(path.name + ending))
 
     def can_name(self, name: str) -> bool:

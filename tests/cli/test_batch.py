@@ -96,6 +96,14 @@ def test_what_changed_is_done_anew(photos: Path, batch: Run) -> None:
     assert done("--seed", "1") == []
 
 
+def test_results_lie_beside_a_link_to_a_folder(photos: Path, batch: Run) -> None:
+    Path("disk").mkdir()
+    Path("in").rename("disk/real")
+    Path("photos").symlink_to("disk/real")
+    assert batch("photos").code == 0
+    assert Path("photos_x2").is_dir() and [path.name for path in Path("disk").iterdir()] == ["real"]
+
+
 def test_a_file_of_the_users_is_never_taken_for_ours(photos: Path, batch: Run) -> None:
     """Not even where a run died before it wrote: what it was about to write is known to the last byte."""
     assert batch("in", "-o", "out").code == 0
