@@ -70,7 +70,11 @@ def test_from_stream_to_stream(folder: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("source", [Image.new("L", (8, 8)), None, iter(["a.png"]), io.StringIO("text")], ids=["picture", "None", "generator", "text"])
+@pytest.mark.parametrize(
+    "source",
+    [Image.new("L", (8, 8)), None, iter(["a.png"]), io.StringIO("text")],
+    ids=["picture", "None", "generator", "text"],
+)
 def test_what_is_no_file_is_refused_before_a_model_is_had(folder: Path, source: Any, several: bool) -> None:
     inputs = [folder / "photos" / "a.png", source] if several else source
     with pytest.raises(InputError, match=type(source).__name__) as refused:
