@@ -101,9 +101,9 @@ def check_no_pointer(path: Path) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, in any of the ways in which Python and torch say so."""
-    told_by_torch = isinstance(error, RuntimeError | ImportError) and NO_MEMORY.search(str(error)) is not None
-    return isinstance(error, MemoryError) or told_by_torch or type(error).__name__ == "OutOfMemoryError"
+    """Whether memory ran out, in any of the ways in which Python, the system's loader of libraries and torch say so."""
+    told = isinstance(error, RuntimeError | ImportError | OSError) and NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or told or type(error).__name__ == "OutOfMemoryError"
 
 
 def explained(error: BaseException) -> BidiffsrError:

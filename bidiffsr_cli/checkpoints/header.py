@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..configs import ModelConfig
-from ..errors import CheckpointError, ModelError, check_no_pointer
+from ..errors import CheckpointError, ModelError, check_no_pointer, is_out_of_memory
 
 FORMAT = "bidiffsr"
 FORMAT_VERSION = "1"
@@ -145,6 +145,8 @@ def refusals(path: Path) -> Iterator[None]:
     except CheckpointError as error:
         raise type(error)(f"{path.name}: {error.message}", error.hint) from None
     except OSError as error:
+        if is_out_of_memory(error):  # libraries are loaded first
+            raise
         raise ModelError(f"{path.name} cannot be read: {error.strerror or error}.", "Check its permissions.") from None
 
 

@@ -40,7 +40,8 @@ def test_every_way_of_running_out_of_memory_is_known(message: str) -> None:
 def test_the_kinds_of_running_out_of_memory() -> None:
     assert is_out_of_memory(torch.OutOfMemoryError("Allocation on device")) and is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.AcceleratorError(MESSAGES[1]))
-    assert is_out_of_memory(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    for kind in (ImportError, OSError):
+        assert is_out_of_memory(kind("libtorch_cpu.so: failed to map segment from shared object"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
