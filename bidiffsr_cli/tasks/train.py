@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, check_least
 from ..runtime import Machine
-from ..text import counted
 from .files import check_folder, several
 from .listener import SILENT, Listener, as_function, load_model
 
@@ -227,9 +226,7 @@ def _dataset(request: TrainRequest, config: TrainConfig, listener: Listener) -> 
     cache = Path(request.cache or Path(home, "bidiffsr", "pictures"))
     with one_at_first():
         dataset = open_dataset(config.data, config.model.scales, cache, progress)
-    made, millions = sum(bool(item.synthetic) for item in dataset.pictures), len(dataset.pixels) / 1e6
-    pictures = counted(len(dataset.pictures) - made, "picture") + (f" and {made} made in code" if made else "")
-    listener.message(f"{pictures}, {millions:.1f} million pixels with the small ones.")
+    listener.message(f"{dataset.size_in_words}, {len(dataset.pixels) / 1e6:.1f} million pixels with the small ones.")
     for name, reason in list(dataset.skipped.items())[:MOST_SKIPPED]:
         listener.warning(f"Skipped {name}: {reason}")
     if dataset.skipped:

@@ -26,6 +26,7 @@ from ..images.pairing import pair
 from ..images.pixels import to_bytes
 from ..images.reading import read_picture
 from ..images.resizing import downscale_bicubic
+from ..text import counted
 from .config import DataConfig
 from .synthetic import REVISION, synthetic_pictures
 
@@ -69,6 +70,12 @@ class Dataset:
     pictures: list[StoredPicture]
     sha256: str
     skipped: dict[str, str]
+
+    @property
+    def size_in_words(self) -> str:
+        """How many pictures there are, as "3 pictures and 96 made in code"."""
+        made = sum(bool(item.synthetic) for item in self.pictures)
+        return counted(len(self.pictures) - made, "picture") + (f" and {made} made in code" if made else "")
 
 
 def open_dataset(

@@ -211,6 +211,4 @@ def resumed(trainer: Trainer, folder: Path) -> str:
 def describe_data(dataset: Dataset, config: TrainConfig) -> str:
     """A phrase on the pictures of a run, for the model's origin."""
     degradation = "bicubic with what happens to photos" if config.data.degrades else "bicubic"
-    made = sum(bool(item.synthetic) for item in dataset.pictures)
-    count = f"{len(dataset.pictures) - made} pictures" + (f" and {made} made in code" if made else "")
-    return f"{count} (pixels' sha256 {dataset.sha256[:16]}), degradation {degradation}"
+    return f"{dataset.size_in_words} (pixels' sha256 {dataset.sha256[:16]}), degradation {degradation}"

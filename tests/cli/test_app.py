@@ -14,6 +14,7 @@ import typer
 from bidiffsr_cli import __version__
 from bidiffsr_cli.cli import upscale as upscale_module
 from bidiffsr_cli.cli._errors import explain
+from bidiffsr_cli.cli._output import Output
 from bidiffsr_cli.cli.app import app
 from bidiffsr_cli.errors import CheckpointError, InputError
 
@@ -134,6 +135,16 @@ def test_an_unexpected_error_is_one_sentence(run: Run, monkeypatch: pytest.Monke
     assert "ZeroDivisionError: a surprise in two lines" in finished.err and "--debug" in finished.err
     finished = run("upscale", "photo.png", "--debug")
     assert finished.code == 1 and "Traceback" in finished.err
+
+
+def test_an_error_is_told_without_memory_for_rich(capsys: pytest.CaptureFixture[str]) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    told = Output()
+    told.console.print = exhausted  # type: ignore[method-assign]
+    told.error("Memory ran out.", "Give less.")
+    assert capsys.readouterr().err == "Error: Memory ran out.\nGive less.\n"
 
 
 @pytest.mark.parametrize(

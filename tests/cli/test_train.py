@@ -66,7 +66,7 @@ def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: lis
     assert finished.code == 0 and finished.json["bytes"] == Path("mine.safetensors").stat().st_size
     packed = read_checkpoint(Path("mine.safetensors"))
     assert packed.license == "CC0-1.0" and packed.storage == "packed"
-    for fact in ("4 iterations", "16 crops of 32x32", "1 pictures (pixels' sha256 ", "Scores: "):
+    for fact in ("4 iterations", "16 crops of 32x32", "1 picture (pixels' sha256 ", "Scores: "):
         assert fact in packed.origin
     assert run("models", "pack", "run", "-o", "mine.safetensors").code == 2  # never overwritten unasked
 
@@ -211,6 +211,14 @@ def test_wrong_input(run: Run, photos: Path, args: list[str], code: int) -> None
     Path("empty").mkdir()
     finished = run("train", *args, "--cache", "cache", "--quiet")
     assert finished.code == code and is_one_sentence(finished.err), finished.err
+
+
+def test_threads_by_the_environment(run: Run, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIDIFFSR_THREADS", "3")
+    assert options[-2] == "--threads"
+    finished = run("train", *options[:-2], "--iterations", "1")
+    assert finished.code == 0, finished.err
+    assert ", 3 threads, " in read_checkpoint(Path("run/model.safetensors")).origin
 
 
 @pytest.mark.parametrize("name", ["missing", "photos/a file"])
