@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,11 @@ def upscale(run: Run, model: Path) -> Run:
         return run("upscale", *args, *options, given=given)
 
     return upscale
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT is heeded, as at a terminal; a shell's background jobs inherit an ignored one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -277,6 +277,7 @@ def test_numpy_is_not_needed(folder: Path, model: Path, args: list[str]) -> None
     assert b"umpy" not in process.stderr
 
 
+@pytest.mark.usefixtures("heeded")
 def test_interrupted_while_the_command_is_being_imported() -> None:
     code = """
 import os, signal, sys

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,14 +37,6 @@ def photos(folder: Path) -> Path:
 def options(photos: Path) -> list[str]:
     changes = [word for change in CHANGES for word in ("--set", change)]
     return ["smoke", *changes, "--data", "photos", "--cache", "cache", "-o", "run", "--threads", "1"]
-
-
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """SIGINT is heeded, as at a terminal; a shell's background jobs inherit an ignored one."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_from_photos_to_an_enlarged_picture(run: Run, photos: Path, options: list[str]) -> None:
@@ -273,6 +264,7 @@ def test_a_signal_between_iterations(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.usefixtures("heeded")
 def test_signals_are_only_noted_by_work_that_asks() -> None:
     with deferred() as stop, pytest.raises(KeyboardInterrupt):  # as while pictures are decoded
         signal.raise_signal(signal.SIGINT)
