@@ -169,7 +169,7 @@ def upstream_step(workload: Workload, device: str) -> Way:
 
 
 def profile_step(workload: Workload, runtime: Runtime, repeats: int) -> list[Row]:
-    """Rows of the kinds of work in one step on a native runtime; empty on any other, and of networks of SR3's kind."""
+    """Rows of the kinds of work in one step on a native runtime; empty on any other."""
     network = runtime.prepare(workload.checkpoint)
     if not isinstance(network, NativeUNet):
         return []

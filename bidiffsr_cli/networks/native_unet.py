@@ -1,8 +1,4 @@
-"""A packed UNet on the native engine: the same network, computed with few passes over memory.
-
-BI-DiffSR's network becomes one program (`program`), without torch. SR3's blocks are others: what becomes of it is told
-in `native_convs`.
-"""
+"""A packed UNet on the native engine: the same network as one program (`program`), with few passes over memory."""
 
 from __future__ import annotations
 
@@ -20,11 +16,9 @@ from .program import program_of, upsampler_program
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .native_convs import NativeConvs
-
 
 class NativeUNet:
-    """BI-DiffSR's UNet for inference on the native engine.
+    """A UNet for inference on the native engine.
 
     Args:
         config: of the model.
@@ -70,22 +64,6 @@ class NativeUpsampler:
     def __call__(self, low_res: Tensor) -> Tensor:
         """B×3×h×w in [0, 1] -> B×3×(scale·h)×(scale·w)."""
         return self.program([low_res.contiguous()], [0] * len(low_res), 0, threads())
-
-
-def native_network(config: ModelConfig, arrays: Mapping[str, Array], isa: str, dtype: str) -> NativeUNet | NativeConvs:
-    """A network's form on the engine.
-
-    Args:
-        config: of the model.
-        arrays: its packed tensors, by name.
-        isa: the instruction set.
-        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16".
-    """
-    if config.network.type == "sr3":
-        from .native_convs import NativeConvs
-
-        return NativeConvs(config, arrays, isa, dtype)
-    return NativeUNet(config, arrays, isa, dtype)
 
 
 def native_upsampler(plan: Upsampler, arrays: Mapping[str, Array], isa: str) -> NativeUpsampler:

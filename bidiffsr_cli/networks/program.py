@@ -1,4 +1,4 @@
-"""A packed UNet of BI-DiffSR's kind as a program of the native engine, written from its tensors, without torch."""
+"""A packed UNet as a program of the native engine, written from its tensors, without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORM_EPS = 1e-5
 
 
 def program_of(config: ModelConfig, arrays: Mapping[str, Array], dtype: str) -> Program:
-    """The program of a packed network of BI-DiffSR's kind; its inputs are the condition and x_t, as planes.
+    """The program of a packed network; its inputs are the condition and x_t, as planes.
 
     Args:
         config: of the model.
@@ -46,7 +46,7 @@ def program_of(config: ModelConfig, arrays: Mapping[str, Array], dtype: str) -> 
         (config.condition_channels, 3),
         tuple(writer.operations),
         network.total_steps,
-        ops.TimeEmbedding(writer.linear(plan.linear1), writer.linear(plan.linear2), swish=True),
+        ops.TimeEmbedding(writer.linear(plan.linear1), writer.linear(plan.linear2), swish=network.type != "sr3"),
         planes=True,
     )
 
@@ -93,12 +93,14 @@ class Writer:
 
     def block(self, plan: plans.ResBlock | plans.Resample, x: int) -> int:
         """Likewise the operations of a block."""
-        return self._res_block(plan, x) if isinstance(plan, plans.ResBlock) else self.write(self._resample(plan, x))
+        return self._res_block(plan, x) if isinstance(plan, plans.ResBlock) else self._resample(plan, x)
 
     def fusion(self, plan: plans.Fusion, x: int, skip: int) -> Operation:
         """The operation of a fusion."""
         if plan.kind == "add":
             return ops.Add((x, skip), "fusions")
+        if plan.kind == "join":
+            return ops.Join((x, skip), part="fusions")
         if plan.convs[0].full:
             weight, bias = self._joined(plan)
             return FullConv((x, skip), weight, bias, self.dtype, part="fusions")
@@ -117,8 +119,10 @@ class Writer:
     def binary_conv(self, plan: plans.Conv, *segments: Segment) -> BinaryConv:
         """A packed convolution; of all channels of the first source, if no segments are given."""
         identity = plans.identity(self.config, plan.inputs, plan.outputs, plan.stride)
+        names = "sign", "alpha", "tar.bias", "taa.shift", "taa.slope", "taa.offset"
+        signs, alpha, tar, shift, slope, offset = (self.arrays[f"{plan.name}.{name}"] for name in names)
         seen = segments or (Segment(0, 0, 1, plan.inputs),)
-        return packed_conv(self.arrays, f"{plan.name}.", plan.kernel, identity, seen)
+        return BinaryConv(signs, alpha, tar, shift, slope, offset, plan.kernel, identity, seen)
 
     def full_conv(self, sources: tuple[int, ...], plan: plans.Conv, **around: Any) -> FullConv:
         """A full-precision convolution with what surrounds it."""
@@ -129,6 +133,8 @@ class Writer:
 
     def _res_block(self, plan: plans.ResBlock, x: int) -> int:
         y = self.write(self._half(plan.conv1, x, norm=self.norm(plan.norm1), time=self.linear(plan.time)))
+        if plan.shortcut is not None:
+            x = self.write(self._half(plan.shortcut, x))
         y = self.write(self._half(plan.conv2, y, norm=self.norm(plan.norm2), residual=x))
         return y if plan.attention is None else self.write(self._attention(plan.attention, y))
 
@@ -144,16 +150,22 @@ class Writer:
         out = ops.Linear(weight.reshaped(channels, channels), bias)
         return ops.Attention((x,), self.norm(plan.norm), qkv, out, "attention")
 
-    def _resample(self, plan: plans.Resample, x: int) -> Operation:
-        inputs = plan.convs[0].inputs
+    def _resample(self, plan: plans.Resample, x: int) -> int:
+        part, inputs = "resampling", plan.convs[0].inputs
+        if plan.kind == "strided":
+            if plan.up:
+                x = self.write(ops.Join((x,), repeat=2, part=part))
+            arrangement = "plain" if plan.up else "strided"
+            return self.write(BinaryBlock((x,), (self.binary_conv(plan.convs[0]),), arrangement=arrangement, part=part))
         halves = inputs if plan.kind == "cp" and not plan.up else 0  # each sees its own
-        return BinaryBlock(
+        block = BinaryBlock(
             (x,),
             tuple(self.binary_conv(conv, Segment(0, i * halves, 1, inputs)) for i, conv in enumerate(plan.convs)),
             concatenate=plan.up and len(plan.convs) == 2,
             arrangement="shuffle" if plan.up else "unshuffle",
-            part="resampling",
+            part=part,
         )
+        return self.write(block)
 
     def _joined(self, plan: plans.Fusion) -> tuple[Array, Array]:
         """Weight and bias of a fusion's full-precision convolutions as one, of x and the skip side by side."""
@@ -172,15 +184,6 @@ class Writer:
                     at += segment.count
             bias = array("f", map(sum, zip(bias, own_bias.numbers(), strict=True)))
         return weight, Array((outputs,), "float32", bytearray(bias))
-
-
-def packed_conv(
-    arrays: Mapping[str, Array], prefix: str, kernel: int, identity: str, segments: tuple[Segment, ...]
-) -> BinaryConv:
-    """A convolution of its packed tensors, whose names begin with `prefix`."""
-    names = "sign", "alpha", "tar.bias", "taa.shift", "taa.slope", "taa.offset"
-    signs, alpha, tar, shift, slope, offset = (arrays[prefix + name] for name in names)
-    return BinaryConv(signs, alpha, tar, shift, slope, offset, kernel, identity, segments)
 
 
 def fusion_segments(plan: plans.Fusion) -> list[tuple[Segment, ...]]:

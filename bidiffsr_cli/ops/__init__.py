@@ -79,7 +79,8 @@ class BinaryBlock:
         norm: of the (one) source, of which every convolution then sees SiLU(norm(x)), all channels.
         time: of the time embedding, added to every pixel; plain only.
         residual: a map that is added; plain only.
-        arrangement: plain; shuffle or unshuffle: pixel-(un)shuffle by 2 of the result.
+        arrangement: plain; shuffle or unshuffle: pixel-(un)shuffle by 2 of the result; strided: with a stride of 2,
+            of even sides and without identity.
         part: what kind of work it is, for profiles.
     """
 
@@ -151,7 +152,16 @@ class Add:
     part: str = ""
 
 
-Operation = BinaryBlock | FullConv | Attention | Add
+@dataclass(frozen=True)
+class Join:
+    """The channels of one or two maps side by side, each pixel `repeat` times in both directions."""
+
+    sources: tuple[int, ...]
+    repeat: int = 1
+    part: str = ""
+
+
+Operation = BinaryBlock | FullConv | Attention | Add | Join
 
 
 @dataclass(frozen=True)

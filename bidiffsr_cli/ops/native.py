@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, Program, TimeEmbedding
+from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Join, Linear, Norm, Program, TimeEmbedding
 from . import __path__ as FOLDERS
 from .array import Array
 from .packing import row_bytes
@@ -29,12 +29,12 @@ from .packing import row_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABI = 10
+ABI = 11
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
-ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2}
+ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2, "strided": 3}
 IDENTITIES = {"none": 0, "after": 1, "before": 2}
-OPERATION_KINDS = {BinaryBlock: 0, FullConv: 1, Attention: 2, Add: 3}
+OPERATION_KINDS = {BinaryBlock: 0, FullConv: 1, Attention: 2, Add: 3, Join: 4}
 ENVIRONMENT = "BIDIFFSR_CPU_ISA"
 """Names an instruction set that is to be used instead of the best one."""
 
@@ -213,7 +213,7 @@ class _Operation(ctypes.Structure):
         ("convs", _BinaryConv * 2),
         *((name, ctypes.c_int32) for name in ("kernel", "outputs", "bfloat16")),
         *((name, ctypes.c_void_p) for name in ("weight", "second", "bias")),
-        *((name, ctypes.c_int32) for name in ("relu", "unshuffle", "shuffle")),
+        *((name, ctypes.c_int32) for name in ("relu", "unshuffle", "shuffle", "repeat")),
     ]
 
 
@@ -268,6 +268,7 @@ class _Describer:
             FullConv: self._full,
             Attention: self._attention,
             Add: self._add,
+            Join: self._join,
         }
         for target, operation in zip(self.operations, program.operations, strict=True):
             if any(source not in range(len(self.channels)) for source in operation.sources):
@@ -293,7 +294,7 @@ class _Describer:
         target.arrangement = ARRANGEMENTS[block.arrangement]
         for place, conv in zip(target.convs, block.convs, strict=False):
             self._conv(place, conv)
-        return {"plain": made, "shuffle": made // 4, "unshuffle": 4 * made}[block.arrangement]
+        return {"shuffle": made // 4, "unshuffle": 4 * made}.get(block.arrangement, made)
 
     def _conv(self, target: _BinaryConv, conv: BinaryConv) -> None:
         inputs, outputs = conv.inputs, conv.alpha.shape[0]
@@ -329,6 +330,10 @@ class _Describer:
 
     def _add(self, target: _Operation, operation: Add) -> int:
         return self.channels[operation.sources[0]]
+
+    def _join(self, target: _Operation, operation: Join) -> int:
+        target.repeat = operation.repeat
+        return sum(self.channels[source] for source in operation.sources)
 
     def _surroundings(self, target: _Operation, operation: BinaryBlock | FullConv, made: int) -> None:
         """The norm before, and what is added behind."""

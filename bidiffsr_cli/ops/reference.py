@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Linear, Norm, Program, TimeEmbedding
+from . import Add, Attention, BinaryBlock, BinaryConv, FullConv, Join, Linear, Norm, Program, TimeEmbedding
 from .packing import unpack_signs
 
 CPU = torch.device("cpu")
@@ -216,7 +216,8 @@ def binary_block(block: BinaryBlock, maps: Sequence[Tensor], ctx: TimestepContex
         shape = conv.alpha.shape[0], x.shape[1], conv.kernel, conv.kernel
         tar = conv.tar.tensor()[ctx.group(conv.tar.shape[0])] + 0.0  # turns -0.0 into 0.0, as `binarize` asks
         signs = binarize(x, tar.view(-1, 1, 1))
-        y = binary_conv(signs, unpack_signs(conv.signs.tensor(), shape), conv.alpha.tensor())
+        stride = 2 if block.arrangement == "strided" else 1
+        y = binary_conv(signs, unpack_signs(conv.signs.tensor(), shape), conv.alpha.tensor(), stride)
         if conv.identity == "before":
             y = y.add_(x)
         y = rprelu(y, shift.view(-1, 1, 1), slope, offset.view(-1, 1, 1))
@@ -266,11 +267,18 @@ def add(operation: Add, maps: Sequence[Tensor], ctx: TimestepContext) -> Tensor:
     return maps[operation.sources[0]] + maps[operation.sources[1]]
 
 
+def join(operation: Join, maps: Sequence[Tensor], ctx: TimestepContext) -> Tensor:
+    """What a `Join` computes."""
+    x = torch.cat([maps[source] for source in operation.sources], dim=1)
+    return x if operation.repeat == 1 else F.interpolate(x, scale_factor=operation.repeat, mode="nearest")
+
+
 FUNCTIONS: dict[type, Callable[..., Tensor]] = {
     BinaryBlock: binary_block,
     FullConv: full_conv,
     Attention: attention,
     Add: add,
+    Join: join,
 }
 
 

@@ -14,7 +14,7 @@ from ..checkpoints.files import Checkpoint
 from ..configs import UNetConfig
 from ..errors import DeviceError
 from ..networks.blueprint import upsamplers
-from ..networks.native_unet import native_network, native_upsampler
+from ..networks.native_unet import NativeUNet, native_upsampler
 from ..ops.threads import using_threads
 from . import memory
 from .threads import in_threads, one_torch_thread, shares_in_rounds
@@ -82,7 +82,7 @@ class Runtime:
         with one_torch_thread():  # hundreds of tiny operations, which several threads only slow down
             if self.isa is None:
                 return self.in_torch(checkpoint.build_packed())
-            return native_network(checkpoint.config, checkpoint.packed_arrays(), self.isa, self.dtype)
+            return NativeUNet(checkpoint.config, checkpoint.packed_arrays(), self.isa, self.dtype)
 
     def prepare_upsamplers(self, checkpoint: Checkpoint) -> Mapping[int, Upsampler]:
         """A checkpoint's upsamplers in the form that runs here, by their scales; in float32 everywhere."""
@@ -187,10 +187,10 @@ class Runtime:
         """About how many bytes one forward pass of a window takes.
 
         In feature maps of full resolution; what the allocator holds on to is in it (measured at 512x512 with 64
-        channels and unshuffling by 2: 125 MB on the native engine and 355 MB in plain torch; of SR3's network 540 and
+        channels and unshuffling by 2: 125 MB on the native engine and 355 MB in plain torch; of SR3's network 290 and
         405 MB).
         """
-        maps = {"bi_diffsr": (8, 20), "sr3": (33, 25)}[config.type][self.isa is None]
+        maps = {"bi_diffsr": (8, 20), "sr3": (16, 25)}[config.type][self.isa is None]
         return maps * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
 
     def canvas_device(self, pixels: int) -> str:

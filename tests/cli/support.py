@@ -19,6 +19,7 @@ from PIL import Image
 
 from bidiffsr_cli.checkpoints.files import Checkpoint, serialize_packed
 from bidiffsr_cli.configs import DiffusionConfig, ModelConfig, TileConfig, UNetConfig, UpsamplerConfig
+from bidiffsr_cli.networks.systems import find_system
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.runtime import Runtime
 
@@ -71,8 +72,11 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image
     return Image.frombytes(mode, size, bytes(values))
 
 
-def tiny_checkpoint(seed: int = 0, upsampler: UpsamplerConfig | None = None) -> bytes:
-    """A packed checkpoint file that enlarges x2 and x4, with random weights; the first step is an upsampler's."""
+def tiny_checkpoint(seed: int = 0, upsampler: UpsamplerConfig | None = None, system: str | None = None) -> bytes:
+    """A packed checkpoint file that enlarges x2 and x4, with random weights; the first step is an upsampler's.
+
+    `system` names a row of the paper's tables, whose network it then is.
+    """
     network = UNetConfig(
         inner_channel=8,
         channel_mults=(1, 2),
@@ -81,6 +85,7 @@ def tiny_checkpoint(seed: int = 0, upsampler: UpsamplerConfig | None = None) -> 
         full_precision_levels=(0,),
         upsampler=upsampler,
     )
+    network = find_system(system).applied_to(network) if system else network
     diffusion = DiffusionConfig(
         parameterization="v",
         target="residual",

@@ -9,7 +9,7 @@ import pytest
 from conftest import needs_native
 from PIL import Image, ImageCms
 
-from .support import environment
+from .support import environment, tiny_checkpoint
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 PROGRAM = """
@@ -71,6 +71,13 @@ def test_upscale(pictures):
         "upscale photo.jpg --dry-run",
         folder=pictures,
     )
+
+
+@needs_native
+@pytest.mark.parametrize("system", ["bnn", "reactnet", "b-add"])
+def test_upscale_by_what_the_paper_compares(pictures, system):
+    (pictures / "rival.safetensors").write_bytes(tiny_checkpoint(system=system))
+    run("upscale photo.jpg photo.png --model rival.safetensors", "models show rival.safetensors", folder=pictures)
 
 
 @needs_native

@@ -22,7 +22,7 @@ from bidiffsr_cli.networks.binary_conv import (
 )
 from bidiffsr_cli.networks.blueprint import Conv
 from bidiffsr_cli.networks.latent_conv import LatentConv
-from bidiffsr_cli.networks.native_unet import native_network
+from bidiffsr_cli.networks.native_unet import NativeUNet
 from bidiffsr_cli.networks.packed import PackedBIConv, freeze, pack
 from bidiffsr_cli.networks.systems import SYSTEMS, find_system
 from bidiffsr_cli.networks.time_aware import TimestepContext
@@ -76,7 +76,7 @@ def test_on_the_native_engine(method, kind, monkeypatch):
         for isa in native.supported_isas():
             packed = pack(copy.deepcopy(network))
             assert sum(isinstance(module, PackedBIConv) for module in packed.modules()) >= 10
-            engine = native_network(*parts_of(packed), isa, "float32")
+            engine = NativeUNet(*parts_of(packed), isa, "float32")
             torch.testing.assert_close(engine(*drawn), expected, rtol=1e-3, atol=1e-4)
 
 

@@ -104,10 +104,14 @@ struct Case {
   int64_t image_of(int64_t pixel) const { return pixel / (int64_t(b.height) * b.width); }
   int outputs() const { return b.convs[0].outputs + (b.concatenate ? b.convs[1].outputs : 0); }
   int64_t scaled(int64_t side) const {
-    return b.arrangement == BIDIFFSR_SHUFFLE ? 2 * side : b.arrangement == BIDIFFSR_UNSHUFFLE ? side / 2 : side;
+    return b.arrangement == BIDIFFSR_SHUFFLE ? 2 * side : halves() ? side / 2 : side;
   }
+  bool halves() const { return b.arrangement == BIDIFFSR_UNSHUFFLE || b.arrangement == BIDIFFSR_STRIDED; }
   int64_t out_rows() const { return b.batch * scaled(b.height); }
-  int64_t out_channels() const { return pixels() * outputs() / (out_rows() * scaled(b.width)); }
+  int64_t out_pixels() const { return out_rows() * scaled(b.width); }
+  int64_t out_channels() const {
+    return b.arrangement == BIDIFFSR_STRIDED ? outputs() : pixels() * outputs() / out_pixels();
+  }
 };
 
 std::string describe(const Case& c, int threads) {
@@ -126,11 +130,12 @@ std::string describe(const Case& c, int threads) {
 }
 
 // Long rows are finished in several strips, high pictures fall into several bands; one pixel high or wide; and small.
-void draw_size(Random& random, BlockCall& b, bool deep) {
+void draw_size(Random& random, Case& c, bool deep) {
+  BlockCall& b = c.b;
   const int kind = deep ? 4 : random(0, 5);
   b.height = kind == 0 ? 1 : kind == 1 ? random(9, 90) : kind == 2 ? random(1, 3) : random(1, deep ? 3 : 10);
   b.width = kind == 1 ? random(1, 4) : kind == 2 ? random(40, 140) : kind == 3 ? 1 : random(1, deep ? 3 : 12);
-  if (b.arrangement == BIDIFFSR_UNSHUFFLE) b.height += b.height % 2, b.width += b.width % 2;
+  if (c.halves()) b.height += b.height % 2, b.width += b.width % 2;
 }
 
 // One or two segments that make up the inputs; the sources grow to hold them. Behind a norm: the whole first source.
@@ -151,7 +156,8 @@ void draw_segments(Random& random, BlockCall& b, ConvCall& conv, bool norm) {
 void draw_conv(Random& random, Case& c, int index, bool integers, bool opposed) {
   ConvCall& conv = c.b.convs[index];
   conv.kernel = random.coin() ? 3 : 1;
-  conv.identity = integers || conv.inputs != conv.outputs ? BIDIFFSR_NONE : random(BIDIFFSR_NONE, BIDIFFSR_BEFORE);
+  const bool none = integers || conv.inputs != conv.outputs || c.b.arrangement == BIDIFFSR_STRIDED;
+  conv.identity = none ? BIDIFFSR_NONE : random(BIDIFFSR_NONE, BIDIFFSR_BEFORE);
   c.signs[index].resize(int64_t(conv.outputs) * conv.kernel * conv.kernel * conv.inputs);
   for (int8_t& sign : c.signs[index]) sign = !opposed && random.coin() ? 1 : -1;
   Floats tar = random.quarters(conv.inputs);
@@ -186,9 +192,9 @@ Case draw_case(Random& random) {
   const bool integers = random(0, 3) == 0, norm = !integers && random(0, 3) == 0;
   const bool deep = random(0, 15) == 0;  // so many inputs that counters of a byte must be emptied on the way
   c.b.batch = random(1, 2), c.b.conv_count = random(1, 2);
-  c.b.arrangement = random.coin() ? random(BIDIFFSR_SHUFFLE, BIDIFFSR_UNSHUFFLE) : BIDIFFSR_PLAIN;
+  c.b.arrangement = random.coin() ? random(BIDIFFSR_SHUFFLE, BIDIFFSR_STRIDED) : BIDIFFSR_PLAIN;
   c.b.concatenate = c.b.conv_count == 2 && random.coin();
-  draw_size(random, c.b, deep);
+  draw_size(random, c, deep);
   int outputs = random(1, deep ? 40 : 130);
   const int inputs = deep ? random(300, 1100) : random.coin() ? outputs : random(1, 130);
   for (int i = 0; i < c.b.conv_count; i++) {
@@ -247,12 +253,16 @@ Floats naive_conv(const Case& c, int index) {
   return y;
 }
 
-// Where value `o` of a pixel of the convolutions lies in the output.
+// Where value `o` of a pixel of the convolutions lies in the output; -1 if nowhere.
 int64_t arranged(const Case& c, int64_t pixel, int64_t o) {
   const int64_t y = pixel / c.b.width % c.b.height, x = pixel % c.b.width;
   int64_t out_y = y, out_x = x, channel = o;
   if (c.b.arrangement == BIDIFFSR_SHUFFLE) out_y = 2 * y + o / 2 % 2, out_x = 2 * x + o % 2, channel = o / 4;
   if (c.b.arrangement == BIDIFFSR_UNSHUFFLE) out_y = y / 2, out_x = x / 2, channel = 4 * o + y % 2 * 2 + x % 2;
+  if (c.b.arrangement == BIDIFFSR_STRIDED) {
+    if (y % 2 || x % 2) return -1;
+    out_y = y / 2, out_x = x / 2;
+  }
   const int64_t row = c.image_of(pixel) * c.scaled(c.b.height) + out_y;
   return (row * c.scaled(c.b.width) + out_x) * c.out_channels() + channel;
 }
@@ -260,14 +270,14 @@ int64_t arranged(const Case& c, int64_t pixel, int64_t o) {
 Floats naive_block(const Case& c) {
   const int64_t half = c.b.convs[0].outputs, outputs = c.outputs();
   const Floats first = naive_conv(c, 0), second = c.b.conv_count == 2 ? naive_conv(c, 1) : Floats();
-  Floats output(c.pixels() * outputs);
+  Floats output(c.out_pixels() * c.out_channels());
   for (int64_t pixel = 0; pixel < c.pixels(); pixel++)
     for (int64_t o = 0; o < outputs; o++) {
       float v = o < half ? first[pixel * half + o] : second[pixel * (outputs - half) + o - half];
       if (c.b.addend) v += c.b.addend[c.image_of(pixel) * outputs + o];
       if (c.b.residual) v += c.b.residual[pixel * outputs + o];
       if (c.b.conv_count == 2 && !c.b.concatenate) v += second[pixel * half + o];
-      output[arranged(c, pixel, o)] = v;
+      if (const int64_t at = arranged(c, pixel, o); at >= 0) output[at] = v;
     }
   return output;
 }
@@ -292,7 +302,7 @@ struct Result {
 };
 
 Result run_block(const Case& c, int isa, int threads, bool with_moments = true) {
-  Result result{Floats(c.pixels() * c.outputs(), NAN), Floats(c.out_rows() * 2 * c.out_channels(), NAN)};
+  Result result{Floats(c.out_pixels() * c.out_channels(), NAN), Floats(c.out_rows() * 2 * c.out_channels(), NAN)};
   BlockCall b = c.b;
   b.isa = isa, b.threads = threads;
   b.output = result.output.data(), b.moments = with_moments ? result.moments.data() : nullptr;
@@ -579,10 +589,12 @@ void check_norm(Random& random, const std::vector<int>& isas) {
 
 // ---- A network -----------------------------------------------------------------------------------------------------
 
-// Planes in, a full-precision convolution, a normed binary one with time and shortcut, attention, a sum, planes out: on
-// several threads and at once the same bytes, its copies of everything its own, and what does not fit refused.
+// Planes in, a full-precision convolution, a normed binary one with time and shortcut, attention, a sum, maps joined and
+// repeated, planes out: on several threads and at once the same bytes, its copies of everything its own, and what does
+// not fit refused.
 void check_network(Random& random, const std::vector<int>& isas) {
   const int channels = 8 * random(1, 4), r = random(1, 2), height = 2 * random(1, 9), width = 2 * random(1, 20), e = 4;
+  const int repeat = random(1, 2);
   const Floats x = random.reals(2 * 3 * height * width, -1, 1);
   Result portable;
   for (int isa : isas) {
@@ -594,7 +606,7 @@ void check_network(Random& random, const std::vector<int>& isas) {
     for (int o = 0; o < channels; o++)  // what fills up a row is zero
       for (int64_t bit = 9 * channels; bit < (9 * channels + 63) / 64 * 64; bit++)
         signs[o * (signs.size() / channels) + bit / 8] &= uint8_t(~(1 << bit % 8));
-    bidiffsr_operation o[5] = {};
+    bidiffsr_operation o[6] = {};
     for (bidiffsr_operation& operation : o) operation.source[1] = operation.residual = -1;
     o[0].kind = BIDIFFSR_FULL, o[0].kernel = 3, o[0].outputs = channels, o[0].unshuffle = r;
     o[0].weight = own(9 * 3 * r * r * channels), o[0].bias = own(channels);
@@ -609,16 +621,17 @@ void check_network(Random& random, const std::vector<int>& isas) {
     o[2].norm_weight = own(channels), o[2].norm_bias = own(channels), o[2].weight = own(3 * channels * channels);
     o[2].second = own(channels * channels), o[2].bias = own(channels);
     o[3].kind = BIDIFFSR_ADD, o[3].source[0] = 3, o[3].source[1] = 1;
-    o[4].kind = BIDIFFSR_FULL, o[4].source[0] = 4, o[4].kernel = 1, o[4].outputs = 3 * r * r, o[4].shuffle = r;
-    o[4].weight = own(channels * 3 * r * r), o[4].bias = own(3 * r * r);
+    o[4].kind = BIDIFFSR_JOIN, o[4].source[0] = 4, o[4].source[1] = 1, o[4].repeat = repeat;
+    o[5].kind = BIDIFFSR_FULL, o[5].source[0] = 5, o[5].kernel = 1, o[5].outputs = 3 * r * r, o[5].shuffle = r;
+    o[5].weight = own(2 * channels * 3 * r * r), o[5].bias = own(3 * r * r);
     bidiffsr_description d = {};
     d.isa = isa, d.total_steps = 100, d.input_count = 1, d.input_channels[0] = 3, d.input_planes = 1;
     d.embedding = {e, own(4 * e * e), own(4 * e), own(4 * e * e), own(e), 1};
-    d.operation_count = 5, d.operations = o;
+    d.operation_count = 6, d.operations = o;
     bidiffsr_network* network = nullptr;
     check(bidiffsr_network_new(&d, &network) == BIDIFFSR_OK, "network_new");
     const auto refused = [&](auto change) {
-      bidiffsr_operation changed[5];
+      bidiffsr_operation changed[6];
       memcpy(changed, o, sizeof o);
       change(changed);
       bidiffsr_description other = d;
@@ -630,13 +643,14 @@ void check_network(Random& random, const std::vector<int>& isas) {
     refused([](bidiffsr_operation* o) { o[1].convs[0].segments[0].count--; });
     refused([](bidiffsr_operation* o) { o[1].norm_groups = 5; });
     refused([](bidiffsr_operation* o) { o[2].source[0] = 0; });
-    refused([](bidiffsr_operation* o) { o[4].shuffle = 5; });
+    refused([](bidiffsr_operation* o) { o[5].shuffle = 5; });
+    refused([](bidiffsr_operation* o) { o[4].repeat = 0; });
     refused([](bidiffsr_operation* o) { o[0].relu = 1; });
     owned.clear(), signs.assign(signs.size(), 0);  // the network has copies
     const auto run = [&](int threads) {
-      Floats output(x.size(), NAN);
+      Floats output(x.size() * repeat * repeat, NAN);
       const int32_t t[2] = {99, 7};
-      double seconds[5] = {-1, -1, -1, -1, -1};
+      double seconds[6] = {-1, -1, -1, -1, -1, -1};
       bidiffsr_run run = {threads, 2, height, width, {x.data(), nullptr}, t, 99, output.data(), seconds};
       check(bidiffsr_network_run(network, &run) == BIDIFFSR_OK, "network_run");
       for (double taken : seconds) check(taken >= 0, "an operation was not timed");
@@ -644,8 +658,8 @@ void check_network(Random& random, const std::vector<int>& isas) {
       return output;
     };
     int32_t size[3];
-    check(bidiffsr_network_size(network, height, width, size) == BIDIFFSR_OK && size[0] == 3 && size[1] == height &&
-              size[2] == width, "network_size");
+    check(bidiffsr_network_size(network, height, width, size) == BIDIFFSR_OK && size[0] == 3 &&
+              size[1] == height * repeat && size[2] == width * repeat, "network_size");
     if (r == 2) check(bidiffsr_network_size(network, height + 1, width, size) == BIDIFFSR_MISFIT, "an odd size was taken");
     const Floats result = run(1);
     std::future<Floats> others[] = {std::async(std::launch::async, run, 3), std::async(std::launch::async, run, 2)};

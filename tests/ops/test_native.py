@@ -19,6 +19,7 @@ from bidiffsr_cli.ops import (
     BinaryBlock,
     BinaryConv,
     FullConv,
+    Join,
     Linear,
     Norm,
     Program,
@@ -102,7 +103,7 @@ def assert_equals_reference(inputs, *operations, threads: int = 2, step: int = 9
     made = program(inputs, *operations)
     expected = expected_of(made, inputs, step)
     results = [run(isa, made, inputs, threads, step) for isa in ISAS]
-    if any(operation.time for operation in operations):
+    if any(getattr(operation, "time", None) for operation in operations):
         torch.testing.assert_close(results[0], expected, rtol=1e-4, atol=1e-4)
         expected = results[0]
     for isa, result in zip(ISAS, results, strict=True):
@@ -174,6 +175,14 @@ def test_halves_added_and_unshuffled(half, height, width, threads):
     convs = tuple(random_conv(half, half, 3, (Segment(0, index * half, 1, half),)) for index in range(2))
     x = feature_map(2, 2 * half, 2 * height, 2 * width)
     assert_equals_reference([x], BinaryBlock((0,), convs, arrangement="unshuffle"), threads=threads)
+
+
+@given(data=st.data(), kernel=st.sampled_from([1, 3]), count=st.integers(1, 2), threads=THREADS)
+def test_with_a_stride_of_two(data, kernel, count, threads):
+    height, width, inputs, outputs = (data.draw(drawn) for drawn in (SIDES, SIDES, CHANNELS, CHANNELS))
+    convs = tuple(random_conv(inputs, outputs, kernel, identity="none") for _ in range(count))
+    block = BinaryBlock((0,), convs, concatenate=data.draw(st.booleans()), arrangement="strided")
+    assert_equals_reference([feature_map(2, inputs, 2 * height, 2 * width)], block, threads=threads)
 
 
 @given(quarter=st.integers(1, 40), height=SIDES, width=SIDES, threads=THREADS)
@@ -324,6 +333,18 @@ def test_maps_are_added(channels, height, width, threads):
     assert all(torch.equal(run(isa, made, maps, threads), maps[0] + maps[1]) for isa in ISAS)
 
 
+@given(channels=st.lists(CHANNELS, min_size=1, max_size=2), repeat=st.integers(1, 3), data=st.data(), threads=THREADS)
+def test_maps_are_joined_and_repeated(channels, repeat, data, threads):
+    height, width = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    maps = [feature_map(2, count, height, width) for count in channels]
+    join = Join((0, 1)[: len(maps)], repeat)
+    assert_equals_reference(maps, join, threads=threads)
+    after = random_full_conv((len(maps),), sum(channels), 8, 1, "float32", norm=norm_for(sum(channels)))
+    made = program(maps, join, after)
+    for isa in ISAS:  # the norm sees the sums of what is joined
+        torch.testing.assert_close(run(isa, made, maps, threads), expected_of(made, maps), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_maps_live_as_long_as_they_are_read(isa):
     """The first is read again by the last operation, and one that nothing reads does no harm."""
@@ -446,6 +467,10 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         other(attention, qkv=Array.empty((95, 32))),
         other(attention, out=linear(32, 31)),
         Add((0, 1)),
+        other(arrangement="strided"),  # with an identity
+        other(arrangement="strided", convs=(random_conv(32, 32, 3, identity="none"),), residual=0),
+        Join((0, 1)),
+        Join((0,), repeat=0),
     ]
     for operation in wrong:
         with pytest.raises(ValueError):
@@ -467,6 +492,10 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
     odd = feature_map(1, 32, 5, 6)
     with pytest.raises(ValueError):
         run(isa, program([odd], other(arrangement="unshuffle")), [odd])
+    with pytest.raises(ValueError):
+        run(isa, program([odd], other(arrangement="strided", convs=(random_conv(32, 32, 3, identity="none"),))), [odd])
+    with pytest.raises(ValueError):  # of other sizes
+        run(isa, program([x, odd], Join((0, 1))), [x, odd])
     with pytest.raises(ValueError):  # of other sizes
         run(isa, program([x, odd], Add((0, 1))), [x, odd])
 

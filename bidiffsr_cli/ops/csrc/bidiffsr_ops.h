@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 10  // raised with every change in here
+#define BIDIFFSR_ABI 11  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -42,8 +42,14 @@ typedef enum {
   BIDIFFSR_ISAS = 4
 } bidiffsr_isa;
 typedef enum { BIDIFFSR_NONE = 0, BIDIFFSR_AFTER = 1, BIDIFFSR_BEFORE = 2 } bidiffsr_identity;
-typedef enum { BIDIFFSR_PLAIN = 0, BIDIFFSR_SHUFFLE = 1, BIDIFFSR_UNSHUFFLE = 2 } bidiffsr_arrangement;
-typedef enum { BIDIFFSR_BINARY = 0, BIDIFFSR_FULL = 1, BIDIFFSR_ATTENTION = 2, BIDIFFSR_ADD = 3 } bidiffsr_kind;
+typedef enum { BIDIFFSR_PLAIN = 0, BIDIFFSR_SHUFFLE = 1, BIDIFFSR_UNSHUFFLE = 2, BIDIFFSR_STRIDED = 3 } bidiffsr_arrangement;
+typedef enum {
+  BIDIFFSR_BINARY = 0,
+  BIDIFFSR_FULL = 1,
+  BIDIFFSR_ATTENTION = 2,
+  BIDIFFSR_ADD = 3,
+  BIDIFFSR_JOIN = 4
+} bidiffsr_kind;
 
 enum { BIDIFFSR_INPUTS = 2 };  // the most that a network has
 
@@ -82,7 +88,8 @@ typedef struct {
   // BINARY (plain), FULL: time_weight (outputs × embedding) embedding + time_bias is added to every pixel; or both null.
   const float *time_weight, *time_bias;
 
-  // BINARY: one or two binary convolutions, side by side in the channels (concatenate) or added; then (un)shuffled by 2.
+  // BINARY: one or two binary convolutions, side by side in the channels (concatenate) or added; then (un)shuffled by 2. Or
+  // strided: their outputs are every other pixel of every other row, of even sides; without identity.
   int32_t conv_count, concatenate, arrangement;
   bidiffsr_binary_conv convs[2];
 
@@ -94,6 +101,7 @@ typedef struct {
   int32_t relu;       // FULL: u = max(x, 0), of maps and not behind a norm
   int32_t unshuffle;  // FULL: 0, or by what its sources, which then are planes, are pixel-unshuffled
   int32_t shuffle;    // FULL: 0, or by what its result is pixel-shuffled, which then are planes
+  int32_t repeat;     // JOIN, the sources' channels side by side: how often each pixel is repeated in both directions, from 1
 } bidiffsr_operation;
 
 // Linear(Swish(Linear(sinusoids of t))), behind which may be another Swish: what operations with a time see of t.

@@ -33,6 +33,7 @@ class Branch {
   Branch(const Kernels& k, const BlockCall& b, int index)
       : k(k), b(b), conv(b.convs[index]), weights(k, conv.weights, conv.outputs, conv.kernel) {
     pad = conv.kernel / 2;
+    stride = b.arrangement == BIDIFFSR_STRIDED ? 2 : 1;
     depth = conv.kernel;
     pixel_bytes = words_of(conv.inputs) * k.word_bytes;
     row_bytes = (b.width + 2 * pad) * pixel_bytes;
@@ -52,7 +53,7 @@ class Branch {
     biased = -1;
   }
 
-  // Output row y, pixels × out_stride floats; `added` (may be null, may be out) and the sums as in FinishArgs.
+  // The outputs of row y, pixels × out_stride floats; `added` (may be null, may be out) and the sums as in FinishArgs.
   void row(int64_t y, float* out, int64_t out_stride, const float* addend, const float* added, float* sum, float* square) {
     while (next <= y + pad) fill(next++);
     set_biases(y);
@@ -66,15 +67,16 @@ class Branch {
     f.identity_stride = identity_stride, f.identity_first = conv.identity == BIDIFFSR_BEFORE, f.addend = addend;
     f.added_stride = f.out_stride = out_stride;
     f.sum = sum, f.square = square;
-    for (int64_t x = 0; x < b.width; x += strip) {
-      const int64_t pixels = b.width - x < strip ? b.width - x : strip;
+    const int64_t width = b.width / stride;
+    for (int64_t x = 0; x < width; x += strip) {
+      const int64_t pixels = width - x < strip ? width - x : strip;
       const uint8_t* at[3];
-      for (int i = 0; i < conv.kernel; i++) at[i] = runs[i] + x * pixel_bytes;
-      k.count(at, conv.kernel, conv.kernel * words_of(conv.inputs), pixel_bytes, weights.blocks,
+      for (int i = 0; i < conv.kernel; i++) at[i] = runs[i] + x * stride * pixel_bytes;
+      k.count(at, conv.kernel, conv.kernel * words_of(conv.inputs), stride * pixel_bytes, weights.blocks,
               weights.padded / k.block, pixels, counts.get());
       for (int64_t first = 0, end; first < pixels; first = end) {  // runs of pixels with the same taps in the picture
-        const int column = column_class(x + first);
-        end = column == INNER ? (x + pixels == b.width ? pixels - pad : pixels) : first + 1;
+        const int column = column_class((x + first) * stride);
+        end = column == INNER ? (x + pixels == width && stride == 1 ? pixels - pad : pixels) : first + 1;
         f.counts = counts.get() + first * weights.padded;
         f.pixels = end - first;
         f.bias = biases[column].get();
@@ -160,7 +162,7 @@ class Branch {
   const BlockCall& b;
   const ConvCall& conv;
   const Prepared weights;
-  int pad, biased = -1;
+  int pad, stride, biased = -1;
   int64_t depth, pixel_bytes, row_bytes, strip, image = 0, next = 0;
   bool direct;
   std::unique_ptr<uint8_t[]> ring;    // depth × (width + 2 pad) packed pixels
@@ -201,7 +203,7 @@ class Band {
   Band(const Kernels& k, const BlockCall& b) : k(k), b(b), first(k, b, 0) {
     if (b.conv_count == 2) second.reset(new Branch(k, b, 1));
     channels = b.convs[0].outputs + (b.concatenate ? b.convs[1].outputs : 0);
-    if (b.arrangement != BIDIFFSR_PLAIN) made = scratch<float>(2 * b.width * channels);
+    if (b.arrangement == BIDIFFSR_SHUFFLE || b.arrangement == BIDIFFSR_UNSHUFFLE) made = scratch<float>(2 * b.width * channels);
   }
 
   void run(int64_t image, int64_t begin, int64_t end) {
@@ -210,6 +212,8 @@ class Band {
     for (int64_t y = begin; y < end; y++) {
       if (b.arrangement == BIDIFFSR_PLAIN)
         plain(image, y);
+      else if (b.arrangement == BIDIFFSR_STRIDED)
+        strided(image, y);
       else if (b.arrangement == BIDIFFSR_UNSHUFFLE)
         unshuffle(image, y);
       else
@@ -238,6 +242,13 @@ class Band {
     float* sum = sums(at, channels);
     row(y, b.output + at * b.width * channels, b.addend ? b.addend + image * channels : nullptr,
         b.residual ? b.residual + at * b.width * channels : nullptr, sum, sum ? sum + channels : nullptr);
+  }
+
+  void strided(int64_t image, int64_t y) {
+    if (y % 2) return;
+    const int64_t at = image * (b.height / 2) + y / 2;
+    float* sum = sums(at, channels);
+    row(y, b.output + at * (b.width / 2) * channels, nullptr, nullptr, sum, sum ? sum + channels : nullptr);
   }
 
   void unshuffle(int64_t image, int64_t y) {

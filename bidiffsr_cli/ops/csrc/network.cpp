@@ -115,9 +115,10 @@ class Operation {
       take_full();
     else if (o.kind == BIDIFFSR_ATTENTION)
       take_attention();
+    else if (o.kind == BIDIFFSR_ADD)
+      require(o.source[1] >= 0 && channels[o.source[0]] == channels[o.source[1]]), made = inputs / 2;
     else
-      require(o.kind == BIDIFFSR_ADD && o.source[1] >= 0 && channels[o.source[0]] == channels[o.source[1]]);
-    if (o.kind == BIDIFFSR_ADD) made = inputs / 2;
+      require(o.kind == BIDIFFSR_JOIN && o.repeat >= 1), made = inputs;
     if (o.time_weight) {
       require(embedding > 0 && o.time_bias && o.arrangement == BIDIFFSR_PLAIN);
       time_weight = copy(o.time_weight, made * embedding), time_bias = copy(o.time_bias, made);
@@ -150,7 +151,8 @@ class Operation {
     if (o.unshuffle) divide(size, o.unshuffle);
     if (o.shuffle) size.height *= o.shuffle, size.width *= o.shuffle;
     if (o.arrangement == BIDIFFSR_SHUFFLE) size.height *= 2, size.width *= 2;
-    if (o.arrangement == BIDIFFSR_UNSHUFFLE) divide(size, 2);
+    if (o.arrangement == BIDIFFSR_UNSHUFFLE || o.arrangement == BIDIFFSR_STRIDED) divide(size, 2);
+    if (o.repeat) size.height *= o.repeat, size.width *= o.repeat;
     return size;
   }
 
@@ -163,8 +165,10 @@ class Operation {
       run_full(run, or_null(scale), shift, or_null(addend), output, moments);
     else if (o.kind == BIDIFFSR_ATTENTION)
       run_attention(run, or_null(scale), shift, output, moments);
-    else
+    else if (o.kind == BIDIFFSR_ADD)
       run_add(run, output, moments);
+    else
+      run_join(run, output, moments);
   }
 
   int64_t bytes() const {
@@ -179,8 +183,9 @@ class Operation {
   static bidiffsr_operation own_fields(bidiffsr_operation o) {
     if (o.kind != BIDIFFSR_BINARY) o.conv_count = o.concatenate = 0, o.arrangement = BIDIFFSR_PLAIN;
     if (o.kind != BIDIFFSR_FULL) o.shuffle = o.unshuffle = o.relu = 0;
-    if (o.kind == BIDIFFSR_ATTENTION || o.kind == BIDIFFSR_ADD) o.residual = -1, o.time_weight = nullptr;
-    if (o.kind == BIDIFFSR_ADD) o.norm_groups = 0;
+    if (o.kind != BIDIFFSR_JOIN) o.repeat = 0;
+    if (o.kind != BIDIFFSR_BINARY && o.kind != BIDIFFSR_FULL) o.residual = -1, o.time_weight = nullptr;
+    if (o.kind == BIDIFFSR_ADD || o.kind == BIDIFFSR_JOIN) o.norm_groups = 0;
     return o;
   }
 
@@ -194,6 +199,7 @@ class Operation {
     for (int i = 0; i < o.conv_count; i++) {
       const bidiffsr_binary_conv& c = o.convs[i];
       convs.emplace_back(isa, c);
+      require(o.arrangement != BIDIFFSR_STRIDED || c.identity == BIDIFFSR_NONE);
       int64_t count = 0;
       for (int j = 0; j < c.segment_count; j++) {
         const bidiffsr_segment& s = c.segments[j];
@@ -206,7 +212,7 @@ class Operation {
       made += i == 0 || o.concatenate ? c.outputs : 0;
     }
     require(o.concatenate || o.conv_count == 1 || o.convs[0].outputs == o.convs[1].outputs);
-    require(o.arrangement >= BIDIFFSR_PLAIN && o.arrangement <= BIDIFFSR_UNSHUFFLE);
+    require(o.arrangement >= BIDIFFSR_PLAIN && o.arrangement <= BIDIFFSR_STRIDED);
     require(o.arrangement != BIDIFFSR_SHUFFLE || made % 4 == 0);
   }
 
@@ -316,7 +322,30 @@ class Operation {
     const Map &a = run.maps[o.source[0]], &b = run.maps[o.source[1]];
     const int64_t count = run.r.batch * a.size.values();
     for (int64_t i = 0; i < count; i++) output[i] = a.data[i] + b.data[i];
-    if (moments) require(row_moments(isa, run.r.threads, output, run.r.batch * a.size.height, a.size.width, a.size.channels, moments));
+    sum_rows(run, a.size.height, a.size.width, output, moments);
+  }
+
+  void run_join(const Run& run, float* output, float* moments) const {
+    const Size& size = run.maps[o.source[0]].size;
+    const int64_t row_floats = size.width * o.repeat * made;
+    parallel(run.r.threads, run.r.batch * size.height, [&](int64_t row) {
+      float *first = output + row * o.repeat * row_floats, *to = first;
+      for (int64_t pixel = row * size.width; pixel < (row + 1) * size.width; pixel++)
+        for (int32_t again = 0; again < o.repeat; again++)
+          for (const int32_t source : o.source) {
+            if (source < 0) continue;
+            const Map& map = run.maps[source];
+            memcpy(to, map.data + pixel * map.size.channels, map.size.channels * sizeof(float));
+            to += map.size.channels;
+          }
+      for (int32_t again = 1; again < o.repeat; again++) memcpy(first + again * row_floats, first, row_floats * sizeof(float));
+    });
+    sum_rows(run, size.height * o.repeat, size.width * o.repeat, output, moments);
+  }
+
+  // The sums of a result's rows, where they are wanted.
+  void sum_rows(const Run& run, int64_t height, int64_t width, const float* output, float* moments) const {
+    if (moments) require(row_moments(isa, run.r.threads, output, run.r.batch * height, width, made, moments));
   }
 
   int32_t isa;

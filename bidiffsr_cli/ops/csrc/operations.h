@@ -29,7 +29,7 @@ struct BlockCall {
   const float *norm_scale, *norm_shift;
   int32_t conv_count;                    // 1 or 2
   int32_t concatenate;                   // two convolutions: side by side in the channels (1), or added (0)
-  int32_t arrangement;                   // pixel-(un)shuffle by 2 of the result
+  int32_t arrangement;                   // pixel-(un)shuffle by 2 of the result, or a stride of 2
   const float* addend;                   // batch × channels, added to every pixel, or null; PLAIN only
   const float* residual;                 // like the output, added to it, or null; PLAIN only
   float* output;                         // not one of the inputs
