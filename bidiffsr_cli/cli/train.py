@@ -102,7 +102,10 @@ def train(
         if show:
             from ..training.config_files import to_toml
 
-            out.write(to_toml(train_config(request)).encode())
+            wanted = train_config(request)
+            out.json(wanted.to_dict())
+            if not out.as_json:
+                out.write(to_toml(wanted).encode())
             return
         from ..training.processes import rank
 

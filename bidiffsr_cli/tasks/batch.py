@@ -237,8 +237,8 @@ def _not_ours(foreign: Mapping[Job, str]) -> OutputError:
     if others:
         return OutputError(f"Results of other pictures would be replaced: {listed(others, 3)}.", hint)
     names = listed([f"'{job.target}'" for job in foreign], 3)
-    exist = "exists and was" if len(foreign) == 1 else "exist and were"
-    return OutputError(f"{names} {exist} not made here.", hint)
+    exist, were = ("exists", "was") if len(foreign) == 1 else ("exist", "were")
+    return OutputError(f"{names} {exist} and {were} not made here, or {were} changed since.", hint)
 
 
 def _do(request: BatchRequest, work: Work, ledger: Ledger, part: Part, listener: Listener) -> None:

@@ -75,7 +75,7 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
     """
     check_run(folder, resume=resume)
     try:
-        (folder / COMPACT).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for place in (folder, folder / COMPACT):
             sweep(place, older_than=0)
     except OSError as error:

@@ -7,6 +7,7 @@ It is cut into pieces (`compact.0000`, ...); `compact.json`, which is written la
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -85,7 +86,7 @@ def save_compact_state(trainer: Trainer, folder: Path, bits: BitWidths, max_file
 
     Args:
         trainer: its weights and averages are written.
-        folder: where the pieces go.
+        folder: where the pieces go; it is made where it is missing.
         bits: as `choose_bit_widths` returns them.
         max_file: bytes of one piece at most; None for one piece.
 
@@ -109,6 +110,8 @@ def save_compact_state(trainer: Trainer, folder: Path, bits: BitWidths, max_file
     data = serialize_tensors(tensors, _metadata(trainer))
     size = max_file or len(data)
     pieces = [data[first : first + size] for first in range(0, len(data), size)]
+    with contextlib.suppress(OSError):  # which the first piece tells
+        folder.mkdir(exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for index, piece in enumerate(pieces):
         write_atomic(piece, folder / PIECE.format(index), overwrite=True)

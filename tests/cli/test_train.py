@@ -169,6 +169,7 @@ def test_a_run_goes_on(run: Run, options: list[str]) -> None:
     finished = run("train", "--resume", "-o", "run", "--cache", "cache", "--iterations", "5", "--threads", "1")
     assert finished.code == 0, finished.err
     assert "Resumed at iteration 2." in finished.err and "5 iterations, 20 crops" in finished.err
+    assert not Path("run", "compact").exists()
 
 
 def test_the_config_is_shown(run: Run, photos: Path) -> None:
@@ -176,6 +177,7 @@ def test_the_config_is_shown(run: Run, photos: Path) -> None:
     assert finished.code == 0 and finished.err == ""
     Path("mine.toml").write_bytes(finished.out)
     assert b"seed = 3" in run("train", "--show", "mine.toml").out
+    assert json.loads(run("train", "--show", "mine.toml", "--json").out)["run"]["seed"] == 3
     assert not Path("run-paper-x4").exists()
 
 
