@@ -173,6 +173,9 @@ class DiffusionConfig:
     residual_by_detail: float | None = None
     """Detail of up(LR) around a pixel (see `diffusion/detail.py`) from which on all of the residual is added;
     where there is less, less of it, and nothing where the picture is uniform. None: all of it everywhere."""
+    diagonal_gain: dict[str, float] | None = None
+    """By how much the diagonals of the residual's spectrum are raised, for each scale (see `diffusion/detail.py`): a
+    network that halves and doubles resolution draws too little there. None: nowhere."""
     default_steps: int = 50
     presets: dict[str, int] = field(default_factory=lambda: dict(IMAGE_PRESETS))
     """Number of steps of the presets fast, balanced and best."""
@@ -207,6 +210,9 @@ class DiffusionConfig:
         needed = self.target == "residual" or "detail" in self.condition
         check(bool(scales) or not needed, self, "residual_scale")
         check(all(name.isdecimal() and 1e-4 <= s <= 100 for name, s in scales.items()), self, "residual_scale")
+        gains = self.diagonal_gain or {}
+        check(not gains or (self.target == "residual" and set(gains) <= set(scales)), self, "diagonal_gain")
+        check(all(0 <= gain <= 0.25 for gain in gains.values()), self, "diagonal_gain")
         check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
 
     @property

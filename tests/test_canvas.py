@@ -43,6 +43,7 @@ CONFIGS = {
     "the authors'": DiffusionConfig(presets={}),
     "residual": RESIDUAL,
     "by detail": dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.002),
+    "diagonals": dataclasses.replace(RESIDUAL, residual_by_detail=0.002, diagonal_gain={"2": 0.03, "3": 0.25}),
     "clipped": dataclasses.replace(RESIDUAL, clip=(-0.5, 0.75), input_gain="none"),
 }
 

@@ -27,7 +27,7 @@ RESIDUAL = DiffusionConfig(
 MODELS = [
     ModelConfig(UNetConfig(), DiffusionConfig(), (2,)),
     ModelConfig(UNetConfig(pixel_unshuffle=2), RESIDUAL, (2, 4), TileConfig(512, 48)),
-    ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.004), (2, 4)),
+    ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, noise_by_detail=0.03, diagonal_gain={"4": 0.03}), (2, 4)),
     ModelConfig(
         UNetConfig(upsampler=UpsamplerConfig({"2": 3})), dataclasses.replace(RESIDUAL, first_step="mean"), (2,)
     ),
@@ -124,6 +124,9 @@ def test_an_upsampler_has_all_scales():
         {"presets": {"ultra": 3}},
         {"noise_by_detail": 0.0},
         {"noise_by_detail": 2.0},
+        {"diagonal_gain": {"3": 0.1}},  # of no scale
+        {"diagonal_gain": {"2": 0.3}},
+        {"diagonal_gain": {"2": 0.1}, "target": "image"},
         {"residual_by_detail": 0.0},
         {"residual_by_detail": 0.1, "target": "image"},
         {"parameterization": "epsilon"},  # divides by alpha = 0 at the noisy end

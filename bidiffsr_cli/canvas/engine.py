@@ -163,6 +163,7 @@ def _described(config: DiffusionConfig, scale: int) -> _Diffusion:
         residual_scale=(config.residual_scale or {}).get(str(scale), 1.0),
         noise_by_detail=config.noise_by_detail or 0.0,
         residual_by_detail=config.residual_by_detail or 0.0,
+        diagonal_gain=(config.diagonal_gain or {}).get(str(scale), 0.0),
         first_by_mean=config.first_step == "mean",
     )
 
@@ -181,7 +182,10 @@ class _Diffusion(ctypes.Structure):
         ("clip", ctypes.c_float * 2),
         ("condition_range", ctypes.c_float * 2),
         ("detail", ctypes.c_int32),
-        *((name, ctypes.c_float) for name in ("residual_scale", "noise_by_detail", "residual_by_detail")),
+        *(
+            (name, ctypes.c_float)
+            for name in ("residual_scale", "noise_by_detail", "residual_by_detail", "diagonal_gain")
+        ),
         *((name, ctypes.c_int32) for name in ("first_by_mean", "upsampler_radius")),
     ]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..diffusion.conditioning import condition, match_low_frequencies
-from ..diffusion.detail import noise_gain, residual_gain
+from ..diffusion.detail import noise_gain, raise_diagonals, residual_gain
 from ..diffusion.samplers import SAMPLERS, band_rows, parameterization
 from ..diffusion.schedule import NoiseLevel, asks_network
 from ..diffusion.upsampling import Enlarged
@@ -80,10 +80,12 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
         )
     else:
         x0 = low_res.new_zeros(3, grid.height, grid.width)  # whatever the noise
-    if config.target == "residual":
-        _add_to_residual(x0, up)
     width, height = plan.output_size
-    result = x0.clamp_(0, 1)[:, :height, :width]
+    result = x0[:, :height, :width]
+    if config.target == "residual":
+        result = raise_diagonals(result, plan.scale, config)
+        _add_to_residual(result, up)
+    result.clamp_(0, 1)
     return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result, total
 
 
@@ -132,11 +134,11 @@ def _predict_windows(
             yield window
 
 
-def _add_to_residual(x0: Tensor, up: Enlarged) -> None:
+def _add_to_residual(residual: Tensor, up: Enlarged) -> None:
     """Turn r into up + s r, in place, a band of rows at a time."""
     assert up.config.residual_scale is not None
-    x0.mul_(up.config.residual_scale[str(up.scale)])
-    for top, band in _high_bands(x0):
+    residual.mul_(up.config.residual_scale[str(up.scale)])
+    for top, band in _high_bands(residual):
         if up.config.residual_by_detail is not None:
             band *= residual_gain(up.around(top, 0, *band.shape[1:]), up.scale, up.config)
         band += up.crop(top, 0, *band.shape[1:])

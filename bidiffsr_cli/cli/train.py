@@ -78,7 +78,9 @@ def train(
     ] = None,
     *,
     options: RunOptions,
-    show: Annotated[bool, o.option(o.FLAG, "Print the config as TOML and end.", "--show", panel=RUN)] = False,
+    show: Annotated[
+        bool, o.option(o.FLAG, "Print the config as TOML, or with --json as JSON, and end.", "--show", panel=RUN)
+    ] = False,
     limits: LimitOptions,
     device: o.DeviceOption = "auto",
     threads: Annotated[int | None, o.threads_option("Threads of the CPU.", min=1)] = None,

@@ -48,6 +48,27 @@ def residual_gain(around: Around, scale: int, config: DiffusionConfig) -> Tensor
     return (_box_mean(power, scale).sqrt_() / config.residual_by_detail).clamp_(max=1)
 
 
+def raise_diagonals(residual: Tensor, scale: int, config: DiffusionConfig) -> Tensor:
+    """r + diagonal_gain D_x D_y r, where D is the second difference, (1, -2, 1); at edges r is continued.
+
+    A frequency of u and v radians a pixel is raised by 1 + 4 diagonal_gain (1 - cos u)(1 - cos v): what lies on an
+    axis, where u or v is 0, stays.
+
+    Args:
+        residual: …×H×W.
+        scale: of the enlargement.
+        config: whose gain it is; without one the residual stays.
+    """
+    gain = (config.diagonal_gain or {}).get(str(scale), 0.0)
+    return residual + gain * _bend(_bend(residual, -2), -1) if gain else residual
+
+
+def _bend(x: Tensor, dim: int) -> Tensor:
+    """Second differences, as many as there are values."""
+    none = torch.zeros_like(x.narrow(dim, 0, 1))
+    return torch.cat([none, x.diff(dim=dim), none], dim).diff(dim=dim)
+
+
 def detail(around: Tensor, scale: int) -> Tensor:
     """What a Gaussian takes away: …×(H+2r)×(W+2r) -> …×H×W, r its radius."""
     radius = detail_radius(scale)

@@ -102,7 +102,7 @@ class Writer:
         if plan.kind == "join":
             return ops.Join((x, skip), part="fusions")
         if plan.convs[0].full:
-            weight, bias = self._joined(plan)
+            weight, bias = self._as_one(plan)
             return FullConv((x, skip), weight, bias, self.dtype, part="fusions")
         convs = zip(plan.convs, fusion_segments(plan), strict=True)
         both = tuple(self.binary_conv(conv, *segments) for conv, segments in convs)
@@ -167,7 +167,7 @@ class Writer:
         )
         return self.write(block)
 
-    def _joined(self, plan: plans.Fusion) -> tuple[Array, Array]:
+    def _as_one(self, plan: plans.Fusion) -> tuple[Array, Array]:
         """Weight and bias of a fusion's full-precision convolutions as one, of x and the skip side by side."""
         outputs = plan.outputs
         weight, bias = Array.empty((outputs, 2 * outputs, 1, 1)), array("f", bytes(4 * outputs))

@@ -80,7 +80,7 @@ class BinaryBlock:
         time: of the time embedding, added to every pixel; plain only.
         residual: a map that is added; plain only.
         arrangement: plain; shuffle or unshuffle: pixel-(un)shuffle by 2 of the result; strided: with a stride of 2,
-            of even sides and without identity.
+            which begins at the first pixel, of sources with even sides; plain and without identity.
         part: what kind of work it is, for profiles.
     """
 

@@ -29,7 +29,7 @@ from .packing import row_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABI = 11
+ABI = 12
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2, "strided": 3}
@@ -271,7 +271,8 @@ class _Describer:
             Join: self._join,
         }
         for target, operation in zip(self.operations, program.operations, strict=True):
-            if any(source not in range(len(self.channels)) for source in operation.sources):
+            known = range(len(self.channels))
+            if len(operation.sources) not in (1, 2) or any(source not in known for source in operation.sources):
                 raise ValueError(f"there is no map of {operation.sources}")
             target.kind, target.residual = OPERATION_KINDS[type(operation)], -1
             target.source[:] = (*operation.sources, -1)[:2]
@@ -332,6 +333,8 @@ class _Describer:
         return self.channels[operation.sources[0]]
 
     def _join(self, target: _Operation, operation: Join) -> int:
+        if operation.repeat not in range(1, 2**31):
+            raise ValueError(f"pixels are not repeated {operation.repeat} times")
         target.repeat = operation.repeat
         return sum(self.channels[source] for source in operation.sources)
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..configs import ModelConfig
+from ..diffusion.detail import raise_diagonals
 from ..diffusion.samplers import parameterization, sample_ddim
 from ..diffusion.schedule import NoiseLevel, asks_network, noise_levels, signal_and_noise
 from ..diffusion.upsampling import Upsampler, upsample_crops
@@ -198,6 +199,7 @@ class Objective:
         """The picture that x_0 stands for, in [0, 1]."""
         if self.diffusion.target == "image":
             return x0.clamp(0, 1)
+        x0 = raise_diagonals(x0, crops.scale, self.diffusion)
         if crops.residual_gain is not None:
             x0 = x0 * crops.residual_gain
         return (crops.up + self._scale(crops) * x0).clamp(0, 1)

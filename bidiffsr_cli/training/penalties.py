@@ -21,8 +21,9 @@ LINES = (8, 16, 24, 32)
 """Cycles in `SPECTRUM` pixels of the periods that strides of 2, 4 and 8 leave behind: 8, 4, 8/3 and 2 pixels."""
 RINGS = range(8, 32, 4)
 """Where rings of the spectrum begin, cycles in `SPECTRUM` pixels; each is 4 wide."""
-FLOOR = (2 / 255) ** 2
-"""Variance of the noise that is added to every spectrum, so that invisible differences count nothing."""
+FLOOR = (1 / 255) ** 2
+"""Variance of the noise that is added to every spectrum, so that invisible differences count nothing; one level, as where
+`evaluation/artefacts.py` measures cross."""
 FLAT = 2.5 / 255
 """Standard deviation of grey below which a block of 8×8 pixels of the original is flat."""
 LEAST_FLAT = 100

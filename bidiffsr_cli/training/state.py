@@ -7,7 +7,6 @@ It is cut into pieces (`compact.0000`, ...); `compact.json`, which is written la
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import tempfile
@@ -21,7 +20,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from ..atomic import write_atomic
+from ..atomic import make_folder, write_atomic
 from ..checkpoints.files import serialize_tensors
 from ..errors import CheckpointError, UsageError
 from ..networks.latent_conv import latent_names
@@ -110,8 +109,7 @@ def save_compact_state(trainer: Trainer, folder: Path, bits: BitWidths, max_file
     data = serialize_tensors(tensors, _metadata(trainer))
     size = max_file or len(data)
     pieces = [data[first : first + size] for first in range(0, len(data), size)]
-    with contextlib.suppress(OSError):  # which the first piece tells
-        folder.mkdir(exist_ok=True)
+    make_folder(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
     for index, piece in enumerate(pieces):
         write_atomic(piece, folder / PIECE.format(index), overwrite=True)

@@ -1,6 +1,7 @@
 """up(LR), its detail, and windows of both."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
 from bidiffsr_cli.diffusion.conditioning import condition, match_low_frequencies
-from bidiffsr_cli.diffusion.detail import noise_gain, residual_gain
+from bidiffsr_cli.diffusion.detail import noise_gain, raise_diagonals, residual_gain
 from bidiffsr_cli.diffusion.upsampling import Enlarged, upsample_crops
 
 
@@ -108,6 +109,19 @@ def test_colours_of_one_brightness_are_detail():
     low_res[:, :, 8:] = torch.tensor([0.0, 1.0, 0.5]).view(3, 1, 1)
     assert float(low_res.mean(0).std()) == 0
     assert seen_by(residual_gain, Enlarged(low_res, 2, 32, 32, BY_DETAIL), 0, 14, 32, 4).min() == 1
+
+
+@given(st.floats(0, math.pi), st.floats(0, math.pi))
+def test_diagonals_are_raised_and_axes_stay(u, v):
+    config = dataclasses.replace(RESIDUAL, diagonal_gain={"2": 0.03})
+    down, across = (torch.cos(frequency * torch.arange(20.0)) for frequency in (u, v))
+    wave = down[:, None] * across
+    raised = raise_diagonals(wave, 2, config)
+    gain = 1 + 4 * 0.03 * (1 - math.cos(u)) * (1 - math.cos(v))
+    torch.testing.assert_close(raised[1:-1, 1:-1], gain * wave[1:-1, 1:-1], rtol=1e-5, atol=1e-5)
+    for constant in (down[:, None].expand(20, 20), across.expand(20, 20)):
+        torch.testing.assert_close(raise_diagonals(constant, 2, config), constant)
+    assert raise_diagonals(wave, 4, config) is wave
 
 
 def test_clipping_is_the_configs_choice():

@@ -28,6 +28,7 @@ from bidiffsr_cli.networks.systems import SYSTEMS, find_system
 from bidiffsr_cli.networks.time_aware import TimestepContext
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.ops import native
+from bidiffsr_cli.ops.threads import using_threads
 from bidiffsr_cli.runtime import one_torch_thread
 from networks.test_native import inputs_without_close_calls, parts_of
 from networks.test_unet import TINY, randomized
@@ -78,6 +79,19 @@ def test_on_the_native_engine(method, kind, monkeypatch):
             assert sum(isinstance(module, PackedBIConv) for module in packed.modules()) >= 10
             engine = NativeUNet(*parts_of(packed), isa, "float32")
             torch.testing.assert_close(engine(*drawn), expected, rtol=1e-3, atol=1e-4)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_threads_do_not_change_a_byte(dtype):
+    network = pack(randomized(of("reactnet"), condition_channels=6).eval())
+    drawn = torch.randn(1, 3, 64, 48), torch.randn(1, 6, 64, 48), torch.full((1,), 900)
+    for isa in native.supported_isas():
+        engine = NativeUNet(*parts_of(network), isa, dtype)
+        alone = engine(*drawn)
+        for count in (2, 5):
+            with using_threads(count):
+                assert torch.equal(engine(*drawn), alone) and bool(alone.isfinite().all())
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if METHODS[method]])

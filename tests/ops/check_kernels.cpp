@@ -645,6 +645,8 @@ void check_network(Random& random, const std::vector<int>& isas) {
     refused([](bidiffsr_operation* o) { o[2].source[0] = 0; });
     refused([](bidiffsr_operation* o) { o[5].shuffle = 5; });
     refused([](bidiffsr_operation* o) { o[4].repeat = 0; });
+    refused([](bidiffsr_operation* o) { o[4].source[0] = 0; });
+    refused([](bidiffsr_operation* o) { o[1].arrangement = BIDIFFSR_STRIDED; });
     refused([](bidiffsr_operation* o) { o[0].relu = 1; });
     owned.clear(), signs.assign(signs.size(), 0);  // the network has copies
     const auto run = [&](int threads) {

@@ -469,8 +469,11 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         Add((0, 1)),
         other(arrangement="strided"),  # with an identity
         other(arrangement="strided", convs=(random_conv(32, 32, 3, identity="none"),), residual=0),
-        Join((0, 1)),
+        other(arrangement="strided", convs=(random_conv(32, 32, 3, identity="none"),), time=time),
+        Join(()),
+        Join((0, 0, 0)),
         Join((0,), repeat=0),
+        Join((0,), repeat=2**32 + 2),
     ]
     for operation in wrong:
         with pytest.raises(ValueError):
@@ -496,6 +499,10 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         run(isa, program([odd], other(arrangement="strided", convs=(random_conv(32, 32, 3, identity="none"),))), [odd])
     with pytest.raises(ValueError):  # of other sizes
         run(isa, program([x, odd], Join((0, 1))), [x, odd])
+    with pytest.raises(ValueError):  # larger than numbers reach
+        run(isa, program([x], Join((0,), repeat=2**30)), [x])
+    with pytest.raises(ValueError):  # planes
+        native.NativeProgram(isa, program([x], Join((0,)), planes=True))
     with pytest.raises(ValueError):  # of other sizes
         run(isa, program([x, odd], Add((0, 1))), [x, odd])
 

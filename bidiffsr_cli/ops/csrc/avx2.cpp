@@ -66,7 +66,7 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 constexpr int MOST = 7;  // words of 8 lookups, of at most 4 each, that a byte can hold
 
 template <int P, int V>  // P pixels, V blocks of 32 outputs each
-INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
                  int64_t block_bytes, uint16_t* counts, int64_t counts_stride) {
   const uint8_t* tables = &T[0][0];
   asm("" : "+r"(tables));  // else GCC fetches the address for every pixel
@@ -89,7 +89,7 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
     const uint8_t* bits = runs[r];
     for (int64_t i = 0; i < run; i++, bits += WORD_BYTES) {
       uint64_t word[P];
-      UNROLL for (int p = 0; p < P; p++) __builtin_memcpy(&word[p], bits + p * pixel_bytes, WORD_BYTES);
+      UNROLL for (int p = 0; p < P; p++) __builtin_memcpy(&word[p], bits + p * pixel_stride, WORD_BYTES);
       UNROLL for (int nibble = 0; nibble < 8; nibble++, weights += 32) {
         __m256i w[V];
         UNROLL for (int v = 0; v < V; v++) w[v] = _mm256_loadu_si256((const __m256i*)(weights + v * block_bytes));
@@ -110,9 +110,9 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
 
 #include "count.inl"
 
-void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
            int64_t blocks, int64_t pixels, uint16_t* counts) {
-  const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
+  const CountArgs args = {runs, rows, run, pixel_stride, weights, blocks, pixels, counts};
   count_blocks<4, 1>(args, count_blocks<4, 2>(args, 0));
 }
 

@@ -41,7 +41,7 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 #define UNROLL _Pragma("GCC unroll 16")
 
 template <int P, int V>  // P pixels, V vectors of 16 outputs each
-INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
                  int64_t block_bytes, uint16_t* counts, int64_t counts_stride) {
   __m512i sum[P][V];
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = _mm512_setzero_si512();
@@ -52,7 +52,7 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
       UNROLL for (int v = 0; v < V; v++) w[v] = _mm512_loadu_si512(weights + v * block_bytes);
       UNROLL for (int p = 0; p < P; p++) {
         int32_t word;
-        __builtin_memcpy(&word, bits + p * pixel_bytes, 4);
+        __builtin_memcpy(&word, bits + p * pixel_stride, 4);
         const __m512i a = _mm512_set1_epi32(word);
         UNROLL for (int v = 0; v < V; v++)
           sum[p][v] = _mm512_add_epi32(sum[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(a, w[v])));
@@ -65,9 +65,9 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
 
 #include "count.inl"
 
-void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
            int64_t blocks, int64_t pixels, uint16_t* counts) {
-  const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
+  const CountArgs args = {runs, rows, run, pixel_stride, weights, blocks, pixels, counts};
   count_blocks<8, 1>(args, count_blocks<8, 2>(args, count_blocks<4, 4>(args, 0)));
 }
 

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 11  // raised with every change in here
+#define BIDIFFSR_ABI 12  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -89,7 +89,7 @@ typedef struct {
   const float *time_weight, *time_bias;
 
   // BINARY: one or two binary convolutions, side by side in the channels (concatenate) or added; then (un)shuffled by 2. Or
-  // strided: their outputs are every other pixel of every other row, of even sides; without identity.
+  // strided, with a stride of 2 that begins at the first pixel: the sources have even sides, and there is no identity.
   int32_t conv_count, concatenate, arrangement;
   bidiffsr_binary_conv convs[2];
 
@@ -101,7 +101,7 @@ typedef struct {
   int32_t relu;       // FULL: u = max(x, 0), of maps and not behind a norm
   int32_t unshuffle;  // FULL: 0, or by what its sources, which then are planes, are pixel-unshuffled
   int32_t shuffle;    // FULL: 0, or by what its result is pixel-shuffled, which then are planes
-  int32_t repeat;     // JOIN, the sources' channels side by side: how often each pixel is repeated in both directions, from 1
+  int32_t repeat;     // JOIN, the channels of maps side by side: how often each pixel is repeated in both directions, from 1
 } bidiffsr_operation;
 
 // Linear(Swish(Linear(sinusoids of t))), behind which may be another Swish: what operations with a time see of t.
@@ -168,6 +168,7 @@ typedef struct {
   int32_t detail;                        // whether the condition has what is sharp in up(LR)
   float residual_scale;                  // s of the scale
   float noise_by_detail, residual_by_detail;  // 0: noise, or the residual, counts the same everywhere
+  float diagonal_gain;                   // of the residual r: r + diagonal_gain D_x D_y r, D = (1, -2, 1)
   int32_t first_by_mean;                 // whether x_0 is 0 for the first step, which asks no network
   int32_t upsampler_radius;              // how many pixels from the edges of what it is given its result is of no use
 } bidiffsr_diffusion;

@@ -33,7 +33,7 @@ class Branch {
   Branch(const Kernels& k, const BlockCall& b, int index)
       : k(k), b(b), conv(b.convs[index]), weights(k, conv.weights, conv.outputs, conv.kernel) {
     pad = conv.kernel / 2;
-    stride = b.arrangement == BIDIFFSR_STRIDED ? 2 : 1;
+    apart = b.arrangement == BIDIFFSR_STRIDED ? 2 : 1;
     depth = conv.kernel;
     pixel_bytes = words_of(conv.inputs) * k.word_bytes;
     row_bytes = (b.width + 2 * pad) * pixel_bytes;
@@ -67,16 +67,16 @@ class Branch {
     f.identity_stride = identity_stride, f.identity_first = conv.identity == BIDIFFSR_BEFORE, f.addend = addend;
     f.added_stride = f.out_stride = out_stride;
     f.sum = sum, f.square = square;
-    const int64_t width = b.width / stride;
+    const int64_t width = b.width / apart;
     for (int64_t x = 0; x < width; x += strip) {
       const int64_t pixels = width - x < strip ? width - x : strip;
       const uint8_t* at[3];
-      for (int i = 0; i < conv.kernel; i++) at[i] = runs[i] + x * stride * pixel_bytes;
-      k.count(at, conv.kernel, conv.kernel * words_of(conv.inputs), stride * pixel_bytes, weights.blocks,
+      for (int i = 0; i < conv.kernel; i++) at[i] = runs[i] + x * apart * pixel_bytes;
+      k.count(at, conv.kernel, conv.kernel * words_of(conv.inputs), apart * pixel_bytes, weights.blocks,
               weights.padded / k.block, pixels, counts.get());
       for (int64_t first = 0, end; first < pixels; first = end) {  // runs of pixels with the same taps in the picture
-        const int column = column_class((x + first) * stride);
-        end = column == INNER ? (x + pixels == width && stride == 1 ? pixels - pad : pixels) : first + 1;
+        const int column = column_class((x + first) * apart);
+        end = column == INNER ? (x + pixels == width && apart == 1 ? pixels - pad : pixels) : first + 1;
         f.counts = counts.get() + first * weights.padded;
         f.pixels = end - first;
         f.bias = biases[column].get();
@@ -162,7 +162,7 @@ class Branch {
   const BlockCall& b;
   const ConvCall& conv;
   const Prepared weights;
-  int pad, stride, biased = -1;
+  int pad, apart, biased = -1;  // `apart`: of the pixels whose outputs there are, in both directions
   int64_t depth, pixel_bytes, row_bytes, strip, image = 0, next = 0;
   bool direct;
   std::unique_ptr<uint8_t[]> ring;    // depth × (width + 2 pad) packed pixels

@@ -603,9 +603,11 @@ class Canvas {
 
   // x_0 to the picture, without what fills the canvas up.
   void finish() {
-    prediction.reset();
     const bool drawn = bool(x);
-    if (e.match_low_frequencies && !drawn) x = scratch<float>(size);  // where the picture is while it is looked at
+    if (!e.match_low_frequencies)
+      prediction.reset();
+    else if (!prediction)
+      prediction = scratch<float>(size);  // where the picture is while it is looked at
     const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width;
     over_parts(e.threads, high, wide, [&](const Part& part) {
       Floats values = picture(part, drawn);
@@ -615,6 +617,7 @@ class Canvas {
                part.width * sizeof(float));
     });
     if (!e.match_low_frequencies) return;
+    x.reset();
     const Drift drift(lacking(), e.height, e.width, e.scale);
     over_parts(e.threads, high, wide, [&](const Part& part) {
       Floats values(3 * part.height * part.width);
@@ -633,7 +636,7 @@ class Canvas {
   // else x_0 is 0.
   Floats picture(const Part& part, bool drawn) const {
     const int64_t area = part.height * part.width;
-    Floats values(3 * area), gain(drawn && d.residual && d.residual_by_detail > 0 ? area : 0);
+    Floats values(3 * area), gain(drawn && d.residual && d.residual_by_detail > 0 ? area : 0), raised;
     if (d.residual) known.up.crop(part.top, part.left, part.height, part.width, values.data());
     if (!drawn) {
       for (float& value : values) value = clamped(value);
@@ -643,6 +646,7 @@ class Canvas {
     for (int64_t plane = 0; plane < 3; plane++)
       for (int64_t y = 0; y < part.height; y++) {
         const float* from = x.get() + (plane * height + part.top + y) * width + part.left;
+        if (d.residual && d.diagonal_gain > 0) from = with_diagonals_raised(plane, part, part.top + y, raised);
         for (int64_t i = 0; i < part.width; i++) {
           float& value = values[plane * area + y * part.width + i];
           const float scaled = d.residual ? from[i] * d.residual_scale * (gain.empty() ? 1 : gain[y * part.width + i]) : from[i];
@@ -650,6 +654,20 @@ class Canvas {
         }
       }
     return values;
+  }
+
+  // Row y of x_0 in a part as `raise_diagonals` defines it; it lies in `made`.
+  const float* with_diagonals_raised(int64_t plane, const Part& part, int64_t y, Floats& made) const {
+    const int64_t high = int64_t(e.scale) * e.height, wide = int64_t(e.scale) * e.width, count = part.width;
+    const auto row = [&](int64_t at) { return x.get() + (plane * height + inside(at, high)) * width; };
+    const float *above = row(y - 1), *here = row(y), *below = row(y + 1);
+    made.resize(2 * count + 2);
+    float *out = made.data(), *down = out + count;  // second differences of columns left - 1 to left + count
+    const auto bent = [&](int64_t at) { return above[at] - 2 * here[at] + below[at]; };
+    for (int64_t i = 0; i < count; i++) down[i + 1] = bent(part.left + i);
+    down[0] = bent(inside(part.left - 1, wide)), down[count + 1] = bent(inside(part.left + count, wide));
+    for (int64_t i = 0; i < count; i++) out[i] = here[part.left + i] + d.diagonal_gain * (down[i] - 2 * down[i + 1] + down[i + 2]);
+    return out;
   }
 
   // What the picture on the canvas, averaged down, lacks of the small one: 3×height×width of the small one's size.
@@ -691,7 +709,8 @@ class Canvas {
     }
   }
 
-  float* at(int64_t plane, int64_t row) const { return x.get() + (plane * height + row) * width; }
+  // A row of the picture that `finish` looks at.
+  float* at(int64_t plane, int64_t row) const { return prediction.get() + (plane * height + row) * width; }
 
   static float clamped(float value) { return value < 0 ? 0 : value > 1 ? 1 : value; }
 

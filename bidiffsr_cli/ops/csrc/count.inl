@@ -4,7 +4,7 @@
 struct CountArgs {
   const uint8_t* const* runs;
   int rows;
-  int64_t run, pixel_bytes;
+  int64_t run, pixel_stride;
   const uint8_t* weights;
   int64_t blocks, pixels;
   uint16_t* counts;
@@ -17,8 +17,8 @@ int64_t count_blocks(const CountArgs& a, int64_t block) {
   const int64_t block_bytes = a.rows * a.run * BLOCK * WORD_BYTES, stride = a.blocks * BLOCK;
   const auto at = [&](int64_t pixel, auto tile) __attribute__((always_inline)) {
     const uint8_t* runs[3];
-    for (int r = 0; r < a.rows; r++) runs[r] = a.runs[r] + pixel * a.pixel_bytes;
-    tile(runs, a.rows, a.run, a.pixel_bytes, a.weights + block * block_bytes, block_bytes,
+    for (int r = 0; r < a.rows; r++) runs[r] = a.runs[r] + pixel * a.pixel_stride;
+    tile(runs, a.rows, a.run, a.pixel_stride, a.weights + block * block_bytes, block_bytes,
          a.counts + pixel * stride + block * BLOCK, stride);
   };
   for (; block + V <= a.blocks; block += V) {

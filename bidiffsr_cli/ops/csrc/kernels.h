@@ -45,10 +45,10 @@ struct Kernels {
   // pixels × channels (x_stride floats apart) -> packed pixels, word_bytes · ceil(channels / 32) bytes each.
   void (*pack_row)(const float* x, int64_t x_stride, int64_t pixels, int64_t channels, const float* shift, uint8_t* bits);
 
-  // For each of `pixels` neighbours and each of blocks·block outputs, the number of differing signs: a pixel's taps lie
-  // in `rows` runs of `run` words, runs[r] + pixel · pixel_bytes. counts is pixels × (blocks · block);
+  // For each of `pixels`, pixel_stride bytes apart, and each of blocks·block outputs, the number of differing signs: a pixel's
+  // taps lie in `rows` runs of `run` words, runs[r] + pixel · pixel_stride. counts is pixels × (blocks · block);
   // more than 65535 there are not, as `prepare` sees to.
-  void (*count)(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+  void (*count)(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
                 int64_t blocks, int64_t pixels, uint16_t* counts);
 
   void (*finish)(const FinishArgs& args);

@@ -35,7 +35,7 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
 constexpr int64_t FLUSH = 31;  // a byte holds at most 255, and a word adds at most 8 to it
 
 template <int P, int V>  // P pixels × one block of 16 outputs
-INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
                  int64_t, uint16_t* counts, int64_t counts_stride) {
   static_assert(V == 1, "there are not more registers");
   uint32x4_t total[P][4];
@@ -50,7 +50,7 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
         UNROLL for (int v = 0; v < 4; v++) w[v] = vld1q_u8(weights + 16 * v);
         UNROLL for (int p = 0; p < P; p++) {
           uint32_t word;
-          __builtin_memcpy(&word, runs[r] + p * pixel_bytes + 4 * i, 4);
+          __builtin_memcpy(&word, runs[r] + p * pixel_stride + 4 * i, 4);
           const uint8x16_t a = vreinterpretq_u8_u32(vdupq_n_u32(word));
           UNROLL for (int v = 0; v < 4; v++) sum[p][v] = vaddq_u8(sum[p][v], vcntq_u8(veorq_u8(a, w[v])));
         }
@@ -64,9 +64,9 @@ INLINE void tile(const uint8_t* const* runs, int rows, int64_t run, int64_t pixe
 
 #include "count.inl"
 
-void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
            int64_t blocks, int64_t pixels, uint16_t* counts) {
-  const CountArgs args = {runs, rows, run, pixel_bytes, weights, blocks, pixels, counts};
+  const CountArgs args = {runs, rows, run, pixel_stride, weights, blocks, pixels, counts};
   count_blocks<2, 1>(args, 0);
 }
 

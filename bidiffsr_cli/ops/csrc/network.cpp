@@ -47,6 +47,9 @@ struct Size {
   int64_t values() const { return channels * height * width; }
 };
 
+// Of a map, more than any memory holds: so no size of memory is too large a number.
+constexpr int64_t MOST_VALUES = int64_t(1) << 44;
+
 // A feature map of a run, and each row's sums where it is not planes.
 struct Map {
   Size size = {};
@@ -153,6 +156,7 @@ class Operation {
     if (o.arrangement == BIDIFFSR_SHUFFLE) size.height *= 2, size.width *= 2;
     if (o.arrangement == BIDIFFSR_UNSHUFFLE || o.arrangement == BIDIFFSR_STRIDED) divide(size, 2);
     if (o.repeat) size.height *= o.repeat, size.width *= o.repeat;
+    require(size.height <= INT32_MAX && size.width <= INT32_MAX && size.height * size.width <= MOST_VALUES / size.channels);
     return size;
   }
 

@@ -19,7 +19,7 @@ void pack_row(const float* x, int64_t x_stride, int64_t pixels, int64_t channels
     }
 }
 
-void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_bytes, const uint8_t* weights,
+void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_stride, const uint8_t* weights,
            int64_t blocks, int64_t pixels, uint16_t* counts) {
   for (int64_t pixel = 0; pixel < pixels; pixel++) {
     const uint8_t* w = weights;
@@ -28,7 +28,7 @@ void count(const uint8_t* const* runs, int rows, int64_t run, int64_t pixel_byte
       for (int r = 0; r < rows; r++)
         for (int64_t i = 0; i < run; i++, w += 64) {
           uint32_t bits, words[16];
-          __builtin_memcpy(&bits, runs[r] + pixel * pixel_bytes + 4 * i, 4);
+          __builtin_memcpy(&bits, runs[r] + pixel * pixel_stride + 4 * i, 4);
           __builtin_memcpy(words, w, 64);
           for (int o = 0; o < 16; o++) {  // Hacker's Delight, figure 5-2
             uint32_t v = bits ^ words[o];
