@@ -187,10 +187,10 @@ class Runtime:
         """About how many bytes one forward pass of a window takes.
 
         In feature maps of full resolution; what the allocator holds on to is in it (measured at 512x512 with 64
-        channels and unshuffling by 2: 125 MB on the native engine and 355 MB in plain torch; of SR3's network 290 and
+        channels and unshuffling by 2: 125 MB on the native engine and 355 MB in plain torch; of SR3's network 195 and
         405 MB).
         """
-        maps = {"bi_diffsr": (8, 20), "sr3": (16, 25)}[config.type][self.isa is None]
+        maps = {"bi_diffsr": (8, 20), "sr3": (12, 25)}[config.type][self.isa is None]
         return maps * 4 * config.inner_channel * height * width // config.pixel_unshuffle**2
 
     def canvas_device(self, pixels: int) -> str:

@@ -22,7 +22,7 @@ LINES = (8, 16, 24, 32)
 RINGS = range(8, 32, 4)
 """Where rings of the spectrum begin, cycles in `SPECTRUM` pixels; each is 4 wide."""
 FLOOR = (1 / 255) ** 2
-"""Variance of the noise that is added to every spectrum, so that invisible differences count nothing; one level, as where
+"""Variance of the noise that is added to every spectrum, so that invisible differences count nothing: a level, as where
 `evaluation/artefacts.py` measures cross."""
 FLAT = 2.5 / 255
 """Standard deviation of grey below which a block of 8×8 pixels of the original is flat."""

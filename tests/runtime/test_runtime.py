@@ -92,7 +92,7 @@ def test_a_window_is_timed_at_any_scale(fast):
     from bidiffsr_cli import SuperResolver, UpscaleOptions
     from bidiffsr_cli.images import read_picture
 
-    diffusion = replace(fast.config.diffusion, residual_scale={"3": 0.05}, first_step="network")
+    diffusion = replace(fast.config.diffusion, residual_scale={"3": 0.05}, diagonal_gain=None, first_step="network")
     network = replace(fast.config.network, upsampler=None)
     odd = replace(fast, config=replace(fast.config, scales=(3,), network=network, diffusion=diffusion))
     resolver = SuperResolver(odd, runtime.choose_runtime(runtime.Machine("cpu", threads=2)))
