@@ -83,7 +83,6 @@ def draw(diffusion: Diffusion, low_res: Tensor) -> tuple[Tensor, Tensor]:
     width, height = plan.output_size
     result = x0[:, :height, :width]
     if config.target == "residual":
-        result = raise_diagonals(result, plan.scale, config)
         _add_to_residual(result, up)
     result.clamp_(0, 1)
     return match_low_frequencies(result, low_res) if options.color_fix == "lowfreq" else result, total
@@ -135,8 +134,10 @@ def _predict_windows(
 
 
 def _add_to_residual(residual: Tensor, up: Enlarged) -> None:
-    """Turn r into up + s r, in place, a band of rows at a time."""
+    """Turn r into up + s r with its diagonals raised, in place, a plane or a band of rows at a time."""
     assert up.config.residual_scale is not None
+    for plane in residual:
+        plane.copy_(raise_diagonals(plane, up.scale, up.config))
     residual.mul_(up.config.residual_scale[str(up.scale)])
     for top, band in _high_bands(residual):
         if up.config.residual_by_detail is not None:

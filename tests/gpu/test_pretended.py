@@ -46,7 +46,9 @@ class Formula:
         return 0.3 * x + 0.2 * condition[:, :3] + t.view(-1, 1, 1, 1)
 
 
-@pytest.mark.parametrize(("name", "sampler"), [*zip(CONFIGS, ["ddim", "dpmpp-2m", "ddpm", "ddim"], strict=True)])
+@pytest.mark.parametrize(
+    ("name", "sampler"), [*zip(CONFIGS, ["ddim", "dpmpp-2m", "ddpm", "ddim", "ddim"], strict=True)]
+)
 def test_no_step_copies_or_waits(name, sampler):
     once, more = (draw(CONFIGS[name], steps, sampler=sampler, color_fix="lowfreq") for steps in (1, 3))
     assert once.copies == more.copies
