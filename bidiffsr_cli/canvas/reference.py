@@ -136,8 +136,9 @@ def _predict_windows(
 def _add_to_residual(residual: Tensor, up: Enlarged) -> None:
     """Turn r into up + s r with its diagonals raised, in place, a plane or a band of rows at a time."""
     assert up.config.residual_scale is not None
-    for plane in residual:
-        plane.copy_(raise_diagonals(plane, up.scale, up.config))
+    if up.config.diagonal_gain:
+        for plane in residual:
+            plane.copy_(raise_diagonals(plane, up.scale, up.config))
     residual.mul_(up.config.residual_scale[str(up.scale)])
     for top, band in _high_bands(residual):
         if up.config.residual_by_detail is not None:

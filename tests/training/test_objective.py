@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bidiffsr_cli.configs import DiffusionConfig
+from bidiffsr_cli.diffusion.detail import raise_diagonals
 from bidiffsr_cli.diffusion.schedule import noise_levels, signal_and_noise
 from bidiffsr_cli.networks.unet import UNet
 from bidiffsr_cli.training.batches import TrainingBatch
@@ -103,6 +104,10 @@ def test_noise_and_residual_are_where_detail_is(config, sampler):
     x0 = torch.randn(crops.hr.shape)
     assert torch.equal(objective.picture(x0, crops), (crops.up + 0.04 * x0).clamp(0, 1))
     assert torch.equal(objective.picture(x0, gained), (crops.up + 0.04 * (x0 * gains[1])).clamp(0, 1))
+    objective.diffusion = dataclasses.replace(objective.diffusion, diagonal_gain={"2": 0.03})
+    raised = raise_diagonals(x0, 2, objective.diffusion)
+    assert not torch.equal(raised, x0)
+    assert torch.equal(objective.picture(x0, gained), (crops.up + 0.04 * (raised * gains[1])).clamp(0, 1))
 
 
 def test_a_batch_is_split_without_loss(batch):
