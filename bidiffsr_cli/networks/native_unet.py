@@ -24,7 +24,7 @@ class NativeUNet:
         config: of the model.
         arrays: its packed tensors, by name.
         isa: the instruction set.
-        dtype: of what the full-precision convolutions multiply, "float32" or "bfloat16".
+        dtype: of what the full-precision convolutions of one tap multiply, "float32" or "bfloat16".
     """
 
     def __init__(self, config: ModelConfig, arrays: Mapping[str, Array], isa: str, dtype: str) -> None:

@@ -102,8 +102,8 @@ class FullConv:
         sources: one or two maps; planes where they are unshuffled.
         weight: O×I×k×k, k 1 or 3.
         bias: O.
-        dtype: "float32" or "bfloat16", to which input and weight are rounded before they are multiplied; sums are
-            float32.
+        dtype: "float32", or where k is 1 "bfloat16", to which input and weight are rounded before they are multiplied;
+            sums are float32.
         norm: of the (one) source, of which the convolution then sees SiLU(norm(x)).
         relu: whether the convolution sees max(x, 0) of its sources, which are maps and have no norm.
         time: of the time embedding, added to every pixel.

@@ -29,7 +29,7 @@ from .packing import row_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABI = 12
+ABI = 13
 ISAS = {"portable": 0, "avx2": 1, "avx512": 2, "neon": 3}
 """Instruction sets, slowest first; what the library calls them."""
 ARRANGEMENTS = {"plain": 0, "shuffle": 1, "unshuffle": 2, "strided": 3}
@@ -314,8 +314,8 @@ class _Describer:
         outputs, kernel = conv.weight.shape[0], conv.weight.shape[-1]
         inputs = sum(self.channels[source] for source in conv.sources) * max(1, conv.unshuffle) ** 2
         self._surroundings(target, conv, outputs)
-        if conv.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"nothing is multiplied in {conv.dtype}")
+        if conv.dtype not in ("float32", "bfloat16")[: 2 if kernel == 1 else 1]:
+            raise ValueError(f"nothing of {kernel}×{kernel} taps is multiplied in {conv.dtype}")
         target.weight = self._kept(_taps_first(conv.weight), (outputs, kernel, kernel, inputs))
         target.bias = self._kept(conv.bias, (outputs,))
         target.kernel, target.outputs, target.bfloat16 = kernel, outputs, conv.dtype == "bfloat16"

@@ -41,6 +41,8 @@ CHANNELS = st.one_of(st.integers(1, 9), st.integers(10, 150), st.sampled_from([1
 PAIRS = st.lists(CHANNELS, min_size=2, max_size=2) | CHANNELS.map(lambda count: [count, count])
 THREADS = st.integers(1, 5)
 EMBEDDED, STEPS = 8, 2000
+KERNELS_AND_TYPES = [(1, "float32"), (1, "bfloat16"), (3, "float32")]
+"""What full-precision convolutions there are."""
 
 
 @pytest.fixture(autouse=True)
@@ -206,9 +208,9 @@ def test_normalized_and_activated(groups, size, height, width, threads):
     assert flipped.sum() <= 9 * channels  # one flipped sign reaches nine pixels
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@given(data=st.data(), kernel=st.sampled_from([1, 3]), threads=THREADS)
-def test_a_full_precision_convolution_with_everything_around_it(dtype, data, kernel, threads):
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS_AND_TYPES)
+@given(data=st.data(), threads=THREADS)
+def test_a_full_precision_convolution_with_everything_around_it(kernel, dtype, data, threads):
     batch, height, width = data.draw(st.integers(1, 2)), data.draw(SIDES), data.draw(SIDES)
     inputs, outputs = data.draw(CHANNELS), data.draw(CHANNELS)
     norm = norm_for(inputs) if data.draw(st.booleans()) else None
@@ -226,17 +228,18 @@ def test_channels_of_two_sources_lie_side_by_side(dtype, inputs, outputs, height
     assert_full_conv_equals_reference(sources, random_full_conv((0, 1), sum(inputs), outputs, 1, dtype), threads)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS_AND_TYPES)
 @given(data=st.data(), r=st.integers(1, 3), threads=THREADS)
-def test_planes_are_unshuffled_and_shuffled_back(dtype, data, r, threads):
+def test_planes_are_unshuffled_and_shuffled_back(kernel, dtype, data, r, threads):
     height, width, channels = data.draw(SIDES), data.draw(SIDES), data.draw(st.integers(1, 9))
     planes = [torch.randn(2, count, height * r, width * r) for count in (channels, 3)]
-    conv = random_full_conv((0, 1), (channels + 3) * r**2, 3 * r**2, 3, dtype, unshuffle=r, shuffle=r)
+    conv = random_full_conv((0, 1), (channels + 3) * r**2, 3 * r**2, kernel, dtype, unshuffle=r, shuffle=r)
     assert_full_conv_equals_reference(planes, conv, threads, planes=True)
 
 
-@given(data=st.data(), kernel=st.sampled_from([1, 3]), dtype=st.sampled_from(["float32", "bfloat16"]), threads=THREADS)
-def test_what_is_below_zero_counts_as_zero(data, kernel, dtype, threads):
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS_AND_TYPES)
+@given(data=st.data(), threads=THREADS)
+def test_what_is_below_zero_counts_as_zero(kernel, dtype, data, threads):
     inputs, outputs, height, width = (data.draw(sides) for sides in (CHANNELS, CHANNELS, SIDES, SIDES))
     sources = [feature_map(2, inputs, height, width), feature_map(2, outputs, height, width)]
     conv = random_full_conv((0,), inputs, outputs, kernel, dtype, relu=True, residual=1)
@@ -460,6 +463,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(isa):
         other(full, bias=Array.empty((31,))),
         other(full, weight=Array.empty((32, 32, 5, 5))),
         other(full, dtype="float16"),
+        other(full, dtype="bfloat16"),  # of 3×3 taps
         other(full, shuffle=3),
         other(full, shuffle=2, residual=0),
         other(full, unshuffle=1),  # of a map, which is no planes

@@ -23,7 +23,7 @@ namespace {
 #define LANES 8
 #include "rows.inl"
 
-constexpr int BLOCK = 32, WORD_BYTES = 8;
+constexpr int BLOCK = 32, WORD_BYTES = 8, PIXELS = 6;
 
 alignas(64) const uint8_t T[16][16] = {
     {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4}, {1, 0, 2, 1, 2, 1, 3, 2, 2, 1, 3, 2, 3, 2, 4, 3},
@@ -124,7 +124,7 @@ INLINE vf fused(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m25
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
   const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
-  convolve_blocks<8, 1>(args, convolve_blocks<6, 2>(args, 0));
+  convolve_blocks<8, 1>(args, convolve_blocks<PIXELS, 2>(args, 0));
 }
 
 void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
@@ -147,7 +147,7 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels avx2_kernels = {WORD_BYTES, BLOCK, LANES, store_weights, pack_row, count, finish,
+const Kernels avx2_kernels = {WORD_BYTES, BLOCK, LANES, PIXELS, store_weights, pack_row, count, finish,
                               activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

@@ -18,7 +18,7 @@ namespace {
 #define LANES 16
 #include "rows.inl"
 
-constexpr int BLOCK = 16, WORD_BYTES = 4;
+constexpr int BLOCK = 16, WORD_BYTES = 4, PIXELS = 8;
 
 void store_weights(const uint32_t* words, uint8_t* out) { __builtin_memcpy(out, words, 64); }
 
@@ -79,14 +79,14 @@ INLINE vf fused(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m51
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
   const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
-  convolve_blocks<8, 1>(args, convolve_blocks<12, 2>(args, convolve_blocks<6, 4>(args, 0)));
+  convolve_blocks<PIXELS, 1>(args, convolve_blocks<PIXELS, 2>(args, 0));
 }
 
 void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
                    int64_t blocks, int64_t pixels, float* out) {
   if (multiplies_bfloat16()) return convolve_by_avx512bf16(runs, rows, run, stride, weights, blocks, pixels, out);
   const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
-  convolve_blocks<8, 1>(args, convolve_blocks<6, 2>(args, 0));
+  convolve_blocks<PIXELS, 1>(args, convolve_blocks<6, 2>(args, 0));
 }
 
 double peak(int64_t repeats) {
@@ -104,7 +104,7 @@ double peak(int64_t repeats) {
 
 }  // namespace
 
-const Kernels avx512_kernels = {WORD_BYTES, BLOCK, LANES, store_weights, pack_row, count, finish,
+const Kernels avx512_kernels = {WORD_BYTES, BLOCK, LANES, PIXELS, store_weights, pack_row, count, finish,
                                 activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

@@ -34,7 +34,7 @@ INLINE vf multiplied(const uint16_t* x, vf w, vf sum) {
 void convolve_by_avx512bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
                             int64_t blocks, int64_t pixels, float* out) {
   const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
-  convolve_blocks<8, 1>(args, convolve_blocks<12, 2>(args, convolve_blocks<6, 4>(args, 0)));
+  convolve_blocks<8, 1>(args, convolve_blocks<8, 2>(args, 0));
 }
 
 }  // namespace bidiffsr

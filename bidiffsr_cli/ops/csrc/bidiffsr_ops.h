@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BIDIFFSR_ABI 12  // raised with every change in here
+#define BIDIFFSR_ABI 13  // raised with every change in here
 
 typedef enum {
   BIDIFFSR_OK = 0,
@@ -94,7 +94,7 @@ typedef struct {
   bidiffsr_binary_conv convs[2];
 
   // FULL: a full-precision convolution of the sources' channels side by side, weight outputs × kernel × kernel × inputs,
-  // multiplied in float32 or bfloat16 and added in float32. ATTENTION: x + second (softmax(q kᵀ / √channels) v) + bias
+  // multiplied in float32, or bfloat16 where kernel is 1, and added in float32. ATTENTION: x + second (softmax(q kᵀ / √channels) v) + bias
   // over all pixels, where (q, k, v) = weight u; weight is 3 channels × channels, second channels × channels.
   int32_t kernel, outputs, bfloat16;
   const float *weight, *second, *bias;

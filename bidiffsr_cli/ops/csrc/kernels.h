@@ -37,7 +37,8 @@ enum Activation { LINEAR, SILU, RELU };
 
 struct Kernels {
   int word_bytes, block;
-  int lanes;  // float32 values of a vector
+  int lanes;   // float32 values of a vector
+  int pixels;  // that `convolve` computes together; a number of pixels that they divide costs it least
 
   // One word of weights of each of `block` outputs: bit i of words[o] is the sign of channel i.
   void (*store_weights)(const uint32_t* words, uint8_t* out);
@@ -69,9 +70,10 @@ struct Kernels {
                         int64_t blocks, int64_t pixels, float* out);
 
   // Winograd's transforms (`winograd.cpp`). Of tiles side by side, whose 6 × 6 input pixels lie in six rows, a tile every
-  // four pixels, to [36][tiles][channels]; and of such products to 4 rows of 4 · tiles pixels, channels being whole vectors.
-  void (*winograd_input)(const float* const* rows, int64_t channels, int64_t tiles, float* out);
-  void (*winograd_output)(const float* products, int64_t channels, int64_t tiles, float* out);
+  // four pixels, to 36 places `stride` values apart, tiles × channels each; and of such products to 4 rows of 4 · tiles
+  // pixels, channels being whole vectors.
+  void (*winograd_input)(const float* const* rows, int64_t channels, int64_t tiles, float* out, int64_t stride);
+  void (*winograd_output)(const float* products, int64_t stride, int64_t channels, int64_t tiles, float* out);
 
   // out = y + bias [+ residual], and sums, of pixels × channels without gaps, but for y, whose pixels are y_stride apart.
   void (*add_bias)(const float* y, int64_t y_stride, int64_t pixels, int64_t channels, const float* bias,

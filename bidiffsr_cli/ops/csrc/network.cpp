@@ -221,7 +221,7 @@ class Operation {
   }
 
   void take_full() {
-    require((o.kernel == 1 || o.kernel == 3) && o.outputs > 0 && o.shuffle >= 0 && o.unshuffle >= 0);
+    require((o.kernel == 1 || (o.kernel == 3 && !o.bfloat16)) && o.outputs > 0 && o.shuffle >= 0 && o.unshuffle >= 0);
     require(!o.shuffle || o.outputs % (o.shuffle * o.shuffle) == 0);
     require(!o.unshuffle || (!o.norm_groups && o.residual < 0));
     require(!o.relu || (!o.norm_groups && !o.unshuffle));

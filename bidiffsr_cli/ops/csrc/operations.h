@@ -41,7 +41,7 @@ struct BlockCall {
 // + shift), or max(x, 0), or x. Channels of the second source follow those of the first.
 struct FullConvCall {
   int32_t isa, threads;
-  int32_t bfloat16;              // whether u and the weights are rounded to bfloat16; sums are float32
+  int32_t bfloat16;              // whether u and the weights are rounded to bfloat16, of a kernel of 1; sums are float32
   int32_t batch, height, width;  // of the convolution
   int32_t kernel, outputs;       // kernel is 1 or 3
   // 0: sources are feature maps. r > 0: planes, batch×channels×(height r)×(width r), which are pixel-unshuffled by r.

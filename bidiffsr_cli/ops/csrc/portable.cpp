@@ -68,7 +68,7 @@ double peak(int64_t) { return 0; }  // plain C++ has no port limit
 }  // namespace
 
 const Kernels portable_kernels = {
-    4, 16, LANES, store_weights, pack_row, count, finish,
+    4, 16, LANES, 4, store_weights, pack_row, count, finish,
     activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

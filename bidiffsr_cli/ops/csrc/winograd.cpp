@@ -7,6 +7,7 @@ namespace {
 
 constexpr int64_t TILE = 4, TAPS = 6, PLACES = TAPS * TAPS;
 constexpr int64_t CHUNK_VALUES = 48 * 1024;  // of transformed inputs and products: 192 KB, less than a second-level cache
+constexpr int64_t GAP = 16;  // between places: a line of a cache, of which all would else take the same few sets
 
 // A band of output rows, on one thread.
 class WinogradBand {
@@ -14,11 +15,12 @@ class WinogradBand {
   WinogradBand(const Kernels& k, const FullConvCall& c)
       : k(k), c(c), tiles((c.width + TILE - 1) / TILE), inputs(k, c, TAPS, tiles * TILE + 2), outputs(k, c) {
     const int64_t per_tile = PLACES * (inputs.channels + outputs.channels);
-    chunk = CHUNK_VALUES / per_tile / 6 * 6;  // six: most instruction sets' pixels at once
-    if (chunk < 6) chunk = 6;
+    chunk = CHUNK_VALUES / per_tile / k.pixels * k.pixels;
+    if (chunk < k.pixels) chunk = k.pixels;
     if (chunk > tiles) chunk = tiles;
-    transformed = scratch<float>(PLACES * chunk * inputs.channels);
-    products = scratch<float>(PLACES * chunk * outputs.channels);
+    input_stride = chunk * inputs.channels + GAP, output_stride = chunk * outputs.channels + GAP;
+    transformed = scratch<float>(PLACES * input_stride);
+    products = scratch<float>(PLACES * output_stride);
     sums = scratch<float>(TILE * TILE * chunk * outputs.channels);
   }
 
@@ -43,22 +45,23 @@ class WinogradBand {
   void convolve(int64_t top, int64_t x, int64_t count) {
     const float* rows[TAPS];
     for (int64_t i = 0; i < TAPS; i++) rows[i] = inputs.row(top - 1 + i) + x * inputs.channels;
-    k.winograd_input(rows, inputs.channels, count, transformed.get());
+    k.winograd_input(rows, inputs.channels, count, transformed.get(), input_stride);
     const float* weights = static_cast<const float*>(c.weights);
     for (int64_t place = 0; place < PLACES; place++) {
-      const float* values = transformed.get() + place * count * inputs.channels;
+      const float* values = transformed.get() + place * input_stride;
       k.convolve(&values, 1, inputs.channels, inputs.channels, weights + place * inputs.channels * outputs.channels,
-                 outputs.channels / k.lanes, count, products.get() + place * count * outputs.channels);
+                 outputs.channels / k.lanes, count, products.get() + place * output_stride);
     }
-    k.winograd_output(products.get(), outputs.channels, count, sums.get());
+    k.winograd_output(products.get(), output_stride, outputs.channels, count, sums.get());
   }
 
   const Kernels& k;
   const FullConvCall& c;
   int64_t tiles, chunk;  // in a row, and of them those that are computed together
+  int64_t input_stride, output_stride;  // from place to place
   InputRows<float> inputs;
   OutputRows outputs;
-  std::unique_ptr<float[]> transformed, products;  // PLACES × chunk × channels
+  std::unique_ptr<float[]> transformed, products;  // at each place chunk × channels
   std::unique_ptr<float[]> sums;                   // TILE × chunk TILE × outputs.channels
 };
 

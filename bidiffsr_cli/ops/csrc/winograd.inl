@@ -24,7 +24,7 @@ INLINE void from_winograd(const vf* m, int step, vf* out, int out_step) {
   out[3 * out_step] = difference12 + 8.f * difference34 + m[5 * step];
 }
 
-void winograd_input(const float* const* rows, int64_t channels, int64_t tiles, float* out) {
+void winograd_input(const float* const* rows, int64_t channels, int64_t tiles, float* out, int64_t stride) {
   for (int64_t tile = 0; tile < tiles; tile++) {
     const auto step = [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       vf d[36];
@@ -34,20 +34,20 @@ void winograd_input(const float* const* rows, int64_t channels, int64_t tiles, f
       }
       UNROLL for (int y = 0; y < 6; y++) {
         to_winograd(d + 6 * y, 1);
-        UNROLL for (int x = 0; x < 6; x++) store(out + ((6 * y + x) * tiles + tile) * channels + c, d[6 * y + x], n);
+        UNROLL for (int x = 0; x < 6; x++) store(out + (6 * y + x) * stride + tile * channels + c, d[6 * y + x], n);
       }
     };
     FOR_CHANNELS(channels, step);
   }
 }
 
-void winograd_output(const float* products, int64_t channels, int64_t tiles, float* out) {
+void winograd_output(const float* products, int64_t stride, int64_t channels, int64_t tiles, float* out) {
   for (int64_t tile = 0; tile < tiles; tile++)
     for (int64_t c = 0; c < channels; c += LANES) {
       vf made[24];
       UNROLL for (int x = 0; x < 6; x++) {
         vf m[6];
-        UNROLL for (int y = 0; y < 6; y++) m[y] = load<vf>(products + ((6 * y + x) * tiles + tile) * channels + c);
+        UNROLL for (int y = 0; y < 6; y++) m[y] = load<vf>(products + (6 * y + x) * stride + tile * channels + c);
         from_winograd(m, 1, made + x, 6);
       }
       UNROLL for (int y = 0; y < 4; y++) {
