@@ -54,7 +54,7 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
         raise InputError(f"{name} has no pixels.", "Choose another picture.")
     if kind := tiff.misread(image):
         raise InputError(
-            f"{name} is a {kind}, which cannot be read.", "Convert it to 8-bit colour or 16-bit grey first."
+            f"{name} is a {kind}, which cannot be read.", "Convert it to PNG first, of 8-bit colour or 16-bit grey."
         )
     rawmode = _png_rawmode(image)
     survey = survey or Survey(io.BytesIO())

@@ -27,7 +27,7 @@ from .picture import Picture
 from .survey import Survey
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
-CONVERT = "Convert it to 8-bit colour or 16-bit grey first."
+CONVERT = "Convert it to PNG first, of 8-bit colour or 16-bit grey."
 READABLE = "PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF"
 LONGEST_FILE = 4 << 30
 """Bytes; no picture that can be read has more."""

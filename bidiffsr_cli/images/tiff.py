@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import re
 import struct
 from collections.abc import Mapping
@@ -30,6 +31,9 @@ UNSIGNED, SIGNED, FLOATING = 1, 2, 3
 PLANES_READ = {"RGB", "RGBA", "CMYK"}
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
+OPTIONAL_CODECS = {7, 34925, 50000, 50001}
+"""JPEG, LZMA, Zstandard and WebP: compressions that libtiff may be built without."""
+
 OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
 Tags = Mapping[int, Any]
@@ -47,8 +51,19 @@ def silence() -> None:
             library.TIFFSetWarningHandler(None)
 
 
+@cache
+def _has_codec(compression: int) -> bool:
+    """Whether Pillow's libtiff has an optional codec, as a pixel tells that it is to write."""
+    silence()
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), "TIFF", compression=TiffImagePlugin.COMPRESSION_INFO[compression])
+    except (OSError, KeyError):
+        return False
+    return True
+
+
 def misread(image: Image.Image) -> str:
-    """What kind of TIFF an opened one is, if Pillow would read other pixels than it holds; "" if it reads it well."""
+    """What kind of TIFF an opened one is, if Pillow would read other pixels than it holds, or none; else ""."""
     tags = dict(getattr(image, "tag_v2", {}))
     bits, compressed = max(_several(tags, BITS, 1)), tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED
     formats = set(_several(tags, SAMPLE_FORMAT, UNSIGNED))
@@ -60,6 +75,7 @@ def misread(image: Image.Image) -> str:
         or (SIGNED in formats and bits <= 8)
         or (image.mode == "F" and compressed and big_endian)
         or (OLD_PILLOW and (image.mode == "LAB" or (tags.get(PHOTOMETRIC) == YCBCR and not compressed)))
+        or ((method := tags.get(COMPRESSION)) in OPTIONAL_CODECS and not _has_codec(method))
     ):
         return _kind(tags)
     return ""

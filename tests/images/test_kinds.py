@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from bidiffsr_cli.errors import DeviceError, InputError
 from bidiffsr_cli.images import encode, picture_size, read_picture, render, tiff, webp
@@ -178,6 +178,19 @@ def test_compressed_big_endian_floats_are_refused_and_others_read() -> None:
         else:
             with pytest.raises(InputError, match="32-bit floats, compressed by adobe_deflate"):
                 read_picture(compressed)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "lzma", "zstd", "webp"])
+def test_a_compression_that_libtiff_is_built_without_is_named(name: str, tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    with contextlib.suppress(OSError):
+        Image.new("RGB", (16, 8), "teal").save(whole, "TIFF", compression=name)
+        assert read_picture(whole.getvalue()).rgb.shape == (3, 8, 16)
+        return
+    (number,) = (method for method, known in TiffImagePlugin.COMPRESSION_INFO.items() if known == name)
+    tags = {"t256": 16, "t257": 8, "t258": (8, 8, 8), "t262": 2, "t277": 3}
+    with pytest.raises(InputError, match=f"TIFF of 3 channels of 8-bit integers, compressed by {name}"):
+        read_picture(tiff_file(b"RIFF", t259=number, **tags))
 
 
 def test_other_kinds_that_cannot_be_read_are_not_called_damaged() -> None:
