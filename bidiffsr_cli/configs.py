@@ -160,6 +160,9 @@ class DiffusionConfig:
     """up(): bicubic with a = -0.75, and what a network's upsampler adds; bicubic_075_clipped clips it to [0, 1]."""
     spacing: str = "leading"
     """Which of the T steps N steps visit: leading (0 comes last, T-1 is left out) or trailing (T-1 comes first)."""
+    trained_steps: tuple[int, ...] = ()
+    """Numbers of steps that the network was trained to take; with any other it is asked at noise levels that it knows
+    from them (see `diffusion/schedule.py`). (): none in particular, all are spaced alike."""
     clip: tuple[float, float] | None = (-1.0, 1.0)
     """Range that predictions of x_0 are clamped to."""
     first_step: str = "network"
@@ -192,6 +195,9 @@ class DiffusionConfig:
         by_mean = pure and self.target == "residual" and self.total_steps > 1
         check(self.first_step == "network" or by_mean, self, "first_step")
         check_between(self, "total_steps", 1, 1_000_000)
+        trained = self.trained_steps
+        check(not trained or (pure and 2 <= max(trained) <= self.total_steps), self, "trained_steps")
+        check(all(isinstance(steps, int) and steps >= 1 for steps in trained), self, "trained_steps")
         check_between(self, "default_steps", 1, self.total_steps)
         check_between(self, "temperature", 0, 1)
         check(self.noise_by_detail is None or 1e-4 <= self.noise_by_detail <= 1, self, "noise_by_detail")

@@ -28,6 +28,7 @@ MODELS = [
     ModelConfig(UNetConfig(), DiffusionConfig(), (2,)),
     ModelConfig(UNetConfig(pixel_unshuffle=2), RESIDUAL, (2, 4), TileConfig(512, 48)),
     ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, noise_by_detail=0.03, diagonal_gain={"4": 0.03}), (2, 4)),
+    ModelConfig(UNetConfig(), dataclasses.replace(RESIDUAL, trained_steps=(2, 4)), (2,)),
     ModelConfig(
         UNetConfig(upsampler=UpsamplerConfig({"2": 3})), dataclasses.replace(RESIDUAL, first_step="mean"), (2,)
     ),
@@ -121,6 +122,12 @@ def test_an_upsampler_has_all_scales():
         {"condition": ("detail",)},
         {"clip": (1.0, -1.0)},
         {"default_steps": 2001},
+        {"trained_steps": (0, 2)},
+        {"trained_steps": (1,)},  # whose only level is pure noise
+        {"trained_steps": (2, 2001)},
+        {"trained_steps": (2, 4.0)},
+        {"trained_steps": (2, 4), "schedule": "linear"},
+        {"trained_steps": (2, 4), "spacing": "leading"},
         {"presets": {"ultra": 3}},
         {"noise_by_detail": 0.0},
         {"noise_by_detail": 2.0},

@@ -1,5 +1,8 @@
 """Noise schedules: which time steps N steps visit, and how much signal and noise there is at each.
 
+Models of few steps may say which numbers of steps they were trained to take. Any other number visits their levels, too:
+after training on 2 and 4 steps, which visit T, 3/4 T, 1/2 T and 1/4 T, 3 visit T, 3/4 T and 1/4 T, and 5 add 7/8 T.
+
 Everywhere x_t = alpha x_0 + sigma epsilon with alpha^2 + sigma^2 = 1 (the authors' sqrt(alphas_cumprod) is alpha).
 """
 
@@ -54,8 +57,28 @@ def noise_levels(config: DiffusionConfig, steps: int) -> list[NoiseLevel]:
     if config.spacing == "leading":  # T-1 is not visited; 0 is the last
         times = [float(index * (total // steps)) for index in reversed(range(steps))]
     else:  # T-1 is the first
-        times = [total * (steps - index) / steps - 1 for index in range(steps)]
+        times = _trailing(total, steps)
+        if steps > 1 and config.trained_steps and steps not in config.trained_steps:
+            times = _known(_trailing(total, max(config.trained_steps)), steps)
     return [_level(config, time) for time in times] + [CLEAN]
+
+
+def _trailing(total: int, steps: int) -> list[float]:
+    """Times that are evenly spaced, T-1 the first of them."""
+    return [total * (steps - index) / steps - 1 for index in range(steps)]
+
+
+def _known(known: list[float], steps: int) -> list[float]:
+    """Times of another number of steps than are known: fewer of these, or more by some between the first and the next.
+
+    A network that few steps have trained draws well at the levels that it knows, and too little elsewhere. So the last
+    level, which decides most, is always one of them; one more near pure noise, which tells little, is harmless.
+    """
+    most = len(known)
+    if steps < most:
+        return [known[index * (most - 1) // (steps - 1)] for index in range(steps)]
+    (first, second), parts = known[:2], steps - most + 1
+    return [first + (second - first) * part / parts for part in range(parts)] + known[1:]
 
 
 def asks_network(config: DiffusionConfig, level: NoiseLevel) -> bool:

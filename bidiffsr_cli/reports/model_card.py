@@ -25,6 +25,7 @@ def model_facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
     unet = "" if network.type == "bi_diffsr" else " on SR3's UNet"
     words = {name: word for word, name in PRESET_WORDS.items()}
     presets = ", ".join(f"{words.get(name, name)} {steps}" for name, steps in (diffusion.presets or {}).items())
+    trained = " and ".join(map(str, diffusion.trained_steps))
     upsampler, first = network.upsampler, ", the first by the mean" if diffusion.free_steps else ""
     by_scale = upsampler.blocks if upsampler else {}
     blocks = " and ".join(f"{counted(count, 'block')} ×{scale}" for scale, count in by_scale.items())
@@ -36,7 +37,7 @@ def model_facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
         **({"upsampler": f"{upsampler.channels} channels, {blocks}"} if upsampler else {}),
         "diffusion": f"{diffusion.parameterization} of the {diffusion.target}, {diffusion.schedule} schedule, "
         f"{diffusion.default_steps} {diffusion.spacing} steps of {diffusion.total_steps}{first}"
-        f"{f' ({presets})' if presets else ''}",
+        f"{f' ({presets})' if presets else ''}{f', trained with {trained}' if trained else ''}",
         "Params": f"{cost.params / 1e6:.2f} M ({cost.weights / 1e6:.1f} M numbers, "
         f"{cost.binary_weights / 1e6:.1f} M of them one bit each)",
         "OPs": f"{cost.ops / 1e9:.2f} G for one step of {cost.size}×{cost.size} pixels",

@@ -44,8 +44,8 @@ def test_every_source_is_bundled_or_pinned() -> None:
 
 def test_names_revisions_and_paths() -> None:
     fast = load_checkpoint("fast")
-    assert (fast.name, fast.revision) == ("fast", "7")
-    assert load_checkpoint("fast@7").sha256 == fast.sha256
+    assert (fast.name, fast.revision) == ("fast", "8")
+    assert load_checkpoint("fast@8").sha256 == fast.sha256
     by_path = load_checkpoint(weights_folder() / "fast.safetensors")
     assert by_path.sha256 == fast.sha256 and by_path.name == "fast" and by_path.revision == ""
 
@@ -124,11 +124,11 @@ def remote(hub: Hub, weights: Path) -> dict[str, str]:
 
 def test_a_remote_model_of_the_catalog(hub: Hub, remote: dict[str, str]) -> None:
     def known() -> Any:
-        (item,) = [item for item in known_models() if item.name == "fast@7"]
+        (item,) = [item for item in known_models() if item.name == "fast@8"]
         return item
 
     assert (known().place, known().path) == ("remote", None) and not hub.requests
-    assert load_checkpoint("fast").revision == "7"
+    assert load_checkpoint("fast").revision == "8"
     assert known().place == "cached" and known().path
     asked = len(hub.requests)
     find_model("fast").fetch()

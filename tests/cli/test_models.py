@@ -63,8 +63,8 @@ def test_from_one_machine_over_the_hub_to_another(
 def test_list_show_path_rm(hub: Hub, folder: Path, run: Run) -> None:
     commit = hub.commit("org/repo", {"model.safetensors": TINY, "broken.safetensors": TINY[:50]})
     listed = run("models", "list")
-    assert listed.code == 0 and "fast@7" in listed.answer and "bundled" in listed.answer
-    assert "org/repo" not in listed.answer and run("models", "list", "-q").answer == "fast@7\nphoto@2\n"
+    assert listed.code == 0 and "fast@8" in listed.answer and "bundled" in listed.answer
+    assert "org/repo" not in listed.answer and run("models", "list", "-q").answer == "fast@8\nphoto@2\n"
     assert run("models", "path", "org/repo").code == 5
     shown = run("models", "show", "org/repo", "--json")
     assert shown.code == 0 and shown.json["revision"] == commit and shown.json["license"] == "CC0-1.0"

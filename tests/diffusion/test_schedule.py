@@ -42,6 +42,8 @@ MIXES = [
     dataclasses.replace(UPSTREAM, spacing="trailing"),
     dataclasses.replace(RESIDUAL, spacing="leading"),
     dataclasses.replace(RESIDUAL, schedule="linear"),
+    dataclasses.replace(RESIDUAL, trained_steps=(2, 4)),
+    dataclasses.replace(RESIDUAL, trained_steps=(2,)),
 ]
 
 
@@ -58,6 +60,38 @@ def test_levels_of_any_number_of_steps(config, steps):
 def test_trailing_steps_of_the_angle_schedule_turn_by_equal_angles(steps):
     angles = [math.atan2(level.sigma, level.alpha) for level in noise_levels(RESIDUAL, steps)]
     assert all(math.isclose(a - b, math.pi / 2 / steps, abs_tol=1e-9) for a, b in pairwise(angles))
+
+
+@pytest.mark.parametrize(
+    ("trained", "steps", "eighths"),
+    [
+        ((2, 4), 1, [8]),
+        ((2, 4), 2, [8, 4]),
+        ((2, 4), 3, [8, 6, 2]),
+        ((2, 4), 4, [8, 6, 4, 2]),
+        ((2, 4), 5, [8, 7, 6, 4, 2]),
+        ((2, 4), 7, [8, 7.5, 7, 6.5, 6, 4, 2]),
+        ((8,), 3, [8, 5, 1]),
+        ((8,), 5, [8, 7, 5, 3, 1]),
+        ((2,), 3, [8, 6, 4]),
+        ((3,), 2, [8, 8 / 3]),
+    ],
+)
+def test_numbers_of_steps_that_were_not_trained_visit_levels_that_were(trained, steps, eighths):
+    levels = noise_levels(dataclasses.replace(RESIDUAL, trained_steps=trained), steps)
+    assert [math.atan2(level.sigma, level.alpha) for level in levels[:-1]] == pytest.approx(
+        [math.pi / 2 * eighth / 8 for eighth in eighths]
+    )
+
+
+@given(st.lists(st.integers(2, 12), min_size=1, unique=True), st.integers(2, 40))
+def test_the_last_level_was_trained_with_any_number_of_steps(trained, steps):
+    config = dataclasses.replace(RESIDUAL, trained_steps=tuple(trained))
+    known = {level for count in trained for level in noise_levels(RESIDUAL, count)}
+    levels = noise_levels(config, steps)
+    assert levels[0] in known and levels[-2] in known
+    assert steps not in trained or levels == noise_levels(RESIDUAL, steps)
+    assert len(known.intersection(levels)) >= min(steps, max(trained)) + 1
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2001])

@@ -36,6 +36,13 @@ def test_fast_is_the_bundled_model():
     assert trained == dataclasses.replace(bundled, diffusion=diffusion)
 
 
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_names_the_steps_that_it_trains(name):
+    config = read_config(name)
+    rollouts = config.loss.rollout.steps if config.loss.rollout.share else ()
+    assert config.model.diffusion.trained_steps == tuple(sorted(set(rollouts)))
+
+
 def test_the_paper_is_the_papers():
     config = read_config("paper-x4")
     assert config.model.network == UNetConfig() and config.model.diffusion.parameterization == "epsilon"
