@@ -159,10 +159,11 @@ class DiffusionConfig:
     upsample: str = "bicubic_075"
     """up(): bicubic with a = -0.75, and what a network's upsampler adds; bicubic_075_clipped clips it to [0, 1]."""
     spacing: str = "leading"
-    """Which of the T steps N steps visit: leading (0 comes last, T-1 is left out) or trailing (T-1 comes first)."""
+    """Which of the T steps N steps visit: leading (0 comes last, T-1 is left out) or trailing (T-1 comes first).
+    Evenly spaced, but see `trained_steps`."""
     trained_steps: tuple[int, ...] = ()
-    """Numbers of steps that the network was trained to take; with any other it is asked at noise levels that it knows
-    from them (see `diffusion/schedule.py`). (): none in particular, all are spaced alike."""
+    """Numbers of trailing steps that the network was trained to take, in order; with any other number it is asked at
+    noise levels that it knows from them (see `diffusion/schedule.py`). (): all numbers of steps are evenly spaced."""
     clip: tuple[float, float] | None = (-1.0, 1.0)
     """Range that predictions of x_0 are clamped to."""
     first_step: str = "network"
@@ -191,13 +192,14 @@ class DiffusionConfig:
         check_one_of(self, "upsample", {"bicubic_075", "bicubic_075_clipped"})
         check_one_of(self, "spacing", {"leading", "trailing"})
         check_one_of(self, "first_step", {"network", "mean"})
-        pure = self.schedule == "angle" and self.spacing == "trailing"  # only these begin at noise alone
-        by_mean = pure and self.target == "residual" and self.total_steps > 1
+        by_mean = self.begins_with_noise and self.target == "residual" and self.total_steps > 1
         check(self.first_step == "network" or by_mean, self, "first_step")
         check_between(self, "total_steps", 1, 1_000_000)
         trained = self.trained_steps
-        check(not trained or (pure and 2 <= max(trained) <= self.total_steps), self, "trained_steps")
-        check(all(isinstance(steps, int) and steps >= 1 for steps in trained), self, "trained_steps")
+        check(all(type(steps) is int and 1 <= steps <= self.total_steps for steps in trained), self, "trained_steps")
+        check(trained == tuple(sorted(set(trained))) and trained != (1,), self, "trained_steps")
+        if trained and not self.begins_with_noise:
+            raise CheckpointError('trained_steps need the angle schedule, and "trailing" spacing.')
         check_between(self, "default_steps", 1, self.total_steps)
         check_between(self, "temperature", 0, 1)
         check(self.noise_by_detail is None or 1e-4 <= self.noise_by_detail <= 1, self, "noise_by_detail")
@@ -220,6 +222,11 @@ class DiffusionConfig:
         check(not gains or (self.target == "residual" and set(gains) <= set(scales)), self, "diagonal_gain")
         check(all(0 <= gain <= 0.25 for gain in gains.values()), self, "diagonal_gain")
         check(self.schedule == "linear" or self.parameterization == "v", self, "parameterization")
+
+    @property
+    def begins_with_noise(self) -> bool:
+        """Whether the first level is noise alone."""
+        return self.schedule == "angle" and self.spacing == "trailing"
 
     @property
     def free_steps(self) -> int:

@@ -126,6 +126,11 @@ def test_an_upsampler_has_all_scales():
         {"trained_steps": (1,)},  # whose only level is pure noise
         {"trained_steps": (2, 2001)},
         {"trained_steps": (2, 4.0)},
+        {"trained_steps": (True, 2)},
+        {"trained_steps": ("a",)},
+        {"trained_steps": (4, 2)},
+        {"trained_steps": (2, 2)},
+        {"trained_steps": [2, 4]},
         {"trained_steps": (2, 4), "schedule": "linear"},
         {"trained_steps": (2, 4), "spacing": "leading"},
         {"presets": {"ultra": 3}},

@@ -69,10 +69,10 @@ def _trailing(total: int, steps: int) -> list[float]:
 
 
 def _known(known: list[float], steps: int) -> list[float]:
-    """Times of another number of steps than are known: fewer of these, or more by some between the first and the next.
+    """Times of another number of steps than are known: fewer of these, or others too, between the first and the next.
 
-    A network that few steps have trained draws well at the levels that it knows, and too little elsewhere. So the last
-    level, which decides most, is always one of them; one more near pure noise, which tells little, is harmless.
+    A network that was trained with few steps draws well at the levels that it knows, and too little elsewhere. So the
+    last level, which decides most, is always one of them; one more near pure noise, which tells little, is harmless.
     """
     most = len(known)
     if steps < most:

@@ -16,6 +16,7 @@ from .picture import Picture
 from .planes import computed, extrema
 from .survey import Survey
 
+CONVERT = "Convert it to PNG first, of 8-bit colour or 16-bit grey."
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,9 +54,7 @@ def picture_from_image(image: Image.Image, name: str, survey: Survey | None = No
     if 0 in image.size:
         raise InputError(f"{name} has no pixels.", "Choose another picture.")
     if kind := tiff.misread(image):
-        raise InputError(
-            f"{name} is a {kind}, which cannot be read.", "Convert it to PNG first, of 8-bit colour or 16-bit grey."
-        )
+        raise InputError(f"{name} is a {kind}, which cannot be read.", CONVERT)
     rawmode = _png_rawmode(image)
     survey = survey or Survey(io.BytesIO())
     depth = 16 if ";16" in rawmode else max(_tiff_depth(image), survey.depth)

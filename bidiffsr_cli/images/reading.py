@@ -21,13 +21,12 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import LFS_HINT, LFS_POINTER, BidiffsrError, InputError, is_out_of_memory, out_of_memory
 from . import avif, bmp, png, tiff
 from .arrays import picture_from_array, picture_from_tensor
-from .decoding import picture_from_image
+from .decoding import CONVERT, picture_from_image
 from .metadata import read_provenance
 from .picture import Picture
 from .survey import Survey
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
-CONVERT = "Convert it to PNG first, of 8-bit colour or 16-bit grey."
 READABLE = "PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF"
 LONGEST_FILE = 4 << 30
 """Bytes; no picture that can be read has more."""

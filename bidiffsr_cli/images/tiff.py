@@ -32,7 +32,7 @@ PLANES_READ = {"RGB", "RGBA", "CMYK"}
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
 OPTIONAL_CODECS = {7, 34925, 50000, 50001}
-"""JPEG, LZMA, Zstandard and WebP: compressions that libtiff may be built without."""
+"""JPEG, LZMA, Zstandard and WebP: compressions that libtiff may be built without, and else both reads and writes."""
 
 OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
@@ -53,19 +53,20 @@ def silence() -> None:
 
 @cache
 def _has_codec(compression: int) -> bool:
-    """Whether Pillow's libtiff has an optional codec, as a pixel tells that it is to write."""
+    """Whether Pillow's libtiff has an optional codec, which it then can write a pixel by."""
     silence()
     try:
         Image.new("RGB", (1, 1)).save(io.BytesIO(), "TIFF", compression=TiffImagePlugin.COMPRESSION_INFO[compression])
-    except (OSError, KeyError):
+    except OSError:
         return False
     return True
 
 
 def misread(image: Image.Image) -> str:
-    """What kind of TIFF an opened one is, if Pillow would read other pixels than it holds, or none; else ""."""
+    """What kind of TIFF an opened one is, if Pillow reads other pixels than it holds, or cannot; else ""."""
     tags = dict(getattr(image, "tag_v2", {}))
-    bits, compressed = max(_several(tags, BITS, 1)), tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED
+    bits, method = max(_several(tags, BITS, 1)), tags.get(COMPRESSION, UNCOMPRESSED)
+    compressed = method != UNCOMPRESSED
     formats = set(_several(tags, SAMPLE_FORMAT, UNSIGNED))
     planes = tags.get(PLANES) == SEPARATE and tags.get(CHANNELS, 1) > 1
     right_planes = image.mode in PLANES_READ and tags.get(PHOTOMETRIC) != YCBCR and (bits == 8 or compressed)
@@ -75,7 +76,7 @@ def misread(image: Image.Image) -> str:
         or (SIGNED in formats and bits <= 8)
         or (image.mode == "F" and compressed and big_endian)
         or (OLD_PILLOW and (image.mode == "LAB" or (tags.get(PHOTOMETRIC) == YCBCR and not compressed)))
-        or ((method := tags.get(COMPRESSION)) in OPTIONAL_CODECS and not _has_codec(method))
+        or (method in OPTIONAL_CODECS and not _has_codec(method))
     ):
         return _kind(tags)
     return ""

@@ -20,7 +20,8 @@ def in_precision(network: UNet, dtype: torch.dtype) -> UNet:
 
     Args:
         network: frozen; its inputs are float32.
-        dtype: of the full-precision convolutions but the stem: float32, float16 or bfloat16.
+        dtype: of the full-precision convolutions but the stem: float32, float16 or bfloat16. (The native engine's
+            bfloat16 is of those of one tap alone.)
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module is not network.stem:

@@ -23,8 +23,8 @@ def program_of(config: ModelConfig, arrays: Mapping[str, Array], dtype: str) -> 
     Args:
         config: of the model.
         arrays: its packed tensors, by name.
-        dtype: of what the full-precision convolutions of one tap multiply, "float32" or "bfloat16"; everything else is
-            float32: what a stem rounds would reach every sign, and 3×3 taps take no longer by Winograd's algorithm.
+        dtype: of what the full-precision convolutions of one tap multiply, "float32" or "bfloat16"; all else is
+            float32, in which Winograd's algorithm computes 3×3 taps faster; what a stem rounds would reach all signs.
     """
     network, r = config.network, config.network.pixel_unshuffle
     plan = plans.blueprint(network, config.condition_channels)

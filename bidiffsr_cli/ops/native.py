@@ -314,7 +314,7 @@ class _Describer:
         outputs, kernel = conv.weight.shape[0], conv.weight.shape[-1]
         inputs = sum(self.channels[source] for source in conv.sources) * max(1, conv.unshuffle) ** 2
         self._surroundings(target, conv, outputs)
-        if conv.dtype not in ("float32", "bfloat16")[: 2 if kernel == 1 else 1]:
+        if conv.dtype != "float32" and (conv.dtype, kernel) != ("bfloat16", 1):
             raise ValueError(f"nothing of {kernel}×{kernel} taps is multiplied in {conv.dtype}")
         target.weight = self._kept(_taps_first(conv.weight), (outputs, kernel, kernel, inputs))
         target.bias = self._kept(conv.bias, (outputs,))

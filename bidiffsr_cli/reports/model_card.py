@@ -25,7 +25,7 @@ def model_facts(config: ModelConfig, cost: Complexity) -> dict[str, str]:
     unet = "" if network.type == "bi_diffsr" else " on SR3's UNet"
     words = {name: word for word, name in PRESET_WORDS.items()}
     presets = ", ".join(f"{words.get(name, name)} {steps}" for name, steps in (diffusion.presets or {}).items())
-    trained = " and ".join(map(str, diffusion.trained_steps))
+    trained = ", ".join(map(str, diffusion.trained_steps))
     upsampler, first = network.upsampler, ", the first by the mean" if diffusion.free_steps else ""
     by_scale = upsampler.blocks if upsampler else {}
     blocks = " and ".join(f"{counted(count, 'block')} ×{scale}" for scale, count in by_scale.items())

@@ -41,7 +41,8 @@ class Runtime:
 
     Attributes:
         device: Where the network's arithmetic happens: cpu, cuda, cuda:1, mps, xpu.
-        dtype: Of the full-precision layers, by torch's name; signs stay signs.
+        dtype: Of the full-precision layers, by torch's name; signs stay signs. The native engine multiplies bfloat16 in
+            convolutions of one tap alone.
         backend: What computes the network: "native" is the 1-bit engine, "reference" is plain torch.
         isa: The instruction set of the native backend, None elsewhere.
         threads: How many may compute on a CPU.

@@ -132,15 +132,15 @@ class LossConfig:
     kind: str = "mse"
     """mse or l1, between what the network predicts and its target."""
     times: str = "grid"
-    """grid: mostly the time steps that few-step samplers visit, all of a batch in one TaR/TaA group; uniform: one t for
-    each micro-batch, as the authors draw it."""
+    """grid: mostly the time steps that evenly spaced steps visit, all of a batch in one TaR/TaA group; uniform: one t
+    for each micro-batch, as the authors draw it."""
     last: float = 0.35
     """With grid: share of batches at T-1, where every sampler begins; 0 where the first step asks no network."""
     grid: float = 0.35
     """With grid: share of batches at the last t of another segment; the rest is uniform within one segment."""
     segments: int = 5
-    """With grid: number of equal segments of the time, whatever K is; their last t are those of a sampler with as many
-    steps."""
+    """With grid: number of equal segments of the time, whatever K is; their last t are those of as many evenly
+    spaced steps."""
     micro_batch: int = 4
     """With uniform: crops that share a t (the authors had 4 on each of 4 GPUs)."""
     lpips: float = 0.0
@@ -266,6 +266,15 @@ class TrainConfig:
         need(max(rollout.steps) <= total, f"loss.rollout.steps cannot be more than the {total} of the diffusion.")
         need(loss.times == "grid", 'loss.rollout.share needs loss.times = "grid".')
         need(not loss.dropout, "loss.rollout.share excludes loss.dropout: samplers have none.")
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        """The config of the model that is made: it knows the numbers of steps of its rollouts."""
+        diffusion, rollout = self.model.diffusion, self.loss.rollout
+        if not (rollout.share and diffusion.begins_with_noise):
+            return self.model
+        steps = tuple(sorted(set(rollout.steps)))
+        return dataclasses.replace(self.model, diffusion=dataclasses.replace(diffusion, trained_steps=steps))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as JSON has them."""

@@ -192,7 +192,7 @@ def checkpoint_of(trainer: Trainer, trained_on: str) -> Checkpoint:
         f"{progress.iteration} iterations, {progress.samples} crops of {data.crop}x{data.crop}, on {trained_on}. "
         f"Config: {json.dumps(config.to_dict())}"
     )
-    return Checkpoint.of_tensors(trainer.config.model, trainer.average(), LICENSE, origin)
+    return Checkpoint.of_tensors(trainer.config.trained_model, trainer.average(), LICENSE, origin)
 
 
 def resumed(trainer: Trainer, folder: Path) -> str:

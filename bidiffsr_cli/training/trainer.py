@@ -89,7 +89,7 @@ class Trainer:
                 block.dropout = config.loss.dropout
         self.network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.normalizes_batches = any(isinstance(module, BatchNorm) for module in self.network.modules())
-        self.objective = Objective(config.model, config.loss, device, perceptual)
+        self.objective = Objective(config.trained_model, config.loss, device, perceptual)
         self.shards = shard_parameters(self.network, threads, config.optimizer)
         parallel = distributed.is_initialized()
         self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel else (0, 1)

@@ -84,9 +84,19 @@ def test_numbers_of_steps_that_were_not_trained_visit_levels_that_were(trained, 
     )
 
 
+@given(st.sampled_from([2, 4, 9]), st.data())
+def test_as_many_steps_as_there_are(total, data):
+    """The least and the most of everything."""
+    trained = data.draw(st.integers(2, total))
+    config = dataclasses.replace(RESIDUAL, total_steps=total, default_steps=1, presets={}, trained_steps=(trained,))
+    for steps in range(1, total + 1):
+        levels = noise_levels(config, steps)
+        assert len(levels) == steps + 1 and levels[0].alpha == 0 and all(a.sigma > b.sigma for a, b in pairwise(levels))
+
+
 @given(st.lists(st.integers(2, 12), min_size=1, unique=True), st.integers(2, 40))
 def test_the_last_level_was_trained_with_any_number_of_steps(trained, steps):
-    config = dataclasses.replace(RESIDUAL, trained_steps=tuple(trained))
+    config = dataclasses.replace(RESIDUAL, trained_steps=tuple(sorted(trained)))
     known = {level for count in trained for level in noise_levels(RESIDUAL, count)}
     levels = noise_levels(config, steps)
     assert levels[0] in known and levels[-2] in known

@@ -180,17 +180,31 @@ def test_compressed_big_endian_floats_are_refused_and_others_read() -> None:
                 read_picture(compressed)
 
 
-@pytest.mark.parametrize("name", ["jpeg", "lzma", "zstd", "webp"])
-def test_a_compression_that_libtiff_is_built_without_is_named(name: str, tmp_path: Path) -> None:
-    whole = io.BytesIO()
-    with contextlib.suppress(OSError):
-        Image.new("RGB", (16, 8), "teal").save(whole, "TIFF", compression=name)
-        assert read_picture(whole.getvalue()).rgb.shape == (3, 8, 16)
-        return
-    (number,) = (method for method, known in TiffImagePlugin.COMPRESSION_INFO.items() if known == name)
+OPTIONAL = {TiffImagePlugin.COMPRESSION_INFO[number]: number for number in sorted(tiff.OPTIONAL_CODECS)}
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_compression_that_libtiff_is_built_without_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(tiff, "_has_codec", lambda compression: asked.append(compression))
     tags = {"t256": 16, "t257": 8, "t258": (8, 8, 8), "t262": 2, "t277": 3}
     with pytest.raises(InputError, match=f"TIFF of 3 channels of 8-bit integers, compressed by {name}"):
-        read_picture(tiff_file(b"RIFF", t259=number, **tags))
+        read_picture(tiff_file(b"RIFF", t259=OPTIONAL[name], **tags))
+    assert asked == [OPTIONAL[name]]
+    for other in ("raw", "tiff_lzw", "tiff_adobe_deflate"):  # which are always there
+        assert read_picture(encoded(photo(), "TIFF", compression=other)).rgb.shape[0] == 3
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_compression_is_read_where_libtiff_has_it(name: str) -> None:
+    whole = io.BytesIO()
+    try:
+        Image.new("RGB", (16, 8), "teal").save(whole, "TIFF", compression=name)
+    except OSError:
+        assert not tiff._has_codec(OPTIONAL[name])
+    else:
+        assert read_picture(whole.getvalue()).rgb.shape == (3, 8, 16)
 
 
 def test_other_kinds_that_cannot_be_read_are_not_called_damaged() -> None:

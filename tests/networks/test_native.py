@@ -141,11 +141,12 @@ def decided(block, maps):
     )
 
 
-def test_the_network_keeps_bits_alone(fast):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_network_keeps_bits_alone(fast, dtype):
     """No float copy of a binary weight stays behind, of which there are 12 million."""
-    network = NativeUNet(fast.config, fast.arrays, ISAS[-1], "float32")
+    network = NativeUNet(fast.config, fast.arrays, ISAS[-1], dtype)
     latent = sum(tensor.nbytes for tensor in fast.build().state_dict().values())
-    assert network.network.nbytes < latent / 4  # half of it what Winograd's algorithm makes of 3×3 taps
+    assert network.network.nbytes < latent / 4  # about half of them are what Winograd's algorithm makes of 3×3 taps
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)

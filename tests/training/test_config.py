@@ -8,6 +8,7 @@ import pytest
 from bidiffsr_cli.checkpoints.models import load_checkpoint
 from bidiffsr_cli.cli import train as command
 from bidiffsr_cli.configs import UNetConfig
+from bidiffsr_cli.diffusion.schedule import noise_levels
 from bidiffsr_cli.errors import UsageError
 from bidiffsr_cli.training.config import TrainConfig
 from bidiffsr_cli.training.config_files import changed, presets, read_config, to_toml
@@ -28,7 +29,7 @@ def test_a_config_survives_json_and_toml(name, tmp_path):
 
 def test_fast_is_the_bundled_model():
     """What was set after training is in its card."""
-    trained, bundled = read_config("fast").model, load_checkpoint("fast").config
+    trained, bundled = read_config("fast").trained_model, load_checkpoint("fast").config
     after = {name: getattr(trained.diffusion, name) for name in ("residual_scale", "temperature", "diagonal_gain")}
     ratios = [bundled.diffusion.residual_scale[scale] / after["residual_scale"][scale] for scale in ("2", "4")]
     assert all(0.75 <= ratio < 1 for ratio in ratios)
@@ -36,11 +37,23 @@ def test_fast_is_the_bundled_model():
     assert trained == dataclasses.replace(bundled, diffusion=diffusion)
 
 
-@pytest.mark.parametrize("name", presets())
-def test_a_preset_names_the_steps_that_it_trains(name):
-    config = read_config(name)
-    rollouts = config.loss.rollout.steps if config.loss.rollout.share else ()
-    assert config.model.diffusion.trained_steps == tuple(sorted(set(rollouts)))
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ([], (2, 4)),
+        (["loss.rollout.steps=[5,2,5]"], (2, 5)),
+        (["loss.rollout.steps=[3]", "model.diffusion.trained_steps=[2,4]"], (3,)),
+        (["loss.rollout.share=0"], ()),
+        (["model.diffusion.spacing=leading", "model.diffusion.first_step=network"], ()),
+    ],
+)
+def test_a_model_knows_the_steps_of_its_rollouts(changes, steps):
+    config = read_config("fast", changes)
+    made = config.trained_model.diffusion
+    assert made == dataclasses.replace(config.model.diffusion, trained_steps=steps)
+    evenly = dataclasses.replace(made, trained_steps=())
+    for count in config.loss.rollout.steps:  # rollouts take even steps, whatever else was said
+        assert noise_levels(made, count) == noise_levels(evenly, count)
 
 
 def test_the_paper_is_the_papers():

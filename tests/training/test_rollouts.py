@@ -216,7 +216,9 @@ def test_precision_goes_by_the_processor(rolling, pictures, monkeypatch, multipl
     trainer.network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     trainer.step()
     assert seen and set(seen) == {multiplies}
-    assert (", bf16)" in checkpoint_of(trainer, "photos").origin) == multiplies
+    made = checkpoint_of(trainer, "photos")
+    assert (", bf16)" in made.origin) == multiplies
+    assert made.config.diffusion.trained_steps == (2, 4)
 
 
 def test_threads_share_the_work(rolling, pictures):

@@ -86,7 +86,7 @@ void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t s
                    int64_t blocks, int64_t pixels, float* out) {
   if (multiplies_bfloat16()) return convolve_by_avx512bf16(runs, rows, run, stride, weights, blocks, pixels, out);
   const ConvArgs<uint16_t> args = {runs, rows, run, stride, weights, blocks, pixels, out};
-  convolve_blocks<PIXELS, 1>(args, convolve_blocks<6, 2>(args, 0));
+  convolve_blocks<8, 1>(args, convolve_blocks<6, 2>(args, 0));
 }
 
 double peak(int64_t repeats) {

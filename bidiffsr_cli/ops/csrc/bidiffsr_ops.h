@@ -94,8 +94,9 @@ typedef struct {
   bidiffsr_binary_conv convs[2];
 
   // FULL: a full-precision convolution of the sources' channels side by side, weight outputs × kernel × kernel × inputs,
-  // multiplied in float32, or bfloat16 where kernel is 1, and added in float32. ATTENTION: x + second (softmax(q kᵀ / √channels) v) + bias
-  // over all pixels, where (q, k, v) = weight u; weight is 3 channels × channels, second channels × channels.
+  // multiplied in float32, or bfloat16 where kernel is 1, and added in float32.
+  // ATTENTION: x + second (softmax(q kᵀ / √channels) v) + bias over all pixels, where (q, k, v) = weight u; weight is
+  // 3 channels × channels, second channels × channels.
   int32_t kernel, outputs, bfloat16;
   const float *weight, *second, *bias;
   int32_t relu;       // FULL: u = max(x, 0), of maps and not behind a norm

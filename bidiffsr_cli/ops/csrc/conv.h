@@ -13,8 +13,8 @@ namespace bidiffsr {
 // Channels of a pixel as the kernels see them: bfloat16 is multiplied in pairs.
 inline int64_t padded_inputs(int64_t inputs, bool bfloat16) { return bfloat16 ? (inputs + 1) / 2 * 2 : inputs; }
 
-// The last `depth` rows of the input, with a pixel of zeros to the left and as many to the right as `columns` has; T is
-// what is multiplied, float or the bits of a bfloat16.
+// The last `depth` rows of the input; of 3×3 taps with a pixel of zeros to the left and as many to the right as `columns`
+// has. T is what is multiplied, float or the bits of a bfloat16.
 template <class T>
 class InputRows {
  public:

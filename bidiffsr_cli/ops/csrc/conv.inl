@@ -1,8 +1,8 @@
 // Full-precision convolutions as products of small matrices: tiles of P pixels × V vectors of outputs stay in registers
-// while the taps and channels go by. Included by the files of instruction sets inside an anonymous namespace, behind
+// while the channels go by. Included by the files of instruction sets inside an anonymous namespace, behind
 // rows.inl, UNROLL and fused(a, b, c) = a b + c.
 //
-// Every sum runs over taps and channels in order, so that no byte depends on how pixels fall into tiles.
+// Every sum runs over channels in order, so that no byte depends on how pixels fall into tiles.
 
 template <class T>
 struct ConvArgs {
@@ -14,7 +14,7 @@ struct ConvArgs {
   float* out;
 };
 
-// sum + x w: one tap's channel, or two neighbouring ones of bfloat16, of which the lower half is the first.
+// sum + x w: one channel, or two neighbouring ones of bfloat16, of which the lower half is the first.
 INLINE vf multiplied(const float* x, vf w, vf sum) { return fused(*x - vf{}, w, sum); }  // x - 0 is x, -0.0 too
 
 #if !defined(OWN_BFLOAT16)
@@ -53,7 +53,7 @@ template <int P, int V, class T>
 int64_t convolve_blocks(const ConvArgs<T>& a, int64_t block) {
   const int64_t block_size = a.rows * a.run * LANES, out_stride = a.blocks * LANES;
   const auto at = [&](int64_t pixel, auto tile) __attribute__((always_inline)) {
-    const T* runs[3];
+    const T* runs[2];
     for (int r = 0; r < a.rows; r++) runs[r] = a.runs[r] + pixel * a.stride;
     tile(runs, a.rows, a.run, a.stride, a.weights + block * block_size, block_size,
          a.out + pixel * out_stride + block * LANES, out_stride);

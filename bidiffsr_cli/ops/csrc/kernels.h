@@ -38,7 +38,7 @@ enum Activation { LINEAR, SILU, RELU };
 struct Kernels {
   int word_bytes, block;
   int lanes;   // float32 values of a vector
-  int pixels;  // that `convolve` computes together; a number of pixels that they divide costs it least
+  int pixels;  // that `convolve` computes together: multiples of it cost it least
 
   // One word of weights of each of `block` outputs: bit i of words[o] is the sign of channel i.
   void (*store_weights)(const uint32_t* words, uint8_t* out);
@@ -61,8 +61,8 @@ struct Kernels {
   void (*activate_bf16)(const float* x, int64_t pixels, int64_t channels, const float* scale, const float* shift,
                         Activation activation, uint16_t* out, int64_t stride);
 
-  // A full-precision convolution: sums over a pixel's taps, which lie in `rows` runs of `run` values, runs[r] + pixel ·
-  // stride, for blocks · lanes outputs. Weights are [blocks][rows · run][lanes]; out is pixels × (blocks · lanes).
+  // A full-precision convolution of one tap: sums over a pixel's values, which lie in one or two (`rows`) runs of `run`,
+  // runs[r] + pixel · stride, for blocks · lanes outputs. Weights are [blocks][rows · run][lanes]; out is pixels × (blocks · lanes).
   void (*convolve)(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
                    int64_t pixels, float* out);
   // Likewise of bfloat16 values, added in float32: run and stride are even, weights [blocks][rows · run / 2][lanes][2].

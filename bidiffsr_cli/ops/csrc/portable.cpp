@@ -51,10 +51,12 @@ INLINE vf fused(vf a, vf b, vf c) { return a * b + c; }  // not fused: a process
 #include "conv.inl"
 #include "winograd.inl"
 
+constexpr int PIXELS = 4;
+
 void convolve(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
               int64_t pixels, float* out) {
   const ConvArgs<float> args = {runs, rows, run, stride, weights, blocks, pixels, out};
-  convolve_blocks<4, 1>(args, convolve_blocks<4, 2>(args, 0));
+  convolve_blocks<PIXELS, 1>(args, convolve_blocks<PIXELS, 2>(args, 0));
 }
 
 void convolve_bf16(const uint16_t* const* runs, int rows, int64_t run, int64_t stride, const uint16_t* weights,
@@ -68,7 +70,7 @@ double peak(int64_t) { return 0; }  // plain C++ has no port limit
 }  // namespace
 
 const Kernels portable_kernels = {
-    4, 16, LANES, 4, store_weights, pack_row, count, finish,
+    4, 16, LANES, PIXELS, store_weights, pack_row, count, finish,
     activate<float>, activate<uint16_t>, convolve, convolve_bf16, winograd_input, winograd_output, add_bias, softmax, moments, peak};
 
 }  // namespace bidiffsr

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t TILE = 4, TAPS = 6, PLACES = TAPS * TAPS;
 constexpr int64_t CHUNK_VALUES = 48 * 1024;  // of transformed inputs and products: 192 KB, less than a second-level cache
-constexpr int64_t GAP = 16;  // between places: a line of a cache, of which all would else take the same few sets
+constexpr int64_t GAP = 16;  // values between places, a line: without it all places fall into the same few sets of a cache
 
 // A band of output rows, on one thread.
 class WinogradBand {
