@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import io
 import re
 import struct
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ PLANES_READ = {"RGB", "RGBA", "CMYK"}
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
 OPTIONAL_CODECS = {7, 34925, 50000, 50001}
-"""JPEG, LZMA, Zstandard and WebP: compressions that libtiff may be built without, and else both reads and writes."""
+"""JPEG, LZMA, Zstandard and WebP: compressions that libtiff may be built without."""
 
 OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
@@ -40,25 +39,29 @@ Tags = Mapping[int, Any]
 
 
 @cache
-def silence() -> None:
-    """Keep libtiff's own lines off stderr, where the system tells which library Pillow uses: what is wrong is told."""
-    with contextlib.suppress(OSError, AttributeError):
+def _libtiff() -> ctypes.CDLL | None:
+    """The library that Pillow uses, where the system tells which that is."""
+    with contextlib.suppress(OSError):
         maps = Path("/proc/self/maps").read_text(errors="replace")
         found = re.search(r"(/\S*/libtiff[^/\s]*\.so[^\s]*)", maps)
-        if found:
-            library = ctypes.CDLL(found[1])
+        return ctypes.CDLL(found[1]) if found else None
+    return None
+
+
+@cache
+def silence() -> None:
+    """Keep libtiff's own lines off stderr, where it is found: what is wrong is told."""
+    with contextlib.suppress(AttributeError):
+        if library := _libtiff():
             library.TIFFSetErrorHandler(None)
             library.TIFFSetWarningHandler(None)
 
 
-@cache
 def _has_codec(compression: int) -> bool:
-    """Whether Pillow's libtiff has an optional codec, which it then can write a pixel by."""
-    silence()
-    try:
-        Image.new("RGB", (1, 1)).save(io.BytesIO(), "TIFF", compression=TiffImagePlugin.COMPRESSION_INFO[compression])
-    except OSError:
-        return False
+    """Whether libtiff was built with a compression, as far as it can be asked."""
+    with contextlib.suppress(AttributeError):
+        if library := _libtiff():
+            return bool(library.TIFFIsCODECConfigured(ctypes.c_uint16(compression)))
     return True
 
 

@@ -198,13 +198,9 @@ def test_a_compression_that_libtiff_is_built_without_is_named(name: str, monkeyp
 
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_a_compression_is_read_where_libtiff_has_it(name: str) -> None:
-    whole = io.BytesIO()
-    try:
-        Image.new("RGB", (16, 8), "teal").save(whole, "TIFF", compression=name)
-    except OSError:
-        assert not tiff._has_codec(OPTIONAL[name])
-    else:
-        assert read_picture(whole.getvalue()).rgb.shape == (3, 8, 16)
+    if not tiff._has_codec(OPTIONAL[name]):  # then Pillow's own attempts may end the process
+        pytest.skip("libtiff was built without it")
+    assert read_picture(encoded(photo(), "TIFF", compression=name)).rgb.shape == (3, photo().height, photo().width)
 
 
 def test_other_kinds_that_cannot_be_read_are_not_called_damaged() -> None:
