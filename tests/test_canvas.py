@@ -45,6 +45,7 @@ CONFIGS = {
     "by detail": dataclasses.replace(RESIDUAL, noise_by_detail=0.03, residual_by_detail=0.002),
     "diagonals": dataclasses.replace(RESIDUAL, residual_by_detail=0.002, diagonal_gain={"2": 0.03, "3": 0.25}),
     "clipped": dataclasses.replace(RESIDUAL, clip=(-0.5, 0.75), input_gain="none"),
+    "trained": dataclasses.replace(RESIDUAL, trained_steps=(3,)),  # whose steps are short, and then there is a long one
 }
 
 
@@ -92,7 +93,7 @@ def planes(low_res: torch.Tensor) -> list[Image.Image]:
     scale=st.sampled_from([2, 3, 4]),
     sampler=st.sampled_from(["ddim", "ddpm", "dpmpp-2m"]),
     eta=st.sampled_from([0.0, 0.7]),
-    steps=st.integers(1, 4),
+    steps=st.integers(1, 6),
     tile=st.sampled_from([None, TileConfig(32, 8), TileConfig(16, 0)]),
     temperature=st.sampled_from([None, 0.0, 0.8]),
     color_fix=st.sampled_from(["none", "lowfreq"]),

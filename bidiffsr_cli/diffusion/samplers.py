@@ -26,6 +26,9 @@ Parameterization = Callable[[Tensor, Tensor, NoiseLevel], tuple[Tensor, Tensor]]
 Noise = Callable[[int], Tensor]
 """(index of the step) -> fresh N(0, 1) of x_t's shape."""
 
+MOST_EXTRAPOLATION = 1.0
+"""Of dpmpp-2m: a step more than twice as long as the one before counts as twice as long, or what differs between their
+predictions would be multiplied."""
 BAND = 32
 """Rows that are updated at once on a CPU."""
 BAND_PIXELS = 2**20
@@ -92,13 +95,14 @@ def sample_dpmpp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2): second order from the last two predictions of x_0.
 
-    First order where log(alpha/sigma) is infinite: out of pure noise, and into the clean end. Deterministic; neither
-    `eta` nor `noise` is used.
+    First order where log(alpha/sigma) is infinite: out of pure noise, and into the clean end. Where a step is more than
+    twice as long as the one before, less is extrapolated than the algorithm says. Deterministic; neither `eta` nor
+    `noise` is used.
     """
     last_x0, last_size = None, math.inf
     for level, following in pairwise(levels):
         size = _log_snr(following) - _log_snr(level)
-        extrapolation = size / (2 * last_size) if math.isfinite(size) else 0.0
+        extrapolation = min(size / (2 * last_size), MOST_EXTRAPOLATION) if math.isfinite(size) else 0.0
         keep = following.sigma / level.sigma
         of_x0 = following.alpha - level.alpha * keep
         prediction = predict(x, level)

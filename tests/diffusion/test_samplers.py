@@ -12,7 +12,7 @@ from test_configs import RESIDUAL
 
 from bidiffsr_cli.configs import DiffusionConfig
 from bidiffsr_cli.diffusion.samplers import BAND, SAMPLERS, parameterization, sample_ddim, sample_ddpm
-from bidiffsr_cli.diffusion.schedule import NoiseLevel, alphas_cumprod, noise_levels
+from bidiffsr_cli.diffusion.schedule import CLEAN, NoiseLevel, alphas_cumprod, noise_levels
 
 UPSTREAM = DiffusionConfig()
 LARGE_BAND = (3, BAND + 9, 2)  # more than one band of rows
@@ -160,6 +160,22 @@ def test_the_second_order_sampler_is_of_second_order():
     assert error("ddim", 20) / error("ddim", 40) == pytest.approx(2, abs=0.5)
     assert error("dpmpp-2m", 20) < error("ddim", 20) / 2
     assert error("dpmpp-2m", 20) / error("dpmpp-2m", 40) > 2.5
+
+
+@pytest.mark.parametrize(("last", "factor"), [(50.0, 0.380), (60.0, 0.658), (70.0, 1.0), (79.99, 1.0)])
+def test_a_long_step_extrapolates_no_further_than_one_of_twice_the_length(last, factor):
+    angles = 80.0, last, 20.0
+    levels = [NoiseLevel(0, math.cos(math.radians(a)), math.sin(math.radians(a))) for a in angles] + [CLEAN]
+    x0s, seen = iter([0.0, 1.0, 0.0]), []
+
+    def predict(x: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
+        seen.append(float(x))
+        return torch.full_like(x, next(x0s))
+
+    SAMPLERS["dpmpp-2m"](predict, torch.zeros(1, 1, 1), levels, lambda p, x, level: (p, x), eta=0.0, noise=draws((1,)))
+    _, before, after, _ = levels
+    of_x0 = after.alpha - before.alpha * after.sigma / before.sigma
+    assert seen[1] == 0 and seen[2] / of_x0 - 1 == pytest.approx(factor, abs=2e-3)
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))

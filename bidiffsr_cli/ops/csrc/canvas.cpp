@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t ROWS = 128, COLUMNS = 1024;  // of the canvas, the most that is one task
 constexpr int64_t PART = 128;  // sides of the parts of the small picture that an upsampler sees, as in `upsampling.py`
 constexpr double PI = 3.14159265358979323846;
+constexpr double MOST_EXTRAPOLATION = 1;  // by DPM-Solver++, as in `samplers.py`
 
 using Floats = std::vector<float>;
 using Field = std::unique_ptr<float[]>;  // of the canvas, filled by several threads
@@ -582,7 +583,8 @@ class Canvas {
     const Field none;
     if (e.sampler == BIDIFFSR_DPMPP_2M) {
       const double size = log_snr(next) - log_snr(level);
-      const double extrapolation = isfinite(size) && last_x0 ? size / (2 * last_step) : 0;
+      double extrapolation = isfinite(size) && last_x0 ? size / (2 * last_step) : 0;
+      if (extrapolation > MOST_EXTRAPOLATION) extrapolation = MOST_EXTRAPOLATION;
       const double keep = next.sigma / level.sigma;
       update(level, float(next.alpha - level.alpha * keep), 0, float(keep), 0, none, last_x0, float(extrapolation), true);
       last_x0.swap(prediction), last_step = size;
