@@ -47,7 +47,7 @@ class Formula:
 
 
 @pytest.mark.parametrize(
-    ("name", "sampler"), [*zip(CONFIGS, ["ddim", "dpmpp-2m", "ddpm", "ddim", "ddim"], strict=True)]
+    ("name", "sampler"), [*zip(CONFIGS, ["ddim", "dpmpp-2m", "ddpm", "ddim", "ddim", "dpmpp-2m"], strict=True)]
 )
 def test_no_step_copies_or_waits(name, sampler):
     once, more = (draw(CONFIGS[name], steps, sampler=sampler, color_fix="lowfreq") for steps in (1, 3))
