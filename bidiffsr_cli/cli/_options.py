@@ -198,7 +198,7 @@ class MachineOptions:
     device: DeviceOption = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        option("TYPE", "auto, fp32, bf16 or fp16, of the layers that are not binary."),
+        option("TYPE", "auto, fp32, bf16 or fp16, of layers that are not binary."),
     ] = "auto"
     backend: Annotated[
         Literal["auto", "native", "reference"], option("NAME", "What computes 1-bit layers: auto, native or reference.")

@@ -30,9 +30,6 @@ UNSIGNED, SIGNED, FLOATING = 1, 2, 3
 PLANES_READ = {"RGB", "RGBA", "CMYK"}
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
-OPTIONAL_CODECS = {7, 34925, 50000, 50001}
-"""JPEG, LZMA, Zstandard and WebP: compressions that libtiff may be built without."""
-
 OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
 
 Tags = Mapping[int, Any]
@@ -68,7 +65,7 @@ def _has_codec(compression: int) -> bool:
 def misread(image: Image.Image) -> str:
     """What kind of TIFF an opened one is, if Pillow reads other pixels than it holds, or cannot; else ""."""
     tags = dict(getattr(image, "tag_v2", {}))
-    bits, method = max(_several(tags, BITS, 1)), tags.get(COMPRESSION, UNCOMPRESSED)
+    bits, method = max(_several(tags, BITS, 1)), _several(tags, COMPRESSION, UNCOMPRESSED)[0]
     compressed = method != UNCOMPRESSED
     formats = set(_several(tags, SAMPLE_FORMAT, UNSIGNED))
     planes = tags.get(PLANES) == SEPARATE and tags.get(CHANNELS, 1) > 1
@@ -79,7 +76,7 @@ def misread(image: Image.Image) -> str:
         or (SIGNED in formats and bits <= 8)
         or (image.mode == "F" and compressed and big_endian)
         or (OLD_PILLOW and (image.mode == "LAB" or (tags.get(PHOTOMETRIC) == YCBCR and not compressed)))
-        or (method in OPTIONAL_CODECS and not _has_codec(method))
+        or (compressed and not _has_codec(method))
     ):
         return _kind(tags)
     return ""

@@ -62,7 +62,8 @@ struct Kernels {
                         Activation activation, uint16_t* out, int64_t stride);
 
   // A full-precision convolution of one tap: sums over a pixel's values, which lie in one or two (`rows`) runs of `run`,
-  // runs[r] + pixel · stride, for blocks · lanes outputs. Weights are [blocks][rows · run][lanes]; out is pixels × (blocks · lanes).
+  // runs[r] + pixel · stride, for blocks · lanes outputs. Weights are [blocks][rows · run][lanes]; out is pixels ×
+  // (blocks · lanes).
   void (*convolve)(const float* const* runs, int rows, int64_t run, int64_t stride, const float* weights, int64_t blocks,
                    int64_t pixels, float* out);
   // Likewise of bfloat16 values, added in float32: run and stride are even, weights [blocks][rows · run / 2][lanes][2].
